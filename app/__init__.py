@@ -1,0 +1,1 @@
+"""Scopegate: users, scopes and tokens for FastAPI teams."""

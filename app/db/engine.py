@@ -1,0 +1,80 @@
+"""The way to Postgres: the URL as people give it, the engine, and who owns the server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.db.embedded import EmbeddedPostgres
+from app.errors import ConfigurationError
+from app.settings import Settings
+
+# What libpq understands and asyncpg spells otherwise, or does without.
+LIBPQ_ONLY = {"channel_binding", "gssencmode"}
+
+
+def normalise_url(given: str, password: str | None = None) -> URL:
+    """A URL as hosted Postgres hands it out, made fit for asyncpg.
+
+    Raises ConfigurationError, without repeating the URL: it may hold a password.
+    """
+    try:
+        url = make_url(given)
+    except ArgumentError:
+        raise ConfigurationError(
+            "SCOPEGATE_DATABASE_URL is no URL: write postgresql://user:password@host/name"
+        ) from None
+    if url.get_backend_name() not in {"postgres", "postgresql"}:
+        raise ConfigurationError(
+            "SCOPEGATE_DATABASE_URL must name Postgres: postgresql://user:password@host/name"
+        )
+    query = {name: value for name, value in url.query.items() if name not in LIBPQ_ONLY}
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    url = url.set(drivername="postgresql+asyncpg", query=query)
+    return url.set(password=password) if password and not url.password else url
+
+
+def create_engine(url: URL, settings: Settings) -> AsyncEngine:
+    """An engine whose every wait is bounded, so that a lost database is noticed, not waited for."""
+    return create_async_engine(
+        url,
+        pool_size=settings.database_pool_size,
+        max_overflow=0,
+        pool_timeout=settings.database_timeout,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "timeout": settings.database_timeout,
+            "command_timeout": settings.database_timeout,
+            "server_settings": {"application_name": "scopegate", "timezone": "UTC"},
+        },
+    )
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """The engine for these settings; without a database URL, on the embedded Postgres.
+
+    Closes the engine at the end, and lets go of the embedded server last.
+    """
+    embedded: EmbeddedPostgres | None = None
+    if settings.database_url is None:
+        embedded = await asyncio.to_thread(EmbeddedPostgres.start, settings.home)
+        url = make_url(embedded.url)
+    else:
+        password = settings.database_password
+        url = normalise_url(
+            settings.database_url.get_secret_value(),
+            password.get_secret_value() if password else None,
+        )
+    engine = create_engine(url, settings)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+        if embedded:
+            await asyncio.to_thread(embedded.release)

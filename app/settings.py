@@ -1,0 +1,156 @@
+"""Settings: `SCOPEGATE_*` in the environment or in `.env`, checked before anything starts."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Algorithm = Literal["ES256", "RS256", "EdDSA", "HS256"]
+
+MINIMUM_SECRET_LENGTH = 32
+MINIMUM_DISTINCT_CHARACTERS = 8
+# A secret that everybody can look up is none: this one stands in FastAPI's tutorial.
+PUBLISHED_SECRETS = {"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"}
+HOW_TO_MAKE_A_SECRET = (
+    'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+)
+
+
+class Settings(BaseSettings):
+    """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCOPEGATE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    environment: Annotated[
+        Literal["development", "production"],
+        Field(
+            description="`development` makes its own secret and, without a database URL, its own "
+            "Postgres under `SCOPEGATE_HOME`; `production` refuses to start without both."
+        ),
+    ] = "development"
+    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on.")] = 8000
+    home: Annotated[
+        Path, Field(description="Where development keeps its secret and its Postgres.")
+    ] = Path(".scopegate")
+    database_url: Annotated[
+        SecretStr | None, Field(description="Postgres 15 or later: `postgresql://user@host/name`.")
+    ] = None
+    database_password: Annotated[
+        SecretStr | None, Field(description="The password, when the URL has none.")
+    ] = None
+    database_password_file: Path | None = None
+    database_pool_size: Annotated[
+        int, Field(ge=1, description="Connections that one process keeps.")
+    ] = 10
+    database_timeout: Annotated[
+        float,
+        Field(gt=0, description="Seconds to wait for a connection, and for one statement."),
+    ] = 5.0
+    secret_keys: Annotated[
+        SecretStr | None,
+        Field(
+            description="The service's secret, at least 32 characters; several with commas between "
+            "them: the first encrypts, all decrypt."
+        ),
+    ] = None
+    secret_keys_file: Path | None = None
+    admin_password: Annotated[
+        SecretStr | None,
+        Field(description="The first admin's password; generated and printed once when unset."),
+    ] = None
+    admin_password_file: Path | None = None
+    issuer: Annotated[
+        str | None,
+        Field(description="`iss` of every token; by default the URL served at, never `Host`."),
+    ] = None
+    audience: Annotated[
+        str | None, Field(description="`aud` of every token; by default the issuer.")
+    ] = None
+    signing_algorithm: Annotated[
+        Algorithm, Field(description="`ES256`, `RS256`, `EdDSA` or `HS256`.")
+    ] = "ES256"
+    access_token_lifetime: Annotated[
+        int, Field(ge=1, le=86400, description="Seconds that an access token lives.")
+    ] = 900
+    password_grant: Annotated[
+        bool, Field(description="`false` switches the password grant off (RFC 9700 §2.4).")
+    ] = True
+    hash_threads: Annotated[
+        int, Field(ge=1, le=64, description="Password hashes at once, 19 MiB of memory each.")
+    ] = 2
+    hash_queue: Annotated[
+        int, Field(ge=1, description="Logins that may wait for a thread; past it: 503.")
+    ] = 64
+    max_body_bytes: Annotated[
+        int, Field(ge=4096, description="The largest request body; past it: 413.")
+    ] = 262_144
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("database_password", "secret_keys", "admin_password"):
+            path = values.get(f"{name}_file")
+            if path and not values.get(name):
+                try:
+                    values[name] = Path(str(path)).read_text().strip()
+                except OSError as error:
+                    raise ValueError(
+                        f"SCOPEGATE_{name.upper()}_FILE: {path} can't be read "
+                        f"({error.strerror}); make it readable for this user"
+                    ) from error
+        return values
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _refuse_weak_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        for key in split_secrets(value):
+            if len(key) < MINIMUM_SECRET_LENGTH:
+                raise ValueError(
+                    f"a secret of {len(key)} characters is too weak, {MINIMUM_SECRET_LENGTH} are "
+                    f"needed; {HOW_TO_MAKE_A_SECRET}"
+                )
+            if len(set(key)) < MINIMUM_DISTINCT_CHARACTERS or key in PUBLISHED_SECRETS:
+                raise ValueError(f"this secret can be guessed; {HOW_TO_MAKE_A_SECRET}")
+        return value
+
+    @field_validator("issuer", "audience")
+    @classmethod
+    def _without_trailing_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _refuse_to_guess_in_production(self) -> Self:
+        if self.environment == "production":
+            if not split_secrets(self.secret_keys):
+                raise ValueError(
+                    f"SCOPEGATE_SECRET_KEYS is not set, production needs it; {HOW_TO_MAKE_A_SECRET}"
+                )
+            if self.database_url is None:
+                raise ValueError(
+                    "SCOPEGATE_DATABASE_URL is not set, production needs it: "
+                    "postgresql://user:password@host/name"
+                )
+        return self
+
+    @property
+    def token_issuer(self) -> str:
+        """`iss`: as set, else the URL served at."""
+        if self.issuer:
+            return self.issuer
+        host = "localhost" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def token_audience(self) -> str:
+        """`aud`: as set, else the issuer."""
+        return self.audience or self.token_issuer
+
+
+def split_secrets(value: SecretStr | None) -> list[str]:
+    """The secrets of a comma-separated setting, the encrypting one first."""
+    plain = value.get_secret_value() if value else ""
+    return [key.strip() for key in plain.split(",") if key.strip()]

@@ -1,0 +1,49 @@
+"""How Alembic meets our database: async, one migrator at a time, never waiting long on a lock."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+import app.access.models
+import app.identity.models
+import app.items.models
+import app.tokens.models  # noqa: F401 - each import puts its tables into the metadata
+from app.access.scopes import put_shipped_scopes
+from app.db.base import Base
+from app.db.engine import open_engine
+from app.db.schema import migrator_settings
+from app.settings import Settings
+
+# Any number will do, as long as nothing else in this database locks it.
+MIGRATION_LOCK = 0x5C09E6A6
+
+
+def run(connection: Connection) -> None:
+    """Migrate under a lock, then see to it that the shipped scopes are there."""
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, compare_server_default=True
+    )
+    with context.begin_transaction():
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        # A migration that waits on a lock makes every query behind it wait too: rather give up.
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+        connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+        context.run_migrations()
+        if context.get_context().get_current_revision() == context.get_head_revision():
+            put_shipped_scopes(connection)
+
+
+async def run_with_own_engine() -> None:
+    async with open_engine(migrator_settings(Settings())) as engine, engine.begin() as connection:
+        await connection.run_sync(run)
+
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+elif (given := context.config.attributes.get("connection")) is not None:
+    run(given)
+else:
+    asyncio.run(run_with_own_engine())
