@@ -1,0 +1,73 @@
+"""The live principal: who a request is from, and which of its token's scopes count right now."""
+
+import uuid
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.access.grants import in_force
+from app.access.models import Grant
+from app.access.scopes import ADMIN, satisfies
+from app.errors import InsufficientScope
+from app.identity.models import User
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a request, with what they hold at this moment and what the token lets them use."""
+
+    user_id: uuid.UUID
+    username: str
+    kind: str
+    created_at: datetime
+    granted: frozenset[str]
+    scopes: frozenset[str]
+    """Effective: the token's scopes that are granted now."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this request may do everything."""
+        return ADMIN in self.scopes
+
+    def require(self, required: tuple[str, ...]) -> None:
+        """Return only if every required scope is effective; else raise InsufficientScope."""
+        if not satisfies(self.scopes, frozenset(required)):
+            raise InsufficientScope(required)
+
+
+def effective_scopes(token: AbstractSet[str], granted: AbstractSet[str]) -> frozenset[str]:
+    """Token's scopes ∩ granted now; whoever is granted `admin` holds each scope they asked for."""
+    return frozenset(token if ADMIN in granted else token & granted)
+
+
+async def load_principal(
+    sessions: async_sessionmaker[AsyncSession],
+    *,
+    user_id: uuid.UUID,
+    token_scopes: frozenset[str],
+    now: datetime,
+) -> Principal | None:
+    """The principal as the database has it now, by one indexed query; None if gone or disabled."""
+    granted = func.array_remove(func.array_agg(Grant.scope), None)
+    statement = (
+        select(User.username, User.kind, User.created_at, granted)
+        .outerjoin(Grant, and_(Grant.user_id == User.id, in_force(now)))
+        .where(User.id == user_id, User.disabled_at.is_(None))
+        .group_by(User.id)
+    )
+    async with sessions() as session:
+        row = (await session.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    username, kind, created_at, held = row
+    return Principal(
+        user_id=user_id,
+        username=username,
+        kind=kind,
+        created_at=created_at,
+        granted=frozenset(held),
+        scopes=effective_scopes(token_scopes, frozenset(held)),
+    )

@@ -1,0 +1,30 @@
+"""What routes ask for: the runtime, and one unit of work a request."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.runtime import Runtime
+
+
+async def runtime(request: Request) -> Runtime:
+    """What this process holds."""
+    found = request.app.state.runtime
+    assert isinstance(found, Runtime)
+    return found
+
+
+RuntimeDep = Annotated[Runtime, Depends(runtime)]
+
+
+async def session(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
+    """The request's unit of work."""
+    async with runtime.unit_of_work() as session:
+        yield session
+
+
+# "function": committed before the answer leaves. FastAPI's default would commit after it, and a
+# failed commit would follow a 201. Defined once: with another scope it would be a second session.
+SessionDep = Annotated[AsyncSession, Depends(session, scope="function")]

@@ -1,0 +1,133 @@
+"""How errors look from outside: OAuth's bodies, the bearer challenges, and `{"detail": …}`.
+
+No answer repeats what the caller sent.
+"""
+
+from collections.abc import Mapping
+
+import asyncpg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from app.errors import (
+    BearerError,
+    DomainError,
+    InsufficientScope,
+    InvalidClient,
+    OAuthError,
+    Unavailable,
+)
+
+REALM = "scopegate"
+OAUTH_PATHS = {"/token"}
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+DATABASE_GONE = (ConnectionError, TimeoutError, PoolTimeoutError, asyncpg.PostgresError)
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database can't be asked."""
+
+    def __init__(self) -> None:
+        super().__init__("The database does not answer: try again in a moment.")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Teach the app every kind of error that can come out of a route."""
+    app.add_exception_handler(DomainError, on_domain_error)
+    app.add_exception_handler(BearerError, on_bearer_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(DBAPIError, on_database_error)
+    for lost in DATABASE_GONE:
+        app.add_exception_handler(lost, on_database_gone)
+
+
+async def on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    """OAuth's body on OAuth's endpoints (RFC 6749 §5.2), FastAPI's everywhere else."""
+    assert isinstance(error, DomainError)
+    headers: dict[str, str] = {}
+    code = "invalid_request"
+    if isinstance(error, OAuthError):
+        code = error.code
+    if isinstance(error, InvalidClient):
+        headers["WWW-Authenticate"] = f'Basic realm="{REALM}"'
+    if isinstance(error, Unavailable):
+        code = "temporarily_unavailable"
+        headers["Retry-After"] = str(error.retry_after)
+    return _answer(request, error.status, code=code, text=str(error), headers=headers)
+
+
+async def on_bearer_error(_: Request, error: Exception) -> JSONResponse:
+    """RFC 6750 §3: the challenge says what was wrong, and which scopes would do."""
+    assert isinstance(error, BearerError)
+    challenge = f'Bearer realm="{REALM}"'
+    if error.code:
+        challenge += f', error="{error.code}", error_description="{error}"'
+    if isinstance(error, InsufficientScope):
+        challenge += f', scope="{" ".join(error.required)}"'
+    return JSONResponse(
+        {"detail": str(error)}, error.status, headers={"WWW-Authenticate": challenge}
+    )
+
+
+async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: no such path, wrong method, too large a body."""
+    assert isinstance(error, HTTPException)
+    return _answer(
+        request,
+        error.status_code,
+        code="invalid_request",
+        text=error.detail,
+        headers=error.headers or {},
+    )
+
+
+async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    """Where and why the input does not fit, without the input.
+
+    FastAPI's own handler sends the input back, and fails on NaN and on broken characters.
+    """
+    assert isinstance(error, RequestValidationError)
+    problems = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in error.errors()]
+    return JSONResponse({"detail": problems}, 422)
+
+
+async def on_database_error(request: Request, error: Exception) -> JSONResponse:
+    """What Postgres refuses is the caller's to mend; when it can't be asked, that is ours to say.
+
+    Told apart by the class of the SQLSTATE, which is standard, not by the driver's exceptions.
+    """
+    assert isinstance(error, DBAPIError)
+    match str(getattr(error.orig, "sqlstate", None) or "")[:2]:
+        case "22":
+            return _answer(request, 422, text="This value can't be stored.")
+        case "23":
+            return _answer(request, 409, text="This contradicts what is stored.")
+        # No SQLSTATE: the connection broke. 08, 53, 57: lost, out of resources, shut down.
+        case "" | "08" | "25" | "53" | "57":
+            return await on_database_gone(request, error)
+    raise error
+
+
+async def on_database_gone(request: Request, _: Exception) -> JSONResponse:
+    """No database: say so, and when to come again. Never a pass."""
+    return await on_domain_error(request, DatabaseUnavailable())
+
+
+def _answer(
+    request: Request,
+    status: int,
+    *,
+    text: str,
+    code: str = "invalid_request",
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    if request.url.path in OAUTH_PATHS:
+        body = {"error": code, "error_description": text}
+        return JSONResponse(body, status, headers={**NO_STORE, **(headers or {})})
+    return JSONResponse({"detail": text}, status, headers=dict(headers or {}))

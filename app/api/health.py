@@ -1,0 +1,31 @@
+"""Health: whether the process runs, and whether it can serve."""
+
+from fastapi import APIRouter
+
+from app.api.dependencies import RuntimeDep
+from app.api.schemas import Health, refusals
+from app.api.security import PUBLIC
+from app.errors import Unavailable
+
+router = APIRouter(prefix="/health", tags=["health"], dependencies=[PUBLIC])
+
+
+class SchemaOutdated(Unavailable):
+    """The database is at another revision than this code."""
+
+    def __init__(self) -> None:
+        super().__init__("The database schema is not at this version: run scopegate migrate.")
+
+
+@router.get("/live")
+async def live() -> Health:
+    """The process runs. Asks nothing else: a restart would not bring a database back."""
+    return Health(status="live")
+
+
+@router.get("/ready", responses=refusals(503))
+async def ready(runtime: RuntimeDep) -> Health:
+    """The database answers and its schema is the one that this version expects."""
+    if not await runtime.schema_is_current():
+        raise SchemaOutdated
+    return Health(status="ready")

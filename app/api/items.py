@@ -1,0 +1,70 @@
+"""Items: the sample resource. One's own, or all of them for an admin."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.access.principals import Principal
+from app.api.dependencies import SessionDep
+from app.api.schemas import PROTECTED, ItemAnswer, ItemChange, NewItem, Page, refusals
+from app.api.security import CanReadItems, CanWriteItems
+from app.items import items
+
+router = APIRouter(prefix="/items", tags=["items"], responses=PROTECTED | refusals(422))
+
+
+@router.get("")
+async def list_items(
+    principal: CanReadItems,
+    session: SessionDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: uuid.UUID | None = None,
+) -> Page[ItemAnswer]:
+    """Items, oldest first."""
+    # One more than asked tells whether there is a next page.
+    found = await items.list_items(
+        session, owner_id=_visible_to(principal), after=after, limit=limit + 1
+    )
+    page = [ItemAnswer.model_validate(item) for item in found[:limit]]
+    return Page(items=page, next=str(page[-1].id) if len(found) > limit else None)
+
+
+@router.post("", status_code=201, responses=refusals(413))
+async def create_item(new: NewItem, principal: CanWriteItems, session: SessionDep) -> ItemAnswer:
+    """A new item of one's own."""
+    item = await items.create_item(
+        session, owner_id=principal.user_id, title=new.title, description=new.description
+    )
+    return ItemAnswer.model_validate(item)
+
+
+@router.get("/{item_id}", responses=refusals(404))
+async def get_item(item_id: uuid.UUID, principal: CanReadItems, session: SessionDep) -> ItemAnswer:
+    """One item."""
+    item = await items.get_item(session, item_id, owner_id=_visible_to(principal))
+    return ItemAnswer.model_validate(item)
+
+
+@router.patch("/{item_id}", responses=refusals(404, 413))
+async def change_item(
+    item_id: uuid.UUID, change: ItemChange, principal: CanWriteItems, session: SessionDep
+) -> ItemAnswer:
+    """The item, changed."""
+    item = await items.change_item(
+        session,
+        item_id,
+        owner_id=_visible_to(principal),
+        changes=change.model_dump(exclude_unset=True),
+    )
+    return ItemAnswer.model_validate(item)
+
+
+@router.delete("/{item_id}", status_code=204, responses=refusals(404))
+async def delete_item(item_id: uuid.UUID, principal: CanWriteItems, session: SessionDep) -> None:
+    """The item is gone."""
+    await items.delete_item(session, item_id, owner_id=_visible_to(principal))
+
+
+def _visible_to(principal: Principal) -> uuid.UUID | None:
+    return None if principal.is_admin else principal.user_id

@@ -1,0 +1,137 @@
+"""Passwords: which are accepted, how they are hashed, and who may come in by one.
+
+A hash costs some 20 ms and 19 MiB on purpose. So it never runs on the event loop, and not in
+the thread pool that serves requests either, but in a few threads of its own behind a bounded
+queue; and no database connection is held meanwhile.
+"""
+
+import asyncio
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import passlib
+from passlib.context import CryptContext
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from app.errors import ConfigurationError, Refused, Unavailable
+
+MIN_PASSWORD_BYTES = 8
+MAX_PASSWORD_BYTES = 1024
+BCRYPT_BYTES = 72
+
+T = TypeVar("T")
+
+
+class WeakPassword(Refused):
+    """The password is one that would be guessed, or can't be used at all."""
+
+
+class TooManyLogins(Unavailable):
+    """The queue before the hashing threads is full; refused at once rather than made to wait."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many logins at once: try again in a moment.")
+
+
+def check_password(password: str, *, username: str) -> str:
+    """The password in the form that is hashed (NFKC). Raises WeakPassword, saying why."""
+    normal = normalise_password(password)
+    if normal is None:
+        raise WeakPassword("A password is text: it has no NUL and no broken characters.")
+    if len(normal.encode()) < MIN_PASSWORD_BYTES:
+        raise WeakPassword(f"A password has at least {MIN_PASSWORD_BYTES} bytes.")
+    if len(normal.encode()) > MAX_PASSWORD_BYTES:
+        raise WeakPassword(f"A password has at most {MAX_PASSWORD_BYTES} bytes.")
+    if normal.casefold() == username.casefold():
+        raise WeakPassword("The password is the username: choose another.")
+    if normal.casefold() in _common_passwords():
+        raise WeakPassword("This password is among the most common ones: choose another.")
+    return normal
+
+
+def normalise_password(password: str) -> str | None:
+    """NFKC, so that every keyboard's way to write it is the same; None if it can't be hashed."""
+    normal = unicodedata.normalize("NFKC", password)
+    try:
+        normal.encode()
+    except UnicodeEncodeError:
+        return None
+    return None if "\0" in normal else normal
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    return frozenset(FREQUENCY_LISTS["passwords"])
+
+
+class PasswordHasher:
+    """Hashes and verifies in `threads` threads; at most `queue` calls wait for one."""
+
+    def __init__(self, *, threads: int, queue: int) -> None:
+        if not passlib.__version__.startswith("1.9"):
+            raise ConfigurationError(
+                f"passlib {passlib.__version__} has overwritten libpass: "
+                "pip uninstall passlib, then reinstall libpass"
+            )
+        # OWASP's figures for argon2id: m=19 MiB, t=2, p=1. bcrypt verifies, and is upgraded.
+        self._context = CryptContext(
+            schemes=["argon2", "bcrypt"],
+            deprecated=["bcrypt"],
+            argon2__type="ID",
+            argon2__memory_cost=19456,
+            argon2__time_cost=2,
+            argon2__parallelism=1,
+        )
+        # The hash that dummy_verify checks against is made at its first use: not in a request.
+        self._context.dummy_verify()
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password-hash")
+        self._pending = 0
+        self._limit = threads + queue
+
+    async def hash(self, password: str) -> str:
+        """The hash of a password that `check_password` let pass. Raises TooManyLogins."""
+        return await self._run(lambda: self._context.hash(password))
+
+    async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
+        """Whether the password is right, and its new hash if the old one is to be replaced.
+
+        Costs one verification also when there is no hash (no such user) or the password can't
+        be anybody's. Raises TooManyLogins.
+        """
+        return await self._run(lambda: self._verify(password, password_hash))
+
+    def close(self) -> None:
+        """End the threads, when their present work is done; what still waits is dropped."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
+        normal = normalise_password(password)
+        if (
+            normal is None
+            or password_hash is None
+            or len(normal.encode()) > MAX_PASSWORD_BYTES
+            or self._context.identify(password_hash) is None
+        ):
+            self._context.dummy_verify()
+            return False, None
+        if self._context.identify(password_hash) != "bcrypt":
+            return self._context.verify_and_update(normal, password_hash)
+        # bcrypt looks at 72 bytes; where these hashes were made, the rest was cut off silently.
+        correct = self._context.verify(normal.encode()[:BCRYPT_BYTES], password_hash)
+        return correct, self._context.hash(normal) if correct else None
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._pending >= self._limit:
+            raise TooManyLogins
+        self._pending += 1
+        future = self._executor.submit(work)
+        # Counted until the thread is done with it: a caller who has gone still costs the work.
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
+        return await asyncio.wrap_future(future)
+
+    def _release(self) -> None:
+        self._pending -= 1

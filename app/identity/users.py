@@ -1,0 +1,95 @@
+"""Users: their names, and making, finding and listing them."""
+
+import unicodedata
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Conflict, NotFound, Refused
+from app.identity.models import User
+from app.identity.passwords import PasswordHasher, check_password
+
+MAX_USERNAME = 128
+
+Kind = Literal["person", "service"]
+
+
+class UsernameTaken(Conflict):
+    """Somebody has that name, perhaps in other letters' case."""
+
+    def __init__(self) -> None:
+        super().__init__("That username is taken: choose another.")
+
+
+class UserNotFound(NotFound):
+    """No user has that name or id."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such user.")
+
+
+def normalise_username(username: str) -> str:
+    """The name as it is kept and shown (NFKC). Raises Refused when it can't be a name."""
+    name = unicodedata.normalize("NFKC", username)
+    if not 1 <= len(name) <= MAX_USERNAME:
+        raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")
+    if not name.isprintable() or any(character.isspace() for character in name):
+        raise Refused("A username has no spaces and no control characters.")
+    return name
+
+
+def username_key(username: str) -> str:
+    """The name as it is compared: one key for all spellings that a person would call the same.
+
+    Folded here, not by Postgres' lower(), whose answer depends on the server's locale.
+    """
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+
+
+async def create_user(
+    session: AsyncSession,
+    hasher: PasswordHasher,
+    *,
+    username: str,
+    password: str,
+) -> User:
+    """A new person. Raises UsernameTaken, or Refused for an unfit name or password."""
+    name = normalise_username(username)
+    password_hash = await hasher.hash(check_password(password, username=name))
+    user = User(
+        username=name,
+        username_key=username_key(name),
+        kind="person",
+        password_hash=password_hash,
+    )
+    try:
+        async with session.begin_nested():
+            session.add(user)
+    except IntegrityError:
+        raise UsernameTaken from None
+    await session.refresh(user)
+    return user
+
+
+async def find_user(session: AsyncSession, username: str) -> User | None:
+    """The user of that name, however it is spelled; None for names that nobody can have."""
+    try:
+        key = username_key(normalise_username(username))
+    except Refused:
+        return None
+    return await session.scalar(select(User).where(User.username_key == key))
+
+
+async def get_user(session: AsyncSession, username: str) -> User:
+    """The user of that name. Raises UserNotFound."""
+    user = await find_user(session, username)
+    if user is None:
+        raise UserNotFound
+    return user
+
+
+async def list_users(session: AsyncSession) -> list[User]:
+    """All users, oldest first."""
+    return list(await session.scalars(select(User).order_by(User.id)))

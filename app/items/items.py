@@ -1,0 +1,80 @@
+"""Items: the sample resource, and the pattern for one's own.
+
+`owner_id=None` means everybody's items; the routes pass it for admins alone.
+"""
+
+import uuid
+
+from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import NotFound
+from app.items.models import Item
+
+
+class ItemNotFound(NotFound):
+    """No such item, or somebody else's: the caller must not learn which."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such item.")
+
+
+async def create_item(
+    session: AsyncSession, *, owner_id: uuid.UUID, title: str, description: str | None
+) -> Item:
+    """A new item of this owner."""
+    item = Item(owner_id=owner_id, title=title, description=description)
+    session.add(item)
+    await session.flush()
+    await session.refresh(item)
+    return item
+
+
+async def list_items(
+    session: AsyncSession, *, owner_id: uuid.UUID | None, after: uuid.UUID | None, limit: int
+) -> list[Item]:
+    """Up to `limit` items, oldest first, that come after the given one."""
+    statement = select(Item).where(*_owned_by(owner_id)).order_by(Item.id).limit(limit)
+    if after is not None:
+        statement = statement.where(Item.id > after)
+    return list(await session.scalars(statement))
+
+
+async def get_item(
+    session: AsyncSession, item_id: uuid.UUID, *, owner_id: uuid.UUID | None
+) -> Item:
+    """That item. Raises ItemNotFound."""
+    item = await session.scalar(select(Item).where(Item.id == item_id, *_owned_by(owner_id)))
+    if item is None:
+        raise ItemNotFound
+    return item
+
+
+async def change_item(
+    session: AsyncSession,
+    item_id: uuid.UUID,
+    *,
+    owner_id: uuid.UUID | None,
+    changes: dict[str, str | None],
+) -> Item:
+    """The item with these columns changed. Raises ItemNotFound."""
+    if not changes:
+        return await get_item(session, item_id, owner_id=owner_id)
+    statement = update(Item).where(Item.id == item_id, *_owned_by(owner_id)).values(**changes)
+    item: Item | None = await session.scalar(statement.returning(Item))
+    if item is None:
+        raise ItemNotFound
+    return item
+
+
+async def delete_item(
+    session: AsyncSession, item_id: uuid.UUID, *, owner_id: uuid.UUID | None
+) -> None:
+    """Remove the item. Raises ItemNotFound."""
+    statement = delete(Item).where(Item.id == item_id, *_owned_by(owner_id))
+    if await session.scalar(statement.returning(Item.id)) is None:
+        raise ItemNotFound
+
+
+def _owned_by(owner_id: uuid.UUID | None) -> list[ColumnElement[bool]]:
+    return [] if owner_id is None else [Item.owner_id == owner_id]

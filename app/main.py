@@ -1,0 +1,45 @@
+"""The web's front door: the FastAPI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from app.api import discovery, health, items, me, token
+from app.api.docs import UNSCOPED, add_docs
+from app.api.errors import add_error_handlers
+from app.api.middleware import BodyLimit
+from app.api.security import refuse_undeclared_routes
+from app.runtime import Runtime
+from app.settings import Settings
+
+ROUTERS = (token, discovery, me, items, health)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. Raises ConfigurationError when a route does not say who may call it."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with Runtime.open(settings) as app.state.runtime:
+            yield
+
+    app = FastAPI(
+        title="Scopegate",
+        version=version("scopegate"),
+        description="Users, scopes and tokens.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # A redirect's Location would be built from the Host header.
+        redirect_slashes=False,
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    add_error_handlers(app)
+    for module in ROUTERS:
+        app.include_router(module.router)
+    add_docs(app)
+    refuse_undeclared_routes(app, unscoped=UNSCOPED)
+    return app

@@ -1,0 +1,103 @@
+"""What one process holds: built once, by the web app, the commands and the tests alike."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from app.db.engine import open_engine
+from app.db.schema import current_revision, head_revision
+from app.errors import ConfigurationError, DomainError
+from app.identity.passwords import PasswordHasher
+from app.settings import Settings, split_secrets
+from app.tokens.jwt import JwtFormat
+from app.tokens.keyring import key_cipher, load_keyring
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, by this machine's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The engine, the sessions, the hashing threads, the keys and the clock."""
+
+    settings: Settings
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+    hasher: PasswordHasher
+    tokens: JwtFormat
+    now: Clock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, *, now: Clock = utc_now) -> AsyncIterator["Runtime"]:
+        """A runtime on a migrated database; all that it holds is closed at the end.
+
+        Raises ConfigurationError when the database was never migrated, or its keys were made
+        under another secret.
+        """
+        async with AsyncExitStack() as stack:
+            engine = await stack.enter_async_context(open_engine(settings))
+            async with engine.connect() as connection:
+                revision = await current_revision(connection)
+            if revision is None:
+                raise ConfigurationError("The database is empty: run scopegate migrate first")
+            hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
+            stack.callback(hasher.close)
+            sessions = async_sessionmaker(engine, expire_on_commit=False)
+            cipher = key_cipher(
+                split_secrets(settings.secret_keys) or [development_secret(settings.home)]
+            )
+            async with sessions.begin() as session:
+                keyring = await load_keyring(session, cipher, algorithm=settings.signing_algorithm)
+            tokens = JwtFormat(keyring, settings.token_issuer, settings.token_audience)
+            yield cls(settings, engine, sessions, hasher, tokens, now)
+
+    @asynccontextmanager
+    async def unit_of_work(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits at the end: all or nothing, also when an error passes through.
+
+        The one exception is an error that must keep its writes, and says so on its class.
+        """
+        async with self.sessions() as session:
+            try:
+                yield session
+            except DomainError as error:
+                if error.keeps_writes:
+                    await session.commit()
+                raise
+            await session.commit()
+
+    async def schema_is_current(self) -> bool:
+        """Whether the database answers and stands at the revision that this code expects."""
+        async with self.engine.connect() as connection:
+            return await current_revision(connection) == head_revision()
+
+
+def development_secret(home: Path) -> str:
+    """The secret that development keeps for itself under `home`, made at the first start."""
+    path = home / "secret_keys"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        home.mkdir(parents=True, exist_ok=True)
+        # Written aside and linked into place: of two that start together, one secret stays.
+        draft = home / f"secret_keys.{os.getpid()}.{secrets.token_hex(4)}"
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        return path.read_text().strip()

@@ -1,0 +1,98 @@
+"""JWT access tokens by RFC 9068: claims to a signed string and back."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jwt import PyJWT, PyJWTError, get_unverified_header
+
+from app.access.scopes import format_scope
+from app.errors import InvalidToken
+from app.tokens.keyring import Keyring
+
+TOKEN_TYPE = "at+jwt"
+REQUIRED_CLAIMS = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope"]
+
+_pyjwt = PyJWT(options={"enforce_minimum_key_length": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What an access token says, parsed once: whoever holds one of these need not check types."""
+
+    subject: uuid.UUID
+    client_id: str
+    scopes: frozenset[str]
+    issued_at: datetime
+    expires_at: datetime
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JwtFormat:
+    """How this service writes and reads its JWTs."""
+
+    keyring: Keyring
+    issuer: str
+    audience: str
+
+    def encode(self, claims: Claims) -> str:
+        """The claims as a JWT, signed with the keyring's signing key."""
+        key = self.keyring.signing
+        payload = {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": str(claims.subject),
+            "client_id": claims.client_id,
+            "iat": int(claims.issued_at.timestamp()),
+            "exp": int(claims.expires_at.timestamp()),
+            "jti": claims.token_id,
+            "scope": format_scope(claims.scopes),
+        }
+        headers = {"kid": key.kid, "typ": TOKEN_TYPE}
+        return _pyjwt.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
+
+    def decode(self, token: str) -> Claims:
+        """The claims of a token that this service signed for itself, expired or not.
+
+        The algorithm is the key's, never the token's. Raises InvalidToken for anything else.
+        """
+        try:
+            key = self.keyring.find(get_unverified_header(token).get("kid"))
+            if key is None:
+                raise InvalidToken
+            decoded = _pyjwt.decode_complete(
+                token,
+                key.verifying,
+                algorithms=[key.algorithm],
+                issuer=self.issuer,
+                audience=self.audience,
+                # Times are checked against this service's clock, not PyJWT's: see verification.
+                options={
+                    "require": REQUIRED_CLAIMS,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+            if decoded["header"].get("typ") != TOKEN_TYPE:
+                raise InvalidToken
+            return _parse(decoded["payload"])
+        # A token is anybody's bytes: whatever they make a parser raise, they are no token.
+        except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            raise InvalidToken from None
+
+
+def _parse(payload: dict[str, Any]) -> Claims:
+    texts = (payload["sub"], payload["client_id"], payload["jti"], payload["scope"])
+    if not all(isinstance(value, str) for value in texts):
+        raise InvalidToken
+    return Claims(
+        subject=uuid.UUID(payload["sub"]),
+        client_id=payload["client_id"],
+        scopes=frozenset(payload["scope"].split()),
+        issued_at=datetime.fromtimestamp(payload["iat"], UTC),
+        expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+        token_id=payload["jti"],
+    )

@@ -1,0 +1,25 @@
+"""GET /users/me."""
+
+import httpx2
+
+from app.access.grants import revoke
+from app.runtime import Runtime
+from tests.factories import bearer, make_user
+
+
+async def test_me_tells_effective_and_granted_scopes(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime, "read:items", "write:items", "introspect", username="Zoë")
+    token = await bearer(client, user, scope="read:items write:items")
+    async with runtime.unit_of_work() as session:
+        await revoke(session, user_id=user.id, scope="write:items")
+    me = (await client.get("/users/me", headers=token)).json()
+    assert me.pop("created_at")
+    assert me == {
+        "id": str(user.id),
+        "username": "Zoë",
+        "kind": "person",
+        "scopes": ["read:items"],
+        "granted": ["introspect", "read:items"],
+    }

@@ -1,0 +1,271 @@
+"""Scopes on routes: the challenges of RFC 6750, and that what counts is what is granted now."""
+
+import hmac
+import uuid
+
+import httpx2
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi import APIRouter, Depends, FastAPI, Security
+from jwt.utils import base64url_encode
+from sqlalchemy import update
+
+from app.access.grants import grant, revoke
+from app.api.security import PUBLIC, current_principal, refuse_undeclared_routes
+from app.errors import ConfigurationError
+from app.identity.models import User
+from app.main import create_app
+from app.runtime import Runtime
+from tests.clock import MovableClock
+from tests.factories import bearer, login, make_user
+
+
+async def test_no_credentials_get_a_challenge_without_an_error(client: httpx2.AsyncClient) -> None:
+    for headers in ({}, {"Authorization": "Basic Og=="}, {"Authorization": ""}):
+        answer = await client.get("/users/me", headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == 'Bearer realm="scopegate"'
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "e30.e30.", "eyJhbGciOiJub25lIn0.e30."])
+async def test_malformed_tokens_are_invalid_token(client: httpx2.AsyncClient, token: str) -> None:
+    await assert_invalid_token(client, f"Bearer {token}".encode())
+
+
+async def assert_invalid_token(client: httpx2.AsyncClient, authorization: bytes | str) -> None:
+    answer = await client.get("/users/me", headers={"Authorization": authorization})  # type: ignore[dict-item]
+    assert answer.status_code == 401
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+async def test_two_authorization_headers_are_an_invalid_request(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    token = (await bearer(client, await make_user(runtime)))["Authorization"]
+    answer = await client.get(
+        "/users/me", headers=[("Authorization", token), ("Authorization", token)]
+    )
+    assert answer.status_code == 400
+    assert 'error="invalid_request"' in answer.headers["www-authenticate"]
+
+
+async def test_short_scopes_name_what_the_route_needs(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    token = await bearer(client, await make_user(runtime, "read:items"))
+    answer = await client.post("/items", json={"title": "x"}, headers=token)
+    assert answer.status_code == 403
+    challenge = answer.headers["www-authenticate"]
+    assert 'error="insufficient_scope"' in challenge
+    assert 'scope="write:items"' in challenge
+
+
+async def test_a_scope_granted_but_not_asked_for_is_not_in_the_token(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime, "read:items", "write:items")
+    token = await bearer(client, user, scope="write:items")
+    assert (await client.get("/items", headers=token)).status_code == 403
+
+
+async def test_revoked_grant_stops_a_token_already_issued(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime, "read:items")
+    token = await bearer(client, user)
+    assert (await client.get("/items", headers=token)).status_code == 200
+    async with runtime.unit_of_work() as session:
+        assert await revoke(session, user_id=user.id, scope="read:items")
+    assert (await client.get("/items", headers=token)).status_code == 403
+    async with runtime.unit_of_work() as session:
+        await grant(session, user_id=user.id, scope="read:items")
+    assert (await client.get("/items", headers=token)).status_code == 200
+
+
+async def test_expired_grant_stops_a_token_already_issued(
+    client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(runtime)
+    async with runtime.unit_of_work() as session:
+        ends = runtime.now().replace(year=runtime.now().year + 1)
+        await grant(session, user_id=user.id, scope="read:items", expires_at=ends)
+    token = await bearer(client, user)
+    assert (await client.get("/items", headers=token)).status_code == 200
+    async with runtime.unit_of_work() as session:
+        await grant(session, user_id=user.id, scope="read:items", expires_at=runtime.now())
+    assert (await client.get("/items", headers=token)).status_code == 403
+
+
+async def test_scope_granted_after_login_is_not_in_the_old_token(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime)
+    token = await bearer(client, user)
+    async with runtime.unit_of_work() as session:
+        await grant(session, user_id=user.id, scope="read:items")
+    assert (await client.get("/items", headers=token)).status_code == 403
+
+
+async def test_disabled_user_is_refused_with_a_token_already_issued(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime)
+    token = await bearer(client, user)
+    async with runtime.unit_of_work() as session:
+        await session.execute(
+            update(User).where(User.id == user.id).values(disabled_at=runtime.now())
+        )
+    await assert_invalid_token(client, token["Authorization"])
+
+
+async def test_token_ends_when_it_said_it_would(
+    client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
+) -> None:
+    token = await bearer(client, await make_user(runtime))
+    clock.move(seconds=895)
+    assert (await client.get("/users/me", headers=token)).status_code == 200
+    clock.move(seconds=10)
+    await assert_invalid_token(client, token["Authorization"])
+
+
+async def test_admin_satisfies_every_requirement_until_it_is_revoked(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    root = await make_user(runtime, "admin")
+    full = await bearer(client, root)
+    narrow = await bearer(client, root, scope="read:items")
+    assert (await client.post("/items", json={"title": "x"}, headers=full)).status_code == 201
+    assert (await client.get("/items", headers=narrow)).status_code == 200
+    assert (await client.post("/items", json={"title": "x"}, headers=narrow)).status_code == 403
+    async with runtime.unit_of_work() as session:
+        await revoke(session, user_id=root.id, scope="admin")
+    assert (await client.get("/items", headers=full)).status_code == 403
+    assert (await client.get("/items", headers=narrow)).status_code == 403
+
+
+async def test_claims_of_another_kind_of_token_are_refused(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime, "read:items")
+    good = (await login(client, user)).json()["access_token"]
+    key = runtime.tokens.keyring.signing
+    payload = jwt.decode(good, options={"verify_signature": False})
+    header = {"kid": key.kid, "typ": "at+jwt"}
+
+    def forge(*, headers: dict[str, object] | None = None, **claims: object) -> str:
+        return "Bearer " + jwt.encode(
+            {k: v for k, v in {**payload, **claims}.items() if v is not ...},
+            key.private,
+            algorithm=key.algorithm,
+            headers={**header, **(headers or {})},
+        )
+
+    sound = await client.get("/users/me", headers={"Authorization": forge()})
+    assert sound.status_code == 200
+    for token in (
+        forge(headers={"typ": "JWT"}),
+        forge(headers={"kid": "another"}),
+        forge(headers={"crit": ["x"]}),
+        forge(iss="https://elsewhere.example"),
+        forge(aud="another"),
+        forge(exp=...),
+        forge(exp=1),
+        forge(exp="soon"),
+        forge(exp=1e400),
+        forge(sub=str(uuid.uuid4())),
+        forge(sub="not-a-uuid"),
+        forge(scope=["read:items"]),
+        forge(scope=...),
+        forge(jti=...),
+        forge(client_id=7),
+    ):
+        await assert_invalid_token(client, token)
+
+
+async def test_hmac_with_the_public_key_is_refused(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime)
+    good = (await login(client, user)).json()["access_token"]
+    payload = jwt.decode(good, options={"verify_signature": False})
+    key = runtime.tokens.keyring.signing
+    headers = {"kid": key.kid, "typ": "at+jwt"}
+    unsigned = jwt.encode(payload, None, algorithm="none", headers=headers)
+    await assert_invalid_token(client, f"Bearer {unsigned}")
+    public = key.verifying.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    signing_input = (
+        jwt.encode(payload, "x" * 32, algorithm="HS256", headers=headers)
+        .rpartition(".")[0]
+        .encode()
+    )
+    signature = base64url_encode(hmac.digest(public, signing_input, "sha256"))
+    await assert_invalid_token(client, b"Bearer " + signing_input + b"." + signature)
+
+
+def app_with(**route: object) -> FastAPI:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    inner = APIRouter()
+    inner.add_api_route("/open", lambda: None, **route)  # type: ignore[arg-type]
+    outer = APIRouter(prefix="/nested")
+    outer.include_router(inner)
+    app.include_router(outer)
+    return app
+
+
+def test_route_that_does_not_say_who_may_call_it_stops_start_up() -> None:
+    nobody_said = app_with()
+    with pytest.raises(ConfigurationError, match="/nested/open declares no ways"):
+        refuse_undeclared_routes(nobody_said, unscoped=frozenset())
+    twice = app_with(dependencies=[PUBLIC, Security(current_principal, scopes=["admin"])])
+    with pytest.raises(ConfigurationError, match="declares 2 ways"):
+        refuse_undeclared_routes(twice, unscoped=frozenset())
+    hidden = app_with(dependencies=[Depends(lambda: None)], include_in_schema=False)
+    with pytest.raises(ConfigurationError):
+        refuse_undeclared_routes(hidden, unscoped=frozenset())
+    refuse_undeclared_routes(app_with(dependencies=[PUBLIC]), unscoped=frozenset())
+
+
+def test_plain_starlette_routes_stop_start_up_too() -> None:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_route("/plain", lambda request: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ConfigurationError, match="/plain"):
+        refuse_undeclared_routes(app, unscoped=frozenset())
+
+
+PERMISSIONS = {
+    ("POST", "/token"): None,
+    ("GET", "/.well-known/jwks.json"): None,
+    ("GET", "/health/live"): None,
+    ("GET", "/health/ready"): None,
+    ("GET", "/users/me"): [],
+    ("GET", "/items"): ["read:items"],
+    ("POST", "/items"): ["write:items"],
+    ("GET", "/items/{item_id}"): ["read:items"],
+    ("PATCH", "/items/{item_id}"): ["write:items"],
+    ("DELETE", "/items/{item_id}"): ["write:items"],
+}
+
+
+async def test_openapi_declares_the_scopes_of_every_route(runtime: Runtime) -> None:
+    seen = {
+        (method.upper(), path): operation["security"][0]["OAuth2PasswordBearer"]
+        if "security" in operation
+        else None
+        for path, operations in create_app(runtime.settings).openapi()["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert seen == PERMISSIONS
+
+
+@pytest.mark.parametrize(("method", "path"), [key for key, need in PERMISSIONS.items() if need])
+async def test_every_scoped_route_refuses_a_token_without_its_scope(
+    client: httpx2.AsyncClient, runtime: Runtime, method: str, path: str
+) -> None:
+    others = {"read:items", "write:items", "introspect"} - set(PERMISSIONS[method, path] or [])
+    token = await bearer(client, await make_user(runtime, *others))
+    path = path.format(item_id=uuid.uuid4())
+    answer = await client.request(method, path, headers=token, json={"title": "x"})
+    assert answer.status_code == 403
+    answer = await client.request(method, path, json={"title": "x"})
+    assert answer.status_code == 401

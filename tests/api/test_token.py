@@ -1,0 +1,246 @@
+"""POST /token, by the contract."""
+
+import base64
+from unittest.mock import ANY
+
+import httpx2
+import jwt
+import pytest
+from sqlalchemy import update
+
+from app.identity.models import User
+from app.runtime import Runtime
+from tests.factories import PASSWORD, Someone, login, make_user
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def error_of(answer: httpx2.Response) -> tuple[int, str]:
+    """Status and code; on the way, what every refusal has in common."""
+    assert set(answer.json()) == {"error", "error_description"}
+    assert answer.json()["error_description"].isascii()
+    assert_not_stored(answer)
+    return answer.status_code, answer.json()["error"]
+
+
+def assert_not_stored(answer: httpx2.Response) -> None:
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["pragma"] == "no-cache"
+
+
+@pytest.fixture
+async def alice(runtime: Runtime) -> Someone:
+    return await make_user(runtime, "read:items", "write:items", username="Alice")
+
+
+async def post(client: httpx2.AsyncClient, body: str | bytes, **headers: str) -> httpx2.Response:
+    sent = {"Content-Type": FORM, **{k.replace("_", "-"): v for k, v in headers.items()}}
+    return await client.post("/token", content=body, headers=sent)
+
+
+async def test_answer_has_the_fields_of_rfc_6749(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    answer = await login(client, alice, scope="read:items")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "access_token": ANY,
+        "token_type": "bearer",
+        "expires_in": 900,
+        "scope": "read:items",
+    }
+    assert_not_stored(answer)
+
+
+async def test_scopes_are_requested_intersected_with_granted(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    answer = await login(client, alice, scope="read:items admin")
+    assert answer.json()["scope"] == "read:items"
+    claims = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+    assert claims["scope"] == "read:items"
+
+
+async def test_no_scope_asked_gives_everything_granted(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    assert (await login(client, alice)).json()["scope"] == "read:items write:items"
+    assert (await login(client, alice, scope="")).json()["scope"] == "read:items write:items"
+
+
+async def test_nothing_granted_and_nothing_asked_gives_an_empty_scope(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    answer = await login(client, await make_user(runtime))
+    assert (answer.status_code, answer.json()["scope"]) == (200, "")
+
+
+@pytest.mark.parametrize(
+    "scope", ["admin", "no:such", "read:items\\", 'read:"items"', "ünï", " ", "read:items\tadmin"]
+)
+async def test_scopes_not_granted_or_not_legal_are_invalid_scope(
+    client: httpx2.AsyncClient, alice: Someone, scope: str
+) -> None:
+    assert error_of(await login(client, alice, scope=scope)) == (400, "invalid_scope")
+
+
+async def test_admin_may_ask_for_any_registered_scope_and_gets_just_that(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    root = await make_user(runtime, "admin")
+    assert (await login(client, root)).json()["scope"] == "admin"
+    assert (await login(client, root, scope="read:items x")).json()["scope"] == "read:items"
+    assert error_of(await login(client, root, scope="no:such")) == (400, "invalid_scope")
+
+
+async def test_expired_grant_is_not_issued(client: httpx2.AsyncClient, runtime: Runtime) -> None:
+    user = await make_user(runtime, "read:items", expires_at=runtime.now())
+    assert (await login(client, user)).json()["scope"] == ""
+
+
+async def test_tutorials_call_without_grant_type_works(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    assert (await post(client, f"username=Alice&password={PASSWORD}")).status_code == 200
+
+
+@pytest.mark.parametrize("spelling", ["alice", "ALICE", "Ａlice"])
+async def test_usernames_are_compared_without_case_and_by_nfkc(
+    client: httpx2.AsyncClient, alice: Someone, spelling: str
+) -> None:
+    answer = await client.post("/token", data={"username": spelling, "password": PASSWORD})
+    assert answer.status_code == 200
+
+
+async def test_every_bad_credential_gets_the_same_bytes(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    disabled = await make_user(runtime)
+    service = await make_user(runtime)
+    async with runtime.unit_of_work() as session:
+        await session.execute(
+            update(User).where(User.id == disabled.id).values(disabled_at=runtime.now())
+        )
+        await session.execute(update(User).where(User.id == service.id).values(kind="service"))
+    answers = [
+        await client.post("/token", data={"username": name, "password": password})
+        for name, password in [
+            ("nobody", PASSWORD),
+            ("Alice", "wrong"),
+            ("Alice", "w" * 100_000),
+            ("Alice", "nul\0nul"),
+            ("nul\0name", PASSWORD),
+            (disabled.username, PASSWORD),
+            (service.username, PASSWORD),
+        ]
+    ]
+    assert {error_of(answer) for answer in answers} == {(400, "invalid_grant")}
+    assert len({answer.content for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "grant_type=password",
+        "username=Alice",
+        f"username=Alice&password={PASSWORD}&username=Bob",
+        f"username=Alice&password={PASSWORD}&scope=a&scope=b",
+        "grant_type=password&grant_type=password&username=a&password=b",
+        "username=Alice&password=%FF%FE",
+        "username=Alice&password=%zz",
+        "username=Alice&password=%4",
+        "username=Alice&password=é",
+        "grant_type=&username=&password=x",
+        "&".join(f"p{i}=x" for i in range(10_000)),
+    ],
+)
+async def test_broken_forms_are_invalid_request(
+    client: httpx2.AsyncClient, alice: Someone, body: str
+) -> None:
+    assert error_of(await post(client, body.encode())) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", ""]
+)
+async def test_other_media_types_are_invalid_request(
+    client: httpx2.AsyncClient, alice: Someone, media_type: str
+) -> None:
+    answer = await post(client, f"username=Alice&password={PASSWORD}", Content_Type=media_type)
+    assert error_of(answer) == (400, "invalid_request")
+
+
+async def test_charset_may_be_said(client: httpx2.AsyncClient, alice: Someone) -> None:
+    body = f"username=Alice&password={PASSWORD}"
+    answer = await post(client, body, Content_Type=f"{FORM}; charset=UTF-8")
+    assert answer.status_code == 200
+    answer = await post(client, body, Content_Type=f"{FORM}; charset=latin-1")
+    assert error_of(answer) == (400, "invalid_request")
+
+
+async def test_credentials_in_the_query_are_not_read(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    answer = await client.post(
+        f"/token?username=Alice&password={PASSWORD}", headers={"Content-Type": FORM}
+    )
+    assert error_of(answer) == (400, "invalid_request")
+
+
+async def test_unknown_parameters_are_ignored(client: httpx2.AsyncClient, alice: Someone) -> None:
+    body = f"username=Alice&password={PASSWORD}&audience=x&audience=y"
+    assert (await post(client, body)).status_code == 200
+
+
+@pytest.mark.parametrize("grant_type", ["authorization_code", "nonsense", "PASSWORD"])
+async def test_unknown_grants_are_unsupported(
+    client: httpx2.AsyncClient, alice: Someone, grant_type: str
+) -> None:
+    answer = await login(client, alice, grant_type=grant_type)
+    assert error_of(answer) == (400, "unsupported_grant_type")
+
+
+async def test_client_id_without_a_secret_counts_as_no_client(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    body = f"username=Alice&password={PASSWORD}"
+    assert (await post(client, f"{body}&client_id=app&client_secret=")).status_code == 200
+    swagger_ui = await post(client, body, Authorization="Basic Og==")
+    assert swagger_ui.status_code == 200
+    named = base64.b64encode(b"name:").decode()
+    assert (await post(client, body, Authorization=f"Basic {named}")).status_code == 200
+
+
+@pytest.mark.parametrize("basic", ["bmFtZTpzZWNyZXQ=", "!!!", "bm9jb2xvbg==", "/////w==", "JTp4"])
+async def test_client_secrets_that_are_wrong_are_invalid_client(
+    client: httpx2.AsyncClient, alice: Someone, basic: str
+) -> None:
+    body = f"username=Alice&password={PASSWORD}"
+    answer = await post(client, body, Authorization=f"Basic {basic}")
+    assert error_of(answer) == (401, "invalid_client")
+    assert answer.headers["www-authenticate"].startswith("Basic ")
+    answer = await post(client, f"{body}&client_id=name&client_secret=wrong")
+    assert error_of(answer) == (401, "invalid_client")
+
+
+async def test_two_kinds_of_client_authentication_are_invalid_request(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    body = f"username=Alice&password={PASSWORD}"
+    basic = {"Authorization": "Basic bmFtZTpzZWNyZXQ="}
+    for more in ("&client_id=name&client_secret=secret", "&client_id=other"):
+        assert error_of(await post(client, body + more, **basic)) == (400, "invalid_request")
+    assert error_of(await post(client, f"{body}&client_secret=x")) == (400, "invalid_request")
+    twice = [("Content-Type", FORM), ("Authorization", "Basic Og=="), ("Authorization", "Basic x")]
+    answer = await client.post("/token", content=body, headers=twice)
+    assert error_of(answer) == (400, "invalid_request")
+
+
+async def test_too_large_a_body_is_refused_in_oauths_words(client: httpx2.AsyncClient) -> None:
+    answer = await post(client, b"username=" + b"x" * 1_000_000)
+    assert error_of(answer) == (413, "invalid_request")
+
+
+async def test_other_methods_are_refused_in_oauths_words(client: httpx2.AsyncClient) -> None:
+    assert error_of(await client.get("/token")) == (405, "invalid_request")

@@ -1,0 +1,142 @@
+"""Fixtures. Real Postgres, real tokens; two tiers of isolation:
+
+- `runtime`, `client`: one database a worker, every test in a transaction that is rolled back.
+- `own_runtime`, `own_client`: a database of the test's own, for what commits, races or notifies.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker
+
+from app.main import create_app
+from app.runtime import Runtime
+from app.settings import Settings
+from tests import databases
+from tests.clock import MovableClock
+from tests.servers import Server, start_server
+
+SECRET = "a-secret-for-the-tests-only-0123456789"
+SERVER = pytest.StashKey[Server]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in [name for name in os.environ if name.startswith("SCOPEGATE_")]:
+        if not name.startswith("SCOPEGATE_TEST_"):
+            del os.environ[name]
+    if not hasattr(config, "workerinput"):
+        config.stash[SERVER] = start_server()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if server := config.stash.get(SERVER, None):
+        server.stop()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"postgres: {config.stash[SERVER].name}"
+
+
+class ShareServer:
+    """With xdist: the workers use the server that the first process started."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: object) -> None:
+        node.workerinput["server_url"] = node.config.stash[SERVER].url  # type: ignore[attr-defined]
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    if not manager.has_plugin("share-server"):
+        manager.register(ShareServer(), "share-server")
+
+
+@pytest.fixture(scope="session")
+def server_url(pytestconfig: pytest.Config) -> str:
+    given = getattr(pytestconfig, "workerinput", None)
+    return given["server_url"] if given else pytestconfig.stash[SERVER].url
+
+
+@pytest.fixture(scope="session")
+async def template(server_url: str) -> None:
+    await databases.make_template(server_url)
+
+
+@pytest.fixture
+async def empty_database_url(server_url: str) -> AsyncIterator[str]:
+    """A database that was never migrated."""
+    name = await databases.create_empty(server_url)
+    yield databases.database_url(server_url, name)
+    await databases.drop(server_url, name)
+
+
+@pytest.fixture
+async def own_database_url(server_url: str, template: None) -> AsyncIterator[str]:
+    """A migrated database that nobody else uses."""
+    name = await databases.clone_template(server_url)
+    yield databases.database_url(server_url, name)
+    await databases.drop(server_url, name)
+
+
+@pytest.fixture(scope="session")
+async def worker_runtime(server_url: str, template: None) -> AsyncIterator[Runtime]:
+    name = await databases.clone_template(server_url)
+    async with Runtime.open(settings_for(databases.database_url(server_url, name))) as runtime:
+        yield runtime
+    await databases.drop(server_url, name)
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+async def runtime(worker_runtime: Runtime, clock: MovableClock) -> AsyncIterator[Runtime]:
+    """A runtime whose commits are savepoints of a transaction that is rolled back."""
+    async with worker_runtime.engine.connect() as connection, connection.begin() as transaction:
+        sessions = async_sessionmaker(
+            connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+        )
+        yield replace(worker_runtime, sessions=sessions, now=clock)
+        await transaction.rollback()
+
+
+@pytest.fixture
+async def client(runtime: Runtime) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client_of(runtime) as client:
+        yield client
+
+
+@pytest.fixture
+async def own_runtime(own_database_url: str, clock: MovableClock) -> AsyncIterator[Runtime]:
+    async with Runtime.open(settings_for(own_database_url), now=clock) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+async def own_client(own_runtime: Runtime) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client_of(own_runtime) as client:
+        yield client
+
+
+def settings_for(database_url: str, **changes: object) -> Settings:
+    """Settings of a test, independent of the environment and of any .env file."""
+    values = {"database_url": database_url, "secret_keys": SECRET, **changes}
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type, call-arg]
+
+
+def client_of(runtime: Runtime) -> httpx2.AsyncClient:
+    """A client of an app that runs on this runtime."""
+    app = create_app(runtime.settings)
+    app.state.runtime = runtime
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "home"

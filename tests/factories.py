@@ -1,0 +1,56 @@
+"""Users and tokens for tests, made by the functions and routes that everybody uses."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx2
+
+from app.access.grants import grant
+from app.identity.users import create_user
+from app.runtime import Runtime
+
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass(frozen=True)
+class Someone:
+    """A user that a test made."""
+
+    id: uuid.UUID
+    username: str
+
+
+async def make_user(
+    runtime: Runtime,
+    *scopes: str,
+    username: str | None = None,
+    password: str = PASSWORD,
+    expires_at: datetime | None = None,
+) -> Someone:
+    """A person who holds these scopes."""
+    async with runtime.unit_of_work() as session:
+        user = await create_user(
+            session,
+            runtime.hasher,
+            username=username or f"user-{uuid.uuid4().hex[:12]}",
+            password=password,
+        )
+        for scope in scopes:
+            await grant(session, user_id=user.id, scope=scope, expires_at=expires_at)
+    return Someone(user.id, user.username)
+
+
+async def login(client: httpx2.AsyncClient, user: Someone, **form: str) -> httpx2.Response:
+    """What POST /token answers to this user."""
+    data = {"grant_type": "password", "username": user.username, "password": PASSWORD, **form}
+    return await client.post("/token", data=data)
+
+
+async def bearer(client: httpx2.AsyncClient, user: Someone, **form: str) -> dict[str, str]:
+    """The header with a fresh token of this user."""
+    answer = await login(client, user, **form)
+    assert answer.status_code == 200, answer.text
+    token: dict[str, Any] = answer.json()
+    return {"Authorization": f"Bearer {token['access_token']}"}
