@@ -25,7 +25,9 @@ check: $(VENV)/.dev ## Format, lint, types, layers, migrations
 	@ruff check .
 	@mypy
 	@lint-imports
-	@python -m migrations.check
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && export SCOPEGATE_HOME="$$home" && \
+		unset SCOPEGATE_DATABASE_URL && alembic upgrade head && alembic check
+	@alembic upgrade head --sql | squawk
 
 format: $(VENV)/.dev ## Put the code into its format
 	@ruff format .

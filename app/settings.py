@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Algorithm = Literal["ES256", "RS256", "EdDSA", "HS256"]
 
+PROJECT = Path(__file__).resolve().parents[1]
+
 MINIMUM_SECRET_LENGTH = 32
 MINIMUM_DISTINCT_CHARACTERS = 8
 # A secret that everybody can look up is none: this one stands in FastAPI's tutorial.
@@ -35,7 +37,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on.")] = 8000
     home: Annotated[
         Path, Field(description="Where development keeps its secret and its Postgres.")
-    ] = Path(".scopegate")
+    ] = PROJECT / ".scopegate"
     database_url: Annotated[
         SecretStr | None, Field(description="Postgres 15 or later: `postgresql://user@host/name`.")
     ] = None

@@ -5,9 +5,8 @@
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -126,7 +125,7 @@ async def own_client(own_runtime: Runtime) -> AsyncIterator[httpx2.AsyncClient]:
 def settings_for(database_url: str, **changes: object) -> Settings:
     """Settings of a test, independent of the environment and of any .env file."""
     values = {"database_url": database_url, "secret_keys": SECRET, **changes}
-    return Settings(_env_file=None, **values)  # type: ignore[arg-type, call-arg]
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type]
 
 
 def client_of(runtime: Runtime) -> httpx2.AsyncClient:
@@ -135,8 +134,3 @@ def client_of(runtime: Runtime) -> httpx2.AsyncClient:
     app.state.runtime = runtime
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "home"

@@ -108,8 +108,9 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
             return _answer(request, 422, text="This value can't be stored.")
         case "23":
             return _answer(request, 409, text="This contradicts what is stored.")
-        # No SQLSTATE: the connection broke. 08, 53, 57: lost, out of resources, shut down.
-        case "" | "08" | "25" | "53" | "57":
+        # No SQLSTATE: the connection broke. The rest: it was refused (08, 28, 3D), the server is
+        # a standby (25), somebody else was first (40, 55), it is full or shutting down (53, 57).
+        case "" | "08" | "28" | "3D" | "25" | "40" | "55" | "53" | "57":
             return await on_database_gone(request, error)
     raise error
 

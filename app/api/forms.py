@@ -5,7 +5,6 @@ replaces broken characters. A token endpoint does none of that.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,5 +123,5 @@ def _basic_credentials(authorization: str | None) -> ClientCredentials | None:
         return ClientCredentials(
             unquote_plus(client_id, errors="strict"), unquote_plus(secret, errors="strict")
         )
-    except (binascii.Error, UnicodeError):
+    except ValueError:
         raise InvalidClient("The Basic credentials are malformed.") from None

@@ -109,19 +109,20 @@ class PasswordHasher:
 
     def _verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         normal = normalise_password(password)
-        if (
-            normal is None
-            or password_hash is None
-            or len(normal.encode()) > MAX_PASSWORD_BYTES
-            or self._context.identify(password_hash) is None
-        ):
+        if normal is None or len(normal.encode()) > MAX_PASSWORD_BYTES or password_hash is None:
             self._context.dummy_verify()
             return False, None
-        if self._context.identify(password_hash) != "bcrypt":
-            return self._context.verify_and_update(normal, password_hash)
-        # bcrypt looks at 72 bytes; where these hashes were made, the rest was cut off silently.
-        correct = self._context.verify(normal.encode()[:BCRYPT_BYTES], password_hash)
-        return correct, self._context.hash(normal) if correct else None
+        # bcrypt looks at 72 bytes; where such hashes were made, the rest was cut off silently.
+        is_bcrypt = self._context.identify(password_hash) == "bcrypt"
+        secret = normal.encode()[:BCRYPT_BYTES] if is_bcrypt else normal
+        try:
+            correct = self._context.verify(secret, password_hash)
+        except ValueError:
+            # The stored hash is broken: nobody's password, and no reason to fail.
+            self._context.dummy_verify()
+            return False, None
+        outdated = correct and self._context.needs_update(password_hash)
+        return correct, self._context.hash(normal) if outdated else None
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._pending >= self._limit:

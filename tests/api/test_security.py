@@ -34,7 +34,9 @@ async def test_malformed_tokens_are_invalid_token(client: httpx2.AsyncClient, to
 
 
 async def assert_invalid_token(client: httpx2.AsyncClient, authorization: bytes | str) -> None:
-    answer = await client.get("/users/me", headers={"Authorization": authorization})  # type: ignore[dict-item]
+    if isinstance(authorization, str):
+        authorization = authorization.encode()
+    answer = await client.get("/users/me", headers=[(b"Authorization", authorization)])
     assert answer.status_code == 401
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
@@ -191,7 +193,7 @@ async def test_hmac_with_the_public_key_is_refused(
     payload = jwt.decode(good, options={"verify_signature": False})
     key = runtime.tokens.keyring.signing
     headers = {"kid": key.kid, "typ": "at+jwt"}
-    unsigned = jwt.encode(payload, None, algorithm="none", headers=headers)
+    unsigned = jwt.encode(payload, "", algorithm="none", headers=headers)
     await assert_invalid_token(client, f"Bearer {unsigned}")
     public = key.verifying.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     signing_input = (

@@ -1,0 +1,80 @@
+"""Health, and what happens when the database can't be asked."""
+
+import httpx2
+from sqlalchemy import text
+
+from app.runtime import Runtime
+from tests.conftest import client_of, settings_for
+from tests.factories import bearer, login, make_user
+
+
+async def test_live_asks_nothing(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/health/live")).json() == {"status": "live"}
+
+
+async def test_ready_knows_the_schema_revision(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    assert (await own_client.get("/health/ready")).json() == {"status": "ready"}
+    async with own_runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    answer = await own_client.get("/health/ready")
+    assert answer.status_code == 503
+    assert "scopegate migrate" in answer.json()["detail"]
+
+
+async def test_without_a_database_every_answer_is_503_and_never_a_pass(
+    own_database_url: str, server_url: str
+) -> None:
+    settings = settings_for(own_database_url, database_timeout=2)
+    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+        user = await make_user(runtime, "read:items")
+        headers = await bearer(client, user)
+        async with runtime.engine.connect() as connection:
+            name = await connection.scalar(text("SELECT current_database()"))
+        await runtime.engine.dispose()
+        from tests.databases import _administer
+
+        async with _administer(server_url) as admin:
+            await admin.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
+        for answer in (
+            await client.get("/items", headers=headers),
+            await client.get("/health/ready"),
+            await login(client, user),
+        ):
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"] == "1"
+        answer = await login(client, user)
+        assert answer.json()["error"] == "temporarily_unavailable"
+        assert answer.headers["cache-control"] == "no-store"
+        assert (await client.get("/health/live")).status_code == 200
+        async with _administer(server_url) as admin:
+            await admin.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
+        assert (await client.get("/items", headers=headers)).status_code == 200, "back by itself"
+
+
+async def test_a_killed_connection_is_503_or_replaced(own_runtime: Runtime) -> None:
+    async with client_of(own_runtime) as client:
+        headers = await bearer(client, await make_user(own_runtime, "read:items"))
+        async with own_runtime.engine.connect() as connection:
+            await connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        assert (await client.get("/items", headers=headers)).status_code == 200
+
+
+async def test_a_full_hashing_queue_is_503_with_retry_after(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime)
+    pending, runtime.hasher._pending = runtime.hasher._pending, runtime.hasher._limit
+    try:
+        answer = await login(client, user)
+    finally:
+        runtime.hasher._pending = pending
+    assert answer.status_code == 503
+    assert answer.json()["error"] == "temporarily_unavailable"
+    assert answer.headers["retry-after"] == "1"

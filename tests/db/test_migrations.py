@@ -1,0 +1,92 @@
+"""Migrations: up, down, up again; alone and in a race; and what they leave is what models say."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.access.models import Scope
+from app.access.scopes import SHIPPED
+from app.db.engine import create_engine, normalise_url
+from app.db.schema import alembic_config, current_revision, head_revision, upgrade
+from tests.conftest import settings_for
+
+
+@pytest.fixture
+async def engine(empty_database_url: str) -> AsyncEngine:
+    return create_engine(normalise_url(empty_database_url), settings_for(empty_database_url))
+
+
+async def alembic(engine: AsyncEngine, name: str, *args: str) -> None:
+    def run(connection: Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        getattr(command, name)(config, *args)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(run)
+
+
+async def test_up_down_and_up_again_and_the_models_agree(engine: AsyncEngine) -> None:
+    for _ in range(2):
+        await upgrade(engine)
+        await alembic(engine, "check")
+        await alembic(engine, "downgrade", "base")
+        async with engine.connect() as connection:
+            tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+            assert await connection.scalar(text(tables)) == 1, "alembic_version alone stays"
+            assert await connection.scalar(text("SELECT count(*) FROM pg_trigger")) == 0
+    await engine.dispose()
+
+
+async def test_replicas_may_migrate_at_once(engine: AsyncEngine, empty_database_url: str) -> None:
+    environment = {**os.environ, "SCOPEGATE_DATABASE_URL": empty_database_url}
+    replicas = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, *command, env=environment, stdout=PIPE, stderr=STDOUT
+        )
+        # The two ways to migrate are one.
+        for command in [("-m", "app", "migrate"), ("-m", "alembic", "upgrade", "head")] * 2
+    ]
+    for replica in replicas:
+        output, _ = await replica.communicate()
+        assert replica.returncode == 0, output.decode()
+    async with engine.connect() as connection:
+        assert await current_revision(connection) == head_revision()
+        assert await connection.scalar(text("SELECT count(*) FROM scopes")) == len(SHIPPED)
+    await engine.dispose()
+
+
+async def test_shipped_scopes_are_put_back_by_every_migration(engine: AsyncEngine) -> None:
+    await upgrade(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM scopes WHERE name = 'introspect'"))
+        await connection.execute(text("UPDATE scopes SET description = 'old'"))
+        await connection.execute(text("INSERT INTO scopes VALUES ('x:y', 'another service')"))
+    await upgrade(engine)
+    async with engine.connect() as connection:
+        rows = {row.name: row.description for row in await connection.execute(select(Scope))}
+    assert rows == {**SHIPPED, "x:y": "another service"}
+    await engine.dispose()
+
+
+async def test_a_migration_does_not_wait_long_on_a_lock(engine: AsyncEngine) -> None:
+    await upgrade(engine)
+    async with engine.connect() as connection:
+        seen: list[object] = []
+
+        def ask(sync: Connection) -> None:
+            config = alembic_config()
+            config.attributes["connection"] = sync
+            command.upgrade(config, "head")
+            seen.append(sync.scalar(text("SHOW lock_timeout")))
+
+        async with connection.begin():
+            await connection.run_sync(ask)
+    assert seen == ["5s"]
+    await engine.dispose()

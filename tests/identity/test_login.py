@@ -1,0 +1,77 @@
+"""Login: what it costs, what it holds, and what it renews."""
+
+import pytest
+from passlib.hash import bcrypt
+from sqlalchemy import event, select, update
+
+from app.identity.login import LoginRefused, authenticate
+from app.identity.models import User
+from app.runtime import Runtime
+from tests.factories import PASSWORD, make_user
+
+
+async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None:
+    someone = await make_user(runtime)
+    old = bcrypt.using(rounds=4).hash(PASSWORD)
+    async with runtime.unit_of_work() as session:
+        await session.execute(update(User).values(password_hash=old))
+    with pytest.raises(LoginRefused):
+        await authenticate(
+            runtime.sessions, runtime.hasher, username=someone.username, password="wrong"
+        )
+    async with runtime.sessions() as session:
+        assert await session.scalar(select(User.password_hash)) == old
+    for _ in range(2):
+        await authenticate(
+            runtime.sessions, runtime.hasher, username=someone.username, password=PASSWORD
+        )
+    async with runtime.sessions() as session:
+        renewed = await session.scalar(select(User.password_hash))
+    assert renewed
+    assert renewed.startswith("$argon2id$")
+
+
+async def test_unknown_users_cost_a_verification_too(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    context = runtime.hasher._context
+    dummy_verify = context.dummy_verify
+
+    def counted() -> None:
+        calls.append("dummy")
+        dummy_verify()
+
+    monkeypatch.setattr(context, "dummy_verify", counted)
+    with pytest.raises(LoginRefused):
+        await authenticate(runtime.sessions, runtime.hasher, username="nobody", password=PASSWORD)
+    assert calls == ["dummy"]
+
+
+async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Runtime) -> None:
+    someone = await make_user(own_runtime)
+    held = 0
+
+    def out(*_: object) -> None:
+        nonlocal held
+        held += 1
+
+    def back(*_: object) -> None:
+        nonlocal held
+        held -= 1
+
+    pool = own_runtime.engine.sync_engine.pool
+    event.listen(pool, "checkout", out)
+    event.listen(pool, "checkin", back)
+    held_while_hashing: list[int] = []
+    verify = own_runtime.hasher._verify
+
+    def watched(password: str, password_hash: str | None) -> tuple[bool, str | None]:
+        held_while_hashing.append(held)
+        return verify(password, password_hash)
+
+    own_runtime.hasher._verify = watched  # type: ignore[method-assign]
+    await authenticate(
+        own_runtime.sessions, own_runtime.hasher, username=someone.username, password=PASSWORD
+    )
+    assert held_while_hashing == [0]

@@ -1,0 +1,50 @@
+"""Users: names, and that one name is one user, whatever the spelling and the race."""
+
+import asyncio
+
+import pytest
+
+from app.errors import Refused
+from app.identity.users import (
+    UsernameTaken,
+    UserNotFound,
+    create_user,
+    find_user,
+    get_user,
+    list_users,
+    normalise_username,
+)
+from app.runtime import Runtime
+from tests.factories import PASSWORD, make_user
+
+
+@pytest.mark.parametrize("name", ["", "x" * 129, "two words", "tab\t", "nul\0", "\ud800", "\u202e"])
+def test_unfit_names_are_refused(name: str) -> None:
+    with pytest.raises(Refused):
+        normalise_username(name)
+
+
+async def test_a_name_is_taken_in_every_spelling(runtime: Runtime) -> None:
+    user = await make_user(runtime, username="Straße@Example.org")
+    async with runtime.unit_of_work() as session:
+        for spelling in ("STRASSE@EXAMPLE.ORG", "straße@example.org"):
+            with pytest.raises(UsernameTaken):
+                await create_user(session, runtime.hasher, username=spelling, password=PASSWORD)
+            assert (await get_user(session, spelling)).id == user.id
+        with pytest.raises(UserNotFound):
+            await get_user(session, "somebody")
+        assert await find_user(session, "nul\0") is None
+        assert [each.id for each in await list_users(session)] == [user.id]
+
+
+async def test_of_two_who_take_a_name_at_once_one_gets_it(own_runtime: Runtime) -> None:
+    async def take(name: str) -> bool:
+        try:
+            await make_user(own_runtime, username=name)
+        except UsernameTaken:
+            return False
+        return True
+
+    for round_ in range(5):
+        names = [f"Name{round_}", f"name{round_}", f"NAME{round_}", f"nAme{round_}"]
+        assert sum(await asyncio.gather(*map(take, names))) == 1

@@ -1,0 +1,216 @@
+"""The commands: they call what the API calls, and speak plainly when they can't."""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+
+import httpx2
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.access.scopes import SHIPPED
+from app.cli import cli, main
+from tests.conftest import SECRET, client_of
+from tests.factories import PASSWORD
+
+Environment = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def environment(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    monkeypatch.setenv("SCOPEGATE_DATABASE_URL", own_database_url)
+    monkeypatch.setenv("SCOPEGATE_SECRET_KEYS", SECRET)
+    return monkeypatch
+
+
+async def scopegate(*arguments: str, stdin: str = "") -> Result:
+    """Run a command in a thread of its own: it starts an event loop."""
+    return await asyncio.to_thread(CliRunner().invoke, cli, arguments, input=stdin)
+
+
+async def succeed(*arguments: str, stdin: str = "") -> str:
+    result = await scopegate(*arguments, stdin=stdin)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+async def test_a_user_is_made_granted_listed_and_revoked(environment: Environment) -> None:
+    made = await succeed(
+        "user", "create", "Alice", "--scope", "read:items", "--json", stdin=f"{PASSWORD}\n"
+    )
+    assert json.loads(made)["granted"] == ["read:items"]
+    assert "Granted to Alice: write:items" in await succeed("grant", "alice", "write:items")
+    (alice,) = json.loads(await succeed("user", "list", "--json"))
+    assert alice["granted"] == ["read:items", "write:items"]
+    assert "Revoked from Alice: read:items" in await succeed(
+        "revoke", "ALICE", "read:items", "admin"
+    )
+    assert "nothing" in await succeed("revoke", "alice", "read:items")
+    table = await succeed("user", "list")
+    assert table.splitlines()[1].split() == ["Alice", "person", "no", "write:items"]
+
+
+async def test_scopes_are_listed(environment: Environment) -> None:
+    listed = json.loads(await succeed("scope", "list", "--json"))
+    assert {each["name"]: each["description"] for each in listed} == SHIPPED
+
+
+async def test_first_admin_is_made_once_with_a_password_shown_once(
+    environment: Environment,
+) -> None:
+    first = await succeed("migrate", "--first-admin")
+    assert "made the user admin, password " in first
+    assert "password" not in await succeed("migrate", "--first-admin")
+    (admin,) = json.loads(await succeed("user", "list", "--json"))
+    assert admin["granted"] == ["admin"]
+
+
+async def test_first_admin_may_have_a_password_that_was_set(environment: Environment) -> None:
+    environment.setenv("SCOPEGATE_ADMIN_PASSWORD", PASSWORD)
+    assert PASSWORD not in await succeed("migrate", "--first-admin")
+    from app.runtime import Runtime
+    from app.settings import Settings
+
+    async with Runtime.open(Settings()) as runtime, client_of(runtime) as client:
+        form = {"username": "admin", "password": PASSWORD}
+        assert (await client.post("/token", data=form)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "complaint"),
+    [
+        (["user", "create", "Bob"], "short\n", "at least 8 bytes"),
+        (["user", "create", "two words"], f"{PASSWORD}\n", "no spaces"),
+        (["user", "create", "Bob", "--scope", "no:such"], f"{PASSWORD}\n", "no such scope"),
+        (["grant", "nobody", "read:items"], "", "no such user"),
+        (["revoke", "nobody", "read:items"], "", "no such user"),
+    ],
+)
+async def test_what_cant_be_done_is_said_and_nothing_is_half_done(
+    environment: Environment, arguments: list[str], stdin: str, complaint: str
+) -> None:
+    result = await scopegate(*arguments, stdin=stdin)
+    assert result.exit_code == 1
+    assert complaint in str(result.exception)
+    assert json.loads(await succeed("user", "list", "--json")) == []
+
+
+async def run(*arguments: str, **settings: str) -> tuple[int | None, str, str]:
+    """The command as an operator runs it: a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "app",
+        *arguments,
+        stdout=PIPE,
+        stderr=PIPE,
+        env={"PATH": os.environ["PATH"], **settings},
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"SCOPEGATE_ENVIRONMENT": "production"}, "SCOPEGATE_SECRET_KEYS is not set"),
+        (
+            {"SCOPEGATE_ENVIRONMENT": "production", "SCOPEGATE_SECRET_KEYS": "changeme"},
+            "SCOPEGATE_SECRET_KEYS: a secret of 8 characters is too weak",
+        ),
+        (
+            {"SCOPEGATE_ENVIRONMENT": "production", "SCOPEGATE_SECRET_KEYS": SECRET},
+            "SCOPEGATE_DATABASE_URL is not set",
+        ),
+        ({"SCOPEGATE_PORT": "many"}, "SCOPEGATE_PORT: "),
+        ({"SCOPEGATE_DATABASE_URL": "mysql://x"}, "must name Postgres"),
+        (
+            {"SCOPEGATE_DATABASE_URL": "postgresql://u@127.0.0.1:1/n"},
+            "the database does not answer",
+        ),
+    ],
+)
+async def test_start_up_refuses_with_one_clear_line(
+    settings: dict[str, str], complaint: str
+) -> None:
+    code, out, err = await run("serve", **settings)
+    assert (code, out) == (1, "")
+    assert err.startswith("scopegate: ")
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert SECRET not in err
+
+
+async def test_serve_refuses_a_database_that_was_never_migrated(empty_database_url: str) -> None:
+    code, _, err = await run(
+        "serve", SCOPEGATE_DATABASE_URL=empty_database_url, SCOPEGATE_SECRET_KEYS=SECRET
+    )
+    assert (code, err) == (1, "scopegate: The database is empty: run scopegate migrate first\n")
+
+
+@pytest.mark.parametrize("command", [[], ["user"], ["scope"], ["serve"], ["user", "create"]])
+async def test_every_command_answers_help(command: list[str]) -> None:
+    assert "Usage" in await succeed(*command, "--help")
+
+
+async def test_password_typed_twice_must_be_the_same(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import cli as commands
+    from app.errors import ScopegateError
+
+    answers = iter([PASSWORD, PASSWORD, PASSWORD, "another"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
+    assert commands._read_password() == PASSWORD
+    with pytest.raises(ScopegateError, match="not the same"):
+        commands._read_password()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_serve_answers_and_ends_cleanly_on_sigterm(
+    environment: Environment, own_database_url: str, unused_tcp_port: int, workers: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "app",
+        "serve",
+        "--workers",
+        workers,
+        stdout=PIPE,
+        stderr=PIPE,
+        env={**os.environ, "SCOPEGATE_PORT": str(unused_tcp_port)},
+    )
+    assert process.stdout
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    line = (await process.stdout.readline()).decode()
+    assert url in line
+    await until_answers(f"{url}/health/ready")
+    process.terminate()
+    _, err = await process.communicate()
+    assert "Traceback" not in err.decode()
+
+
+async def until_answers(url: str) -> None:
+    """Wait until the service answers 200; the test's own deadline is the limit."""
+    async with asyncio.timeout(60), httpx2.AsyncClient() as client:
+        while True:
+            try:
+                if (await client.get(url)).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                await asyncio.sleep(0.05)
+
+
+def test_main_says_what_is_wrong_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SCOPEGATE_ENVIRONMENT", "production")
+    monkeypatch.setattr("sys.argv", ["scopegate", "user", "list"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert "SCOPEGATE_SECRET_KEYS is not set" in capsys.readouterr().err

@@ -1,0 +1,90 @@
+"""Settings: what production refuses, in one clear line, and what is derived."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import PUBLISHED_SECRETS, Settings
+from tests.conftest import SECRET
+
+URL = "postgresql://user@host/name"
+
+
+def settings(**values: object) -> Settings:
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type]
+
+
+def complaint(**values: object) -> str:
+    with pytest.raises(ValidationError) as caught:
+        settings(**values)
+    return caught.value.errors()[0]["msg"]
+
+
+def test_production_refuses_a_missing_secret() -> None:
+    assert "SCOPEGATE_SECRET_KEYS is not set" in complaint(
+        environment="production", database_url=URL
+    )
+    assert "SCOPEGATE_SECRET_KEYS is not set" in complaint(
+        environment="production", database_url=URL, secret_keys=" , "
+    )
+
+
+@pytest.mark.parametrize(
+    "weak", ["short", "a" * 64, *PUBLISHED_SECRETS, f"{SECRET},short", f"{SECRET},{'ab' * 32}"]
+)
+def test_weak_secrets_are_refused_everywhere(weak: str) -> None:
+    for environment in ("development", "production"):
+        text = complaint(environment=environment, database_url=URL, secret_keys=weak)
+        assert "secret" in text
+        assert weak not in text
+
+
+def test_production_refuses_to_have_no_database() -> None:
+    assert "SCOPEGATE_DATABASE_URL is not set" in complaint(
+        environment="production", secret_keys=SECRET
+    )
+
+
+def test_a_sound_production_is_accepted() -> None:
+    assert settings(environment="production", database_url=URL, secret_keys=SECRET)
+
+
+def test_secrets_are_read_from_files_and_the_value_wins(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET + "\n")
+    from_file = settings(secret_keys_file=file).secret_keys
+    assert from_file
+    assert from_file.get_secret_value() == SECRET
+    both = settings(secret_keys_file=file, secret_keys=SECRET[::-1]).secret_keys
+    assert both
+    assert both.get_secret_value() == SECRET[::-1]
+
+
+def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    text = complaint(admin_password_file=tmp_path / "absent")
+    assert "SCOPEGATE_ADMIN_PASSWORD_FILE" in text
+    assert "absent" in text
+
+
+def test_secrets_are_not_in_the_settings_repr() -> None:
+    text = repr(settings(secret_keys=SECRET, database_url="postgresql://u:hunter2@h/n"))
+    assert SECRET not in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "issuer"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"host": "::", "port": 80}, "http://localhost:80"),
+        ({"host": "::1"}, "http://[::1]:8000"),
+        ({"issuer": "https://auth.example/"}, "https://auth.example"),
+    ],
+)
+def test_issuer_is_the_url_served_at_unless_it_is_set(
+    values: dict[str, object], issuer: str
+) -> None:
+    assert settings(**values).token_issuer == issuer
+    assert settings(**values).token_audience == issuer
+    assert settings(**values, audience="items").token_audience == "items"
