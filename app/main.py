@@ -6,15 +6,16 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import discovery, health, items, me, token
+from app.api import discovery, health, items, me, revocation, token
 from app.api.docs import UNSCOPED, add_docs
 from app.api.errors import add_error_handlers
 from app.api.middleware import BodyLimit
 from app.api.security import refuse_undeclared_routes
+from app.ops.background import background_work
 from app.runtime import Runtime
 from app.settings import Settings
 
-ROUTERS = (token, discovery, me, items, health)
+ROUTERS = (token, revocation, discovery, me, items, health)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -23,7 +24,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Runtime.open(settings) as app.state.runtime:
+        async with Runtime.open(settings) as runtime, background_work(runtime):
+            app.state.runtime = runtime
             yield
 
     app = FastAPI(

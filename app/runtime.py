@@ -5,9 +5,10 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography.fernet import MultiFernet
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.db.engine import open_engine
@@ -15,8 +16,10 @@ from app.db.schema import current_revision, head_revision
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
 from app.settings import Settings, split_secrets
+from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
-from app.tokens.keyring import key_cipher, load_keyring
+from app.tokens.keyring import Keyring, ensure_signing_key, key_cipher
+from app.tokens.refresh import RefreshTokens
 
 Clock = Callable[[], datetime]
 
@@ -28,13 +31,15 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The engine, the sessions, the hashing threads, the keys and the clock."""
+    """The engine, the sessions, the hashing threads, the keys, the way to issue, the clock."""
 
     settings: Settings
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     hasher: PasswordHasher
-    tokens: JwtFormat
+    cipher: MultiFernet
+    keyring: Keyring
+    issuer: Issuer
     now: Clock
 
     @classmethod
@@ -42,25 +47,32 @@ class Runtime:
     async def open(cls, settings: Settings, *, now: Clock = utc_now) -> AsyncIterator["Runtime"]:
         """A runtime on a migrated database; all that it holds is closed at the end.
 
-        Raises ConfigurationError when the database was never migrated, or its keys were made
-        under another secret.
+        Raises ConfigurationError when the database is not migrated, or its keys were made under
+        another secret.
         """
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(open_engine(settings))
             async with engine.connect() as connection:
-                revision = await current_revision(connection)
-            if revision is None:
-                raise ConfigurationError("The database is empty: run scopegate migrate first")
+                if await current_revision(connection) is None:
+                    raise ConfigurationError("The database is empty: run scopegate migrate first")
             hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
             stack.callback(hasher.close)
             sessions = async_sessionmaker(engine, expire_on_commit=False)
-            cipher = key_cipher(
-                split_secrets(settings.secret_keys) or [development_secret(settings.home)]
-            )
+            secret_keys = split_secrets(settings.secret_keys) or [development_secret(settings.home)]
+            cipher = key_cipher(secret_keys)
+            keyring = Keyring(sessions, cipher, algorithm=settings.signing_algorithm)
+            issuer = make_issuer(settings, keyring, secret_keys)
             async with sessions.begin() as session:
-                keyring = await load_keyring(session, cipher, algorithm=settings.signing_algorithm)
-            tokens = JwtFormat(keyring, settings.token_issuer, settings.token_audience)
-            yield cls(settings, engine, sessions, hasher, tokens, now)
+                await ensure_signing_key(
+                    session,
+                    cipher,
+                    algorithm=settings.signing_algorithm,
+                    publication=timedelta(seconds=settings.key_publication),
+                    lifetime=issuer.access_token_lifetime,
+                    now=now(),
+                )
+            await keyring.load()
+            yield cls(settings, engine, sessions, hasher, cipher, keyring, issuer, now)
 
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[AsyncSession]:
@@ -81,6 +93,19 @@ class Runtime:
         """Whether the database answers and stands at the revision that this code expects."""
         async with self.engine.connect() as connection:
             return await current_revision(connection) == head_revision()
+
+
+def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) -> Issuer:
+    """How tokens are made, by these settings."""
+    return Issuer(
+        jwt=JwtFormat(keyring, settings.token_issuer, settings.token_audience),
+        refresh_tokens=RefreshTokens(secret_keys),
+        opaque=settings.access_token_format == "opaque",
+        access_token_lifetime=timedelta(seconds=settings.access_token_lifetime),
+        session_lifetime=timedelta(seconds=settings.session_lifetime),
+        session_idle_timeout=timedelta(seconds=settings.session_idle_timeout),
+        refresh_grace=timedelta(seconds=settings.refresh_grace),
+    )
 
 
 def development_secret(home: Path) -> str:

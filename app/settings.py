@@ -78,6 +78,32 @@ class Settings(BaseSettings):
     access_token_lifetime: Annotated[
         int, Field(ge=1, le=86400, description="Seconds that an access token lives.")
     ] = 900
+    access_token_format: Annotated[
+        Literal["jwt", "opaque"],
+        Field(description="`jwt`, or `opaque`: random strings that only this service can read."),
+    ] = "jwt"
+    session_lifetime: Annotated[
+        int, Field(ge=60, description="Seconds after which a login ends, however it is used.")
+    ] = 30 * 86400
+    session_idle_timeout: Annotated[
+        int, Field(ge=60, description="Seconds without a refresh after which a login ends.")
+    ] = 14 * 86400
+    refresh_grace: Annotated[
+        int,
+        Field(ge=0, le=60, description="Seconds in which a used refresh token gets its successor."),
+    ] = 10
+    key_publication: Annotated[
+        int, Field(ge=0, description="Seconds that a new signing key is published before it signs.")
+    ] = 300
+    revocation_bound: Annotated[
+        float, Field(gt=0, description="Seconds after which every replica has heard of a change.")
+    ] = 5.0
+    housekeeping_interval: Annotated[
+        float, Field(gt=0, description="Seconds between clearing away what has expired.")
+    ] = 60.0
+    ended_sessions_kept: Annotated[
+        int, Field(ge=0, description="Seconds that a session's row is kept after its end.")
+    ] = 7 * 86400
     password_grant: Annotated[
         bool, Field(description="`false` switches the password grant off (RFC 9700 §2.4).")
     ] = True

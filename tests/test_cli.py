@@ -158,15 +158,15 @@ async def test_every_command_answers_help(command: list[str]) -> None:
 async def test_password_typed_twice_must_be_the_same(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import cli as commands
+    from app.cli import console
     from app.errors import ScopegateError
 
     answers = iter([PASSWORD, PASSWORD, PASSWORD, "another"])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
-    assert commands._read_password() == PASSWORD
+    assert console.read_password() == PASSWORD
     with pytest.raises(ScopegateError, match="not the same"):
-        commands._read_password()
+        console.read_password()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

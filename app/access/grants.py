@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.models import Grant, Scope
-from app.access.scopes import ADMIN
+from app.access.scopes import ADMIN, satisfies
 from app.errors import InvalidScope, NotFound
 
 
@@ -35,22 +35,31 @@ async def granted_scopes(
 
 
 async def issuable_scopes(
-    session: AsyncSession, user_id: uuid.UUID, *, requested: AbstractSet[str] | None, now: datetime
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    requested: AbstractSet[str] | None,
+    within: AbstractSet[str] | None = None,
+    now: datetime,
 ) -> frozenset[str]:
     """Requested ∩ granted now; everything granted when nothing was requested.
 
-    Raises InvalidScope when scopes were requested and none of them is held.
+    `within` is what a refresh may not exceed: the scopes of its login.
+    Raises InvalidScope when more is requested than that, or nothing of it is held.
     """
+    if within is not None and requested is not None and not satisfies(within, requested):
+        raise InvalidScope("More is asked for than was issued at login.")
     granted = await granted_scopes(session, user_id, now=now)
-    if requested is None:
+    if requested is None and within is None:
         return granted
+    wanted = requested if requested is not None else within or frozenset()
     if ADMIN in granted:
         # An admin holds every scope that is registered, and may ask for just one.
-        known = select(Scope.name).where(Scope.name.in_(requested))
+        known = select(Scope.name).where(Scope.name.in_(wanted))
         issued = frozenset(await session.scalars(known))
     else:
-        issued = granted & requested
-    if not issued:
+        issued = granted & wanted
+    if requested is not None and not issued:
         raise InvalidScope("None of the scopes asked for is granted.")
     return issued
 

@@ -12,7 +12,8 @@ from app.access.grants import in_force
 from app.access.models import Grant
 from app.access.scopes import ADMIN, satisfies
 from app.errors import InsufficientScope
-from app.identity.models import User
+from app.identity.models import Session, User
+from app.identity.sessions import is_live
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Principal:
     """Who makes a request, with what they hold at this moment and what the token lets them use."""
 
     user_id: uuid.UUID
+    session_id: uuid.UUID
     username: str
     kind: str
     created_at: datetime
@@ -46,16 +48,26 @@ def effective_scopes(token: AbstractSet[str], granted: AbstractSet[str]) -> froz
 async def load_principal(
     sessions: async_sessionmaker[AsyncSession],
     *,
+    session_id: uuid.UUID,
     user_id: uuid.UUID,
     token_scopes: frozenset[str],
     now: datetime,
 ) -> Principal | None:
-    """The principal as the database has it now, by one indexed query; None if gone or disabled."""
+    """The principal as the database has it now, by one indexed query.
+
+    None when this user has no such session, it has ended, or the user is gone or disabled.
+    """
     granted = func.array_remove(func.array_agg(Grant.scope), None)
     statement = (
         select(User.username, User.kind, User.created_at, granted)
+        .join(Session, Session.user_id == User.id)
         .outerjoin(Grant, and_(Grant.user_id == User.id, in_force(now)))
-        .where(User.id == user_id, User.disabled_at.is_(None))
+        .where(
+            Session.id == session_id,
+            User.id == user_id,
+            is_live(now),
+            User.disabled_at.is_(None),
+        )
         .group_by(User.id)
     )
     async with sessions() as session:
@@ -65,6 +77,7 @@ async def load_principal(
     username, kind, created_at, held = row
     return Principal(
         user_id=user_id,
+        session_id=session_id,
         username=username,
         kind=kind,
         created_at=created_at,

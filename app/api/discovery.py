@@ -1,15 +1,40 @@
-"""What other services need to know to trust these tokens."""
+"""What clients and other services need to know: RFC 8414's metadata, and the keys."""
 
 from fastapi import APIRouter
 
-from app.api.dependencies import RuntimeDep
-from app.api.schemas import Jwks
+from app.access.scopes import registered_scopes
+from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.schemas import Jwks, Metadata, refusals
 from app.api.security import PUBLIC
+from app.api.token import GRANTS
 
 router = APIRouter(prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC])
+
+CLIENT_SECRETS = ["client_secret_basic", "client_secret_post"]
+
+
+@router.get("/oauth-authorization-server", responses=refusals(503))
+async def metadata(runtime: RuntimeDep, session: SessionDep) -> Metadata:
+    """Where the endpoints are and what they can do (RFC 8414). The issuer is tokens' `iss`."""
+    issuer = runtime.issuer.jwt.issuer
+    without = set() if runtime.settings.password_grant else {"password"}
+    return Metadata(
+        issuer=issuer,
+        token_endpoint=f"{issuer}/token",
+        jwks_uri=f"{issuer}/.well-known/jwks.json",
+        revocation_endpoint=f"{issuer}/revoke",
+        introspection_endpoint=f"{issuer}/introspect",
+        scopes_supported=[scope.name for scope in await registered_scopes(session)],
+        # There is no authorization endpoint, so none of its response types.
+        response_types_supported=[],
+        grant_types_supported=[grant for grant in GRANTS if grant not in without],
+        token_endpoint_auth_methods_supported=[*CLIENT_SECRETS, "none"],
+        revocation_endpoint_auth_methods_supported=[*CLIENT_SECRETS, "none"],
+        introspection_endpoint_auth_methods_supported=CLIENT_SECRETS,
+    )
 
 
 @router.get("/jwks.json")
 async def jwks(runtime: RuntimeDep) -> Jwks:
     """The public keys that verify this service's tokens (RFC 7517)."""
-    return Jwks.model_validate(runtime.tokens.keyring.jwks())
+    return Jwks.model_validate(runtime.keyring.jwks(runtime.now()))

@@ -23,7 +23,7 @@ from app.errors import (
 )
 
 REALM = "scopegate"
-OAUTH_PATHS = {"/token"}
+OAUTH_PATHS = {"/token", "/revoke", "/introspect"}
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 DATABASE_GONE = (ConnectionError, TimeoutError, PoolTimeoutError, asyncpg.PostgresError)
@@ -62,7 +62,7 @@ async def on_domain_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, error.status, code=code, text=str(error), headers=headers)
 
 
-async def on_bearer_error(_: Request, error: Exception) -> JSONResponse:
+async def on_bearer_error(request: Request, error: Exception) -> JSONResponse:
     """RFC 6750 §3: the challenge says what was wrong, and which scopes would do."""
     assert isinstance(error, BearerError)
     challenge = f'Bearer realm="{REALM}"'
@@ -70,8 +70,12 @@ async def on_bearer_error(_: Request, error: Exception) -> JSONResponse:
         challenge += f', error="{error.code}", error_description="{error}"'
     if isinstance(error, InsufficientScope):
         challenge += f', scope="{" ".join(error.required)}"'
-    return JSONResponse(
-        {"detail": str(error)}, error.status, headers={"WWW-Authenticate": challenge}
+    return _answer(
+        request,
+        error.status,
+        code=error.code or "invalid_token",
+        text=str(error),
+        headers={"WWW-Authenticate": challenge},
     )
 
 

@@ -12,8 +12,11 @@ from typing import Annotated
 from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import InvalidClient, InvalidRequest
+from app.identity.clients import authenticate_client
+from app.identity.models import User
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_PARAMETERS = 100
@@ -66,11 +69,22 @@ async def oauth_form(request: Request) -> OAuthForm:
 FormDep = Annotated[OAuthForm, Depends(oauth_form)]
 
 
-def form_body(required: dict[str, str], optional: dict[str, str]) -> dict[str, object]:
-    """The OpenAPI declaration of such a form: parameter names and what they are."""
+async def authenticated_client(form: OAuthForm, session: AsyncSession) -> User | None:
+    """The service account that the form's client is; None for a public client.
+
+    Raises ClientRefused when the secret is wrong.
+    """
+    if form.client is None:
+        return None
+    return await authenticate_client(
+        session, client_id=form.client.client_id, secret=form.client.secret
+    )
+
+
+def form_body(*required: str, **descriptions: str) -> dict[str, object]:
+    """The OpenAPI declaration of such a form: what its parameters are, and which must be there."""
     properties = {
-        name: {"type": "string", "description": text}
-        for name, text in (required | optional).items()
+        name: {"type": "string", "description": text} for name, text in descriptions.items()
     }
     schema: dict[str, object] = {"type": "object", "properties": properties}
     if required:

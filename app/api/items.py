@@ -22,12 +22,10 @@ async def list_items(
     after: uuid.UUID | None = None,
 ) -> Page[ItemAnswer]:
     """Items, oldest first."""
-    # One more than asked tells whether there is a next page.
     found = await items.list_items(
         session, owner_id=_visible_to(principal), after=after, limit=limit + 1
     )
-    page = [ItemAnswer.model_validate(item) for item in found[:limit]]
-    return Page(items=page, next=str(page[-1].id) if len(found) > limit else None)
+    return Page.of([ItemAnswer.model_validate(item) for item in found], limit=limit)
 
 
 @router.post("", status_code=201, responses=refusals(413))

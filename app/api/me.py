@@ -1,9 +1,15 @@
-"""The user behind the token."""
+"""The user behind the token: who they are, their password, their sessions."""
 
-from fastapi import APIRouter
+import uuid
+from typing import Annotated
 
-from app.api.schemas import PROTECTED, Me
+from fastapi import APIRouter, Query
+
+from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.schemas import PROTECTED, Me, Page, PasswordChange, SessionAnswer, refusals
 from app.api.security import AnyPrincipal
+from app.identity.login import change_password
+from app.identity.sessions import end_own_session, end_sessions_of, live_sessions
 
 router = APIRouter(prefix="/users/me", tags=["me"], responses=PROTECTED)
 
@@ -19,3 +25,50 @@ async def me(principal: AnyPrincipal) -> Me:
         scopes=sorted(principal.scopes),
         granted=sorted(principal.granted),
     )
+
+
+@router.post("/password", status_code=204, responses=refusals(413, 422))
+async def set_password(
+    change: PasswordChange, principal: AnyPrincipal, runtime: RuntimeDep
+) -> None:
+    """A new password; all other sessions end."""
+    await change_password(
+        runtime.sessions,
+        runtime.hasher,
+        user_id=principal.user_id,
+        session_id=principal.session_id,
+        current=change.current_password,
+        new=change.new_password,
+        now=runtime.now(),
+    )
+
+
+@router.get("/sessions", responses=refusals(422))
+async def list_sessions(
+    principal: AnyPrincipal,
+    runtime: RuntimeDep,
+    session: SessionDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: uuid.UUID | None = None,
+) -> Page[SessionAnswer]:
+    """One's own live sessions, oldest first."""
+    found = await live_sessions(
+        session, principal.user_id, after=after, limit=limit + 1, now=runtime.now()
+    )
+    return Page.of([SessionAnswer.model_validate(each) for each in found], limit=limit)
+
+
+@router.delete("/sessions/{session_id}", status_code=204, responses=refusals(404, 422))
+async def end_one_session(
+    session_id: uuid.UUID, principal: AnyPrincipal, runtime: RuntimeDep, session: SessionDep
+) -> None:
+    """End one of one's own sessions; again is the same."""
+    await end_own_session(session, session_id, user_id=principal.user_id, now=runtime.now())
+
+
+@router.delete("/sessions", status_code=204)
+async def end_all_sessions(
+    principal: AnyPrincipal, runtime: RuntimeDep, session: SessionDep
+) -> None:
+    """End all of one's own sessions, this one too."""
+    await end_sessions_of(session, principal.user_id, reason="ended by its user", now=runtime.now())

@@ -7,9 +7,7 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.access.scopes import format_scope
-from app.tokens.issuing import AccessToken
-
-T = TypeVar("T")
+from app.tokens.issuing import Issued
 
 
 def _storable(text: str) -> str:
@@ -23,11 +21,28 @@ Title = Annotated[Text, Field(min_length=1, max_length=200)]
 Description = Annotated[Text, Field(max_length=10_000)]
 
 
-class Page(BaseModel, Generic[T]):
+class Listed(BaseModel):
+    """What can stand in a list: its pages are told apart by the last one's id."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: uuid.UUID
+
+
+L = TypeVar("L", bound=Listed)
+
+
+class Page(BaseModel, Generic[L]):
     """One page of a list; `next` is the `after` of the next one, null on the last."""
 
-    items: list[T]
+    items: list[L]
     next: str | None
+
+    @classmethod
+    def of(cls, found: list[L], *, limit: int) -> Self:
+        """The page of what was found when one more than `limit` was looked for."""
+        items = found[:limit]
+        return cls(items=items, next=str(items[-1].id) if len(found) > limit else None)
 
 
 class TokenAnswer(BaseModel):
@@ -37,14 +52,16 @@ class TokenAnswer(BaseModel):
     token_type: str = "bearer"
     expires_in: int = Field(description="Seconds.")
     scope: str = Field(description="The scopes that were issued, space-delimited.")
+    refresh_token: str | None = Field(None, description="Absent for client credentials.")
 
     @classmethod
-    def of(cls, issued: AccessToken) -> Self:
-        """The answer that gives this token out."""
+    def of(cls, issued: Issued) -> Self:
+        """The answer that gives these tokens out."""
         return cls(
-            access_token=issued.value,
+            access_token=issued.access_token,
             expires_in=int(issued.lifetime.total_seconds()),
             scope=format_scope(issued.scopes),
+            refresh_token=issued.refresh_token,
         )
 
 
@@ -88,6 +105,58 @@ class Me(BaseModel):
     granted: list[str] = Field(description="Held now, whatever the token may use of it.")
 
 
+class PasswordChange(BaseModel):
+    """The password as it is, and as it shall be."""
+
+    current_password: str
+    new_password: str
+
+
+class SessionAnswer(Listed):
+    """One login."""
+
+    client_id: str | None
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    address: str | None
+    user_agent: str | None
+
+
+class Introspection(BaseModel):
+    """RFC 7662 §2.2. An inactive token has `active` alone."""
+
+    active: bool
+    scope: str | None = Field(None, description="The scopes that count now.")
+    client_id: str | None = None
+    username: str | None = None
+    token_type: str | None = None
+    exp: int | None = None
+    iat: int | None = None
+    sub: uuid.UUID | None = None
+    aud: str | None = None
+    iss: str | None = None
+    jti: uuid.UUID | None = None
+    sid: uuid.UUID | None = None
+
+
+class Metadata(BaseModel):
+    """RFC 8414 §2."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    revocation_endpoint: str
+    introspection_endpoint: str
+    scopes_supported: list[str]
+    response_types_supported: list[str]
+    grant_types_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_methods_supported: list[str]
+
+
 class NewItem(BaseModel):
     """An item to create."""
 
@@ -108,12 +177,9 @@ class ItemChange(BaseModel):
         return self
 
 
-class ItemAnswer(BaseModel):
+class ItemAnswer(Listed):
     """An item."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    id: uuid.UUID
     owner_id: uuid.UUID
     title: str
     description: str | None

@@ -7,15 +7,20 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 
+from app.access.grants import granted_scopes
 from app.access.principals import Principal, load_principal
-from app.access.scopes import SHIPPED
+from app.access.scopes import SHIPPED, satisfies
 from app.api.dependencies import RuntimeDep
+from app.api.forms import FormDep
 from app.errors import (
     AmbiguousCredentials,
     AuthenticationRequired,
     ConfigurationError,
+    InsufficientScope,
     InvalidToken,
 )
+from app.identity.clients import authenticate_client
+from app.runtime import Runtime
 from app.tokens.verification import verify_access_token
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
@@ -35,22 +40,58 @@ async def current_principal(
         raise AmbiguousCredentials
     if token is None:
         raise AuthenticationRequired
+    principal = await principal_of(token, runtime)
+    principal.require(tuple(required.scopes))
+    return principal
+
+
+async def principal_of(token: str, runtime: Runtime) -> Principal:
+    """Whoever an access token stands for at this moment. Raises InvalidToken."""
     now = runtime.now()
-    claims = verify_access_token(token, runtime.tokens, now=now)
+    claims = await verify_access_token(token, runtime.issuer.jwt, runtime.sessions, now=now)
     principal = await load_principal(
-        runtime.sessions, user_id=claims.subject, token_scopes=claims.scopes, now=now
+        runtime.sessions,
+        session_id=claims.session_id,
+        user_id=claims.subject,
+        token_scopes=claims.scopes,
+        now=now,
     )
     if principal is None:
         raise InvalidToken
-    principal.require(tuple(required.scopes))
     return principal
+
+
+async def introspecting_caller(
+    request: Request,
+    required: SecurityScopes,
+    token: Annotated[str | None, Depends(bearer)],
+    form: FormDep,
+    runtime: RuntimeDep,
+) -> None:
+    """Let a service account with its secret pass (RFC 7662 §2.1), or a bearer of the scope.
+
+    Raises ClientRefused, or what `current_principal` raises.
+    """
+    if form.client is None:
+        await current_principal(request, required, token, runtime)
+        return
+    async with runtime.sessions() as session:
+        client = await authenticate_client(
+            session, client_id=form.client.client_id, secret=form.client.secret
+        )
+        held = await granted_scopes(session, client.id, now=runtime.now())
+    if not satisfies(held, frozenset(required.scopes)):
+        raise InsufficientScope(tuple(required.scopes))
 
 
 async def public() -> None:
     """The mark of a route that anybody may call."""
 
 
+MARKS = {current_principal, introspecting_caller, public}
+
 PUBLIC = Depends(public)
+CAN_INTROSPECT = Security(introspecting_caller, scopes=["introspect"])
 
 AnyPrincipal = Annotated[Principal, Security(current_principal)]
 CanReadItems = Annotated[Principal, Security(current_principal, scopes=["read:items"])]
@@ -76,5 +117,5 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
 
 
 def _count_marks(dependant: Dependant) -> int:
-    own = int(dependant.call in {current_principal, public})
+    own = int(dependant.call in MARKS)
     return own + sum(_count_marks(inner) for inner in dependant.dependencies)

@@ -1,54 +1,124 @@
 """POST /token: where tokens come from (RFC 6749)."""
 
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
+from app.access.scopes import parse_scope
 from app.api.dependencies import RuntimeDep
 from app.api.errors import NO_STORE
-from app.api.forms import FormDep, form_body
+from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
 from app.api.schemas import TokenAnswer, oauth_answers
 from app.api.security import PUBLIC
-from app.errors import InvalidClient, InvalidRequest, UnsupportedGrantType
-from app.tokens.issuing import password_grant
+from app.errors import InvalidRequest, UnsupportedGrantType
+from app.identity.clients import ClientRefused
+from app.identity.login import authenticate
+from app.identity.sessions import Caller
+from app.runtime import Runtime
+from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 
 router = APIRouter(tags=["tokens"], dependencies=[PUBLIC])
 
 
 @router.post(
     "/token",
+    response_model_exclude_none=True,
     responses=oauth_answers(400, 401, 413, 503),
     openapi_extra=form_body(
-        required={},
-        optional={
-            "grant_type": "`password`; may be left out when there is a username.",
-            "username": "Who signs in.",
-            "password": "Their password.",
-            "scope": "The scopes asked for, space-delimited; without it, all that is granted.",
-        },
+        grant_type="`password` (also when left out), `refresh_token` or `client_credentials`.",
+        username="Who signs in.",
+        password="Their password.",  # noqa: S106
+        refresh_token="The refresh token to use up.",  # noqa: S106
+        scope="The scopes asked for, space-delimited; without it, all that is granted.",
+        client_id="A service account's name; HTTP Basic does as well.",
+        client_secret="Its secret.",  # noqa: S106
     ),
 )
-async def token(form: FormDep, runtime: RuntimeDep, response: Response) -> TokenAnswer:
+async def token(
+    request: Request, form: FormDep, runtime: RuntimeDep, response: Response
+) -> TokenAnswer:
     """A token whose scopes are what was asked for ∩ what is granted."""
     response.headers.update(NO_STORE)
-    grant_type = form.get("grant_type")
-    if grant_type is None:
-        # FastAPI's tutorial leaves it out.
-        if form.get("username") is None or form.get("password") is None:
-            raise InvalidRequest("The parameter grant_type is missing.")
-        grant_type = "password"
-    if grant_type != "password" or not runtime.settings.password_grant:
+    grant = GRANTS.get(_grant_type(form))
+    if grant is None or (grant is _password and not runtime.settings.password_grant):
         raise UnsupportedGrantType("This grant type is not offered.")
-    if form.client is not None:
-        raise InvalidClient("There is no such client, or its secret is wrong.")
-    issued = await password_grant(
-        runtime.sessions,
-        runtime.hasher,
-        runtime.tokens,
-        username=form.require("username"),
-        password=form.require("password"),
-        scope=form.get("scope"),
-        lifetime=timedelta(seconds=runtime.settings.access_token_lifetime),
-        now=runtime.now(),
+    return TokenAnswer.of(await grant(runtime, form, _caller(request)))
+
+
+def _grant_type(form: OAuthForm) -> str:
+    grant_type = form.get("grant_type")
+    if grant_type is not None:
+        return grant_type
+    # FastAPI's tutorial leaves it out.
+    if form.get("username") is None or form.get("password") is None:
+        raise InvalidRequest("The parameter grant_type is missing.")
+    return "password"
+
+
+async def _password(runtime: Runtime, form: OAuthForm, caller: Caller) -> Issued:
+    requested = _requested(form)
+    username, password = form.require("username"), form.require("password")
+    async with runtime.sessions() as session:
+        client = await authenticated_client(form, session)
+    user = await authenticate(
+        runtime.sessions, runtime.hasher, username=username, password=password
     )
-    return TokenAnswer.of(issued)
+    async with runtime.unit_of_work() as session:
+        return await password_grant(
+            session,
+            runtime.issuer,
+            user=user,
+            client_id=client.username if client else None,
+            requested=requested,
+            caller=caller,
+            now=runtime.now(),
+        )
+
+
+async def _refresh_token(runtime: Runtime, form: OAuthForm, _: Caller) -> Issued:
+    requested, refresh_token = _requested(form), form.require("refresh_token")
+    async with runtime.unit_of_work() as session:
+        client = await authenticated_client(form, session)
+        return await refresh_grant(
+            session,
+            runtime.issuer,
+            refresh_token=refresh_token,
+            client_id=client.username if client else None,
+            requested=requested,
+            now=runtime.now(),
+        )
+
+
+async def _client_credentials(runtime: Runtime, form: OAuthForm, caller: Caller) -> Issued:
+    requested = _requested(form)
+    async with runtime.unit_of_work() as session:
+        client = await authenticated_client(form, session)
+        if client is None:
+            raise ClientRefused
+        return await client_credentials_grant(
+            session,
+            runtime.issuer,
+            client=client,
+            requested=requested,
+            caller=caller,
+            now=runtime.now(),
+        )
+
+
+GRANTS: dict[str, Callable[[Runtime, OAuthForm, Caller], Awaitable[Issued]]] = {
+    "password": _password,
+    "refresh_token": _refresh_token,
+    "client_credentials": _client_credentials,
+}
+
+
+def _requested(form: OAuthForm) -> frozenset[str] | None:
+    scope = form.get("scope")
+    return None if scope is None else parse_scope(scope)
+
+
+def _caller(request: Request) -> Caller:
+    return Caller(
+        address=request.client.host if request.client else None,
+        user_agent=request.headers.get("user-agent"),
+    )

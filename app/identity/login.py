@@ -1,11 +1,15 @@
-"""Login: from a name and a password to a user."""
+"""Login: from a name and a password to a user; and changing that password."""
 
-from sqlalchemy import update
+import uuid
+from datetime import datetime
+
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.errors import InvalidGrant
+from app.errors import DomainError, InvalidGrant
 from app.identity.models import User
-from app.identity.passwords import PasswordHasher
+from app.identity.passwords import PasswordHasher, check_password
+from app.identity.sessions import end_sessions_of
 from app.identity.users import find_user
 
 
@@ -14,6 +18,15 @@ class LoginRefused(InvalidGrant):
 
     def __init__(self) -> None:
         super().__init__("The username or the password is wrong.")
+
+
+class WrongPassword(DomainError):
+    """Whoever holds the token does not know the password."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__("The current password is wrong.")
 
 
 async def authenticate(
@@ -36,10 +49,60 @@ async def authenticate(
         raise LoginRefused
     if renewed:
         async with sessions.begin() as session:
-            await session.execute(
-                update(User)
-                # Unless the password was changed meanwhile.
-                .where(User.id == user.id, User.password_hash == user.password_hash)
-                .values(password_hash=renewed)
-            )
+            await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
+        user.password_hash = renewed
     return user
+
+
+async def confirm_login(session: AsyncSession, user: User) -> None:
+    """Return only if the login of a moment ago still holds, and keep it so until the commit.
+
+    Without this, a login could open a session just after a new password ended all of them.
+    Raises LoginRefused.
+    """
+    same = select(User.id).where(
+        User.id == user.id,
+        User.password_hash == user.password_hash,
+        User.disabled_at.is_(None),
+    )
+    if await session.scalar(same.with_for_update(read=True)) is None:
+        raise LoginRefused
+
+
+async def change_password(
+    sessions: async_sessionmaker[AsyncSession],
+    hasher: PasswordHasher,
+    *,
+    user_id: uuid.UUID,
+    session_id: uuid.UUID,
+    current: str,
+    new: str,
+    now: datetime,
+) -> None:
+    """Replace the password, and end all sessions of the user but this one.
+
+    Raises WrongPassword, WeakPassword, or TooManyLogins when the hashing queue is full.
+    """
+    async with sessions() as session:
+        user = await session.get_one(User, user_id)
+    correct, _ = await hasher.verify(current, user.password_hash)
+    if not correct:
+        raise WrongPassword
+    password_hash = await hasher.hash(check_password(new, username=user.username))
+    async with sessions.begin() as session:
+        if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
+            # Somebody else has changed it meanwhile: then this one was not the current one.
+            raise WrongPassword
+        await end_sessions_of(session, user_id, reason="password changed", now=now, but=session_id)
+
+
+async def _replace_hash(
+    session: AsyncSession, user_id: uuid.UUID, *, old: str | None, new: str
+) -> bool:
+    statement = (
+        update(User)
+        .where(User.id == user_id, User.password_hash == old)
+        .values(password_hash=new)
+        .returning(User.id)
+    )
+    return await session.scalar(statement) is not None

@@ -1,8 +1,10 @@
-"""Who there is."""
+"""Who there is, and how they are signed in."""
 
+import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Created, Identified
@@ -20,3 +22,45 @@ class User(Identified, Created, Base):
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     password_hash: Mapped[str | None]
     disabled_at: Mapped[datetime | None]
+
+
+class ClientSecret(Identified, Created, Base):
+    """One live secret of a service account."""
+
+    __tablename__ = "client_secrets"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    digest: Mapped[bytes]
+
+
+class Session(Identified, Created, Base):
+    """One login: all tokens that come of it live and end with it.
+
+    There is no table of refresh tokens: the row's `generation` says which one is current.
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        Index(None, "user_id", "id"),
+        Index(None, "idle_expires_at"),
+        Index(None, "ended_at"),
+    )
+
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    client_id: Mapped[str | None]
+    """The client that signed in with its secret, and must do so to refresh; None: a public one."""
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
+    """Issued at login: no refresh ever gives more."""
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    idle_expires_at: Mapped[datetime] = mapped_column(index=True)
+    """Never later than `expires_at`."""
+    address: Mapped[str | None]
+    user_agent: Mapped[str | None]
+    generation: Mapped[int] = mapped_column(server_default=text("0"))
+    rotated_at: Mapped[datetime | None]
+    refresh_key: Mapped[bytes]
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+    end_reason: Mapped[str | None]

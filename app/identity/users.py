@@ -1,15 +1,18 @@
 """Users: their names, and making, finding and listing them."""
 
 import unicodedata
+import uuid
+from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, NotFound, Refused
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
+from app.identity.sessions import end_sessions_of
 
 MAX_USERNAME = 128
 
@@ -58,10 +61,17 @@ async def create_user(
     """A new person. Raises UsernameTaken, or Refused for an unfit name or password."""
     name = normalise_username(username)
     password_hash = await hasher.hash(check_password(password, username=name))
+    return await add_user(session, username=name, kind="person", password_hash=password_hash)
+
+
+async def add_user(
+    session: AsyncSession, *, username: str, kind: Kind, password_hash: str | None
+) -> User:
+    """The row of a new user, whose name and password have been checked. Raises UsernameTaken."""
     user = User(
-        username=name,
-        username_key=username_key(name),
-        kind="person",
+        username=username,
+        username_key=username_key(username),
+        kind=kind,
         password_hash=password_hash,
     )
     try:
@@ -71,6 +81,19 @@ async def create_user(
         raise UsernameTaken from None
     await session.refresh(user)
     return user
+
+
+async def disable_user(session: AsyncSession, user_id: uuid.UUID, *, now: datetime) -> None:
+    """No login and no token of this user counts any more: all their sessions end."""
+    await session.execute(
+        update(User).where(User.id == user_id, User.disabled_at.is_(None)).values(disabled_at=now)
+    )
+    await end_sessions_of(session, user_id, reason="user disabled", now=now)
+
+
+async def enable_user(session: AsyncSession, user_id: uuid.UUID) -> None:
+    """The user may sign in again. No old token comes back: their sessions have ended."""
+    await session.execute(update(User).where(User.id == user_id).values(disabled_at=None))
 
 
 async def find_user(session: AsyncSession, username: str) -> User | None:

@@ -1,56 +1,159 @@
-"""Issuing access tokens: the grants of RFC 6749 that this service offers."""
+"""Issuing tokens: the grants of RFC 6749 that this service offers."""
 
 import uuid
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.grants import issuable_scopes
-from app.access.scopes import parse_scope
-from app.identity.login import authenticate
-from app.identity.passwords import PasswordHasher
+from app.identity.clients import FIRST_PARTY_CLIENT
+from app.identity.login import confirm_login
+from app.identity.models import Session, User
+from app.identity.sessions import Caller, open_session
 from app.tokens.jwt import Claims, JwtFormat
-
-FIRST_PARTY_CLIENT = "scopegate"
-"""The `client_id` of a token that no registered client asked for."""
+from app.tokens.opaque import write_opaque_token
+from app.tokens.refresh import RefreshTokens
 
 
 @dataclass(frozen=True, slots=True)
-class AccessToken:
-    """An access token as it is given out."""
+class Issued:
+    """What a grant gives out."""
 
-    value: str
+    access_token: str
     lifetime: timedelta
     scopes: frozenset[str]
+    refresh_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """How this service makes tokens, and how long they live."""
+
+    jwt: JwtFormat
+    refresh_tokens: RefreshTokens
+    opaque: bool
+    access_token_lifetime: timedelta
+    session_lifetime: timedelta
+    session_idle_timeout: timedelta
+    refresh_grace: timedelta
+
+    async def access_token(
+        self, session: AsyncSession, opened: Session, *, scopes: frozenset[str], now: datetime
+    ) -> str:
+        """A new access token of this session."""
+        claims = Claims(
+            subject=opened.user_id,
+            session_id=opened.id,
+            client_id=opened.client_id or FIRST_PARTY_CLIENT,
+            scopes=scopes,
+            issued_at=now,
+            expires_at=now + self.access_token_lifetime,
+            token_id=uuid.uuid4(),
+        )
+        if self.opaque:
+            return await write_opaque_token(session, claims)
+        return self.jwt.encode(claims)
 
 
 async def password_grant(
-    sessions: async_sessionmaker[AsyncSession],
-    hasher: PasswordHasher,
-    tokens: JwtFormat,
+    session: AsyncSession,
+    issuer: Issuer,
     *,
-    username: str,
-    password: str,
-    scope: str | None,
-    lifetime: timedelta,
+    user: User,
+    client_id: str | None,
+    requested: AbstractSet[str] | None,
+    caller: Caller,
     now: datetime,
-) -> AccessToken:
-    """RFC 6749 §4.3: a token whose scopes are requested ∩ granted now.
+) -> Issued:
+    """RFC 6749 §4.3, for a user who was authenticated: scopes are requested ∩ granted now.
 
-    `scope` is the request's parameter, None when absent. Raises InvalidScope when it is malformed
-    or nothing of it is granted, InvalidGrant when the credentials are not good.
+    Opens a session, bound to the client if one authenticated. Raises InvalidScope when nothing
+    requested is granted, LoginRefused when the user was disabled or changed meanwhile.
     """
-    requested = None if scope is None else parse_scope(scope)
-    user = await authenticate(sessions, hasher, username=username, password=password)
-    async with sessions() as session:
-        scopes = await issuable_scopes(session, user.id, requested=requested, now=now)
-    claims = Claims(
-        subject=user.id,
-        client_id=FIRST_PARTY_CLIENT,
+    await confirm_login(session, user)
+    scopes = await issuable_scopes(session, user.id, requested=requested, now=now)
+    opened = await open_session(
+        session,
+        user_id=user.id,
+        client_id=client_id,
         scopes=scopes,
-        issued_at=now,
-        expires_at=now + lifetime,
-        token_id=str(uuid.uuid4()),
+        caller=caller,
+        lifetime=issuer.session_lifetime,
+        idle_timeout=issuer.session_idle_timeout,
+        now=now,
     )
-    return AccessToken(tokens.encode(claims), lifetime, scopes)
+    return Issued(
+        await issuer.access_token(session, opened, scopes=scopes, now=now),
+        issuer.access_token_lifetime,
+        scopes,
+        issuer.refresh_tokens.write(opened),
+    )
+
+
+async def client_credentials_grant(
+    session: AsyncSession,
+    issuer: Issuer,
+    *,
+    client: User,
+    requested: AbstractSet[str] | None,
+    caller: Caller,
+    now: datetime,
+) -> Issued:
+    """RFC 6749 §4.4, for a service account that authenticated: an access token and no other.
+
+    Its session lasts as long as the token, so that it can be ended like any other. Raises
+    InvalidScope when nothing requested is granted.
+    """
+    scopes = await issuable_scopes(session, client.id, requested=requested, now=now)
+    opened = await open_session(
+        session,
+        user_id=client.id,
+        client_id=client.username,
+        scopes=scopes,
+        caller=caller,
+        lifetime=issuer.access_token_lifetime,
+        idle_timeout=issuer.access_token_lifetime,
+        now=now,
+    )
+    access_token = await issuer.access_token(session, opened, scopes=scopes, now=now)
+    return Issued(access_token, issuer.access_token_lifetime, scopes, None)
+
+
+async def refresh_grant(
+    session: AsyncSession,
+    issuer: Issuer,
+    *,
+    refresh_token: str,
+    client_id: str | None,
+    requested: AbstractSet[str] | None,
+    now: datetime,
+) -> Issued:
+    """RFC 6749 §6: a new pair; scopes are the session's ∩ requested ∩ granted now.
+
+    Asking less narrows this access token, not the session. Raises InvalidGrant for a token that
+    is not good, RefreshTokenReused (which ends the session) for one that was used before, and
+    InvalidScope for more than was issued at login; then the token stays good.
+    """
+    refreshed = await issuer.refresh_tokens.rotate(
+        session,
+        refresh_token,
+        client_id=client_id,
+        grace=issuer.refresh_grace,
+        idle_timeout=issuer.session_idle_timeout,
+        now=now,
+    )
+    scopes = await issuable_scopes(
+        session,
+        refreshed.user_id,
+        requested=requested,
+        within=frozenset(refreshed.scopes),
+        now=now,
+    )
+    return Issued(
+        await issuer.access_token(session, refreshed, scopes=scopes, now=now),
+        issuer.access_token_lifetime,
+        scopes,
+        issuer.refresh_tokens.write(refreshed),
+    )

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jwt import PyJWT, PyJWTError, get_unverified_header
+from jwt.utils import base64url_decode, base64url_encode
 
 from app.access.scopes import format_scope
 from app.errors import InvalidToken
-from app.tokens.keyring import Keyring
+from app.tokens.keyring import Key, Keyring
 
 TOKEN_TYPE = "at+jwt"
-REQUIRED_CLAIMS = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope"]
+REQUIRED_CLAIMS = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "sid", "scope"]
 
 _pyjwt = PyJWT(options={"enforce_minimum_key_length": True})
 
@@ -22,11 +23,12 @@ class Claims:
     """What an access token says, parsed once: whoever holds one of these need not check types."""
 
     subject: uuid.UUID
+    session_id: uuid.UUID
     client_id: str
     scopes: frozenset[str]
     issued_at: datetime
     expires_at: datetime
-    token_id: str
+    token_id: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class JwtFormat:
     audience: str
 
     def encode(self, claims: Claims) -> str:
-        """The claims as a JWT, signed with the keyring's signing key."""
-        key = self.keyring.signing
+        """The claims as a JWT, signed with the key that signs at `issued_at`."""
+        key = self.keyring.signing(claims.issued_at)
         payload = {
             "iss": self.issuer,
             "aud": self.audience,
@@ -47,52 +49,69 @@ class JwtFormat:
             "client_id": claims.client_id,
             "iat": int(claims.issued_at.timestamp()),
             "exp": int(claims.expires_at.timestamp()),
-            "jti": claims.token_id,
+            "jti": str(claims.token_id),
+            "sid": str(claims.session_id),
             "scope": format_scope(claims.scopes),
         }
         headers = {"kid": key.kid, "typ": TOKEN_TYPE}
         return _pyjwt.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
 
-    def decode(self, token: str) -> Claims:
+    async def decode(self, token: str, *, now: datetime) -> Claims:
         """The claims of a token that this service signed for itself, expired or not.
 
         The algorithm is the key's, never the token's. Raises InvalidToken for anything else.
         """
         try:
-            key = self.keyring.find(get_unverified_header(token).get("kid"))
+            key = await self.keyring.find(_header(token).get("kid"), now=now)
             if key is None:
                 raise InvalidToken
-            decoded = _pyjwt.decode_complete(
-                token,
-                key.verifying,
-                algorithms=[key.algorithm],
-                issuer=self.issuer,
-                audience=self.audience,
-                # Times are checked against this service's clock, not PyJWT's: see verification.
-                options={
-                    "require": REQUIRED_CLAIMS,
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
-            )
-            if decoded["header"].get("typ") != TOKEN_TYPE:
-                raise InvalidToken
-            return _parse(decoded["payload"])
+            return self._verified(token, key)
         # A token is anybody's bytes: whatever they make a parser raise, they are no token.
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken from None
 
+    def _verified(self, token: str, key: Key) -> Claims:
+        decoded = _pyjwt.decode_complete(
+            token,
+            key.verifying,
+            algorithms=[key.algorithm],
+            issuer=self.issuer,
+            audience=self.audience,
+            # Times are checked against this service's clock, not PyJWT's: see verification.
+            options={
+                "require": REQUIRED_CLAIMS,
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
+        )
+        if decoded["header"].get("typ") != TOKEN_TYPE:
+            raise InvalidToken
+        return _parse(decoded["payload"])
+
+
+def _header(token: str) -> dict[str, Any]:
+    """The header, unverified. Raises InvalidToken unless every part is canonical Base64url.
+
+    In the last character of a part some bits may mean nothing: with them, one signed token could
+    be written in several ways.
+    """
+    for part in token.split("."):
+        if base64url_encode(base64url_decode(part)).decode() != part:
+            raise InvalidToken
+    return get_unverified_header(token)
+
 
 def _parse(payload: dict[str, Any]) -> Claims:
-    texts = (payload["sub"], payload["client_id"], payload["jti"], payload["scope"])
+    texts = (payload["sub"], payload["client_id"], payload["jti"], payload["sid"], payload["scope"])
     if not all(isinstance(value, str) for value in texts):
         raise InvalidToken
     return Claims(
         subject=uuid.UUID(payload["sub"]),
+        session_id=uuid.UUID(payload["sid"]),
         client_id=payload["client_id"],
         scopes=frozenset(payload["scope"].split()),
         issued_at=datetime.fromtimestamp(payload["iat"], UTC),
         expires_at=datetime.fromtimestamp(payload["exp"], UTC),
-        token_id=payload["jti"],
+        token_id=uuid.UUID(payload["jti"]),
     )

@@ -1,5 +1,10 @@
-"""The keys that tokens are signed with."""
+"""The keys that tokens are signed with, and the access tokens that are not signed."""
 
+import uuid
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Created
@@ -13,3 +18,22 @@ class SigningKey(Created, Base):
     kid: Mapped[str] = mapped_column(primary_key=True)
     algorithm: Mapped[str]
     encrypted_private_key: Mapped[str]
+    signs_from: Mapped[datetime]
+    """Published before, so that whoever caches the JWKS knows the key when it is first used."""
+    retires_at: Mapped[datetime | None]
+    """From then on it verifies nothing. None: nobody has replaced it."""
+
+
+class OpaqueToken(Base):
+    """An access token that is a random string: what it says stands here, the string does not."""
+
+    __tablename__ = "opaque_tokens"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    session_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("sessions.id", ondelete="CASCADE"), index=True
+    )
+    token_id: Mapped[uuid.UUID]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
+    issued_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)

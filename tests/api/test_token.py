@@ -48,6 +48,7 @@ async def test_answer_has_the_fields_of_rfc_6749(
         "token_type": "bearer",
         "expires_in": 900,
         "scope": "read:items",
+        "refresh_token": ANY,
     }
     assert_not_stored(answer)
 

@@ -56,9 +56,13 @@ async def test_an_error_undoes_its_writes_unless_its_class_keeps_them(
     own_runtime: Runtime, error: type[Exception], kept: int
 ) -> None:
     owner = await make_user(own_runtime)
-    with pytest.raises(error):
+
+    async def write_and_fail() -> None:
         async with own_runtime.unit_of_work() as session:
             session.add(Item(owner_id=owner.id, title="Lamp", description=None))
             await session.flush()
             raise error("as it happens")
+
+    with pytest.raises(error):
+        await write_and_fail()
     assert await count_items(own_runtime) == kept

@@ -11,8 +11,9 @@ from sqlalchemy import select
 from app.errors import ConfigurationError
 from app.runtime import Runtime
 from app.settings import Algorithm
-from app.tokens.keyring import key_cipher, load_keyring
+from app.tokens.keyring import decrypt_private_key, key_cipher
 from app.tokens.models import SigningKey
+from tests.clock import MovableClock
 from tests.conftest import SECRET, client_of, settings_for
 from tests.factories import login, make_user
 
@@ -36,7 +37,7 @@ async def test_tokens_of_every_algorithm_work_and_joserfc_verifies_them(
         token = (await login(client, user)).json()["access_token"]
         assert jwt.get_unverified_header(token) == {
             "alg": algorithm,
-            "kid": runtime.tokens.keyring.signing.kid,
+            "kid": runtime.keyring.signing(runtime.now()).kid,
             "typ": "at+jwt",
         }
         headers = {"Authorization": f"Bearer {token}"}
@@ -58,24 +59,28 @@ async def test_tokens_of_every_algorithm_work_and_joserfc_verifies_them(
 async def test_replicas_that_start_together_agree_on_one_key(own_database_url: str) -> None:
     async def kid() -> str:
         async with Runtime.open(settings_for(own_database_url)) as runtime:
-            return runtime.tokens.keyring.signing.kid
+            return runtime.keyring.signing(runtime.now()).kid
 
     assert len(set(await asyncio.gather(*(kid() for _ in range(4))))) == 1
 
 
-async def test_another_algorithm_is_another_key_and_old_tokens_go_on(
-    own_database_url: str,
+async def test_another_algorithm_is_a_rotation_and_old_tokens_go_on(
+    own_database_url: str, clock: MovableClock
 ) -> None:
     settings = settings_for(own_database_url)
-    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+    async with Runtime.open(settings, now=clock) as runtime, client_of(runtime) as client:
         user = await make_user(runtime)
         token = (await login(client, user)).json()["access_token"]
     settings = settings_for(own_database_url, signing_algorithm="EdDSA")
-    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
-        assert runtime.tokens.keyring.signing.algorithm == "EdDSA"
+    async with Runtime.open(settings, now=clock) as runtime, client_of(runtime) as client:
+        assert runtime.keyring.signing(clock()).algorithm == "ES256", "published before it signs"
+        assert len((await client.get("/.well-known/jwks.json")).json()["keys"]) == 2
+        clock.move(seconds=300)
+        assert runtime.keyring.signing(clock()).algorithm == "EdDSA"
         answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == 200
-        assert len((await client.get("/.well-known/jwks.json")).json()["keys"]) == 2
+        clock.move(seconds=900)
+        assert len((await client.get("/.well-known/jwks.json")).json()["keys"]) == 1
 
 
 async def test_private_keys_are_kept_encrypted(own_runtime: Runtime) -> None:
@@ -93,7 +98,7 @@ async def test_another_secret_is_refused_with_what_to_do(own_database_url: str) 
             pass
     both = settings_for(own_database_url, secret_keys=f"{OTHER_SECRET},{SECRET}")
     async with Runtime.open(both) as runtime:
-        assert runtime.tokens.keyring.signing
+        assert runtime.keyring.signing(runtime.now())
 
 
 async def test_a_key_of_a_foreign_kind_is_refused(own_runtime: Runtime) -> None:
@@ -111,4 +116,4 @@ async def test_a_key_of_a_foreign_kind_is_refused(own_runtime: Runtime) -> None:
         row.encrypted_private_key = cipher.encrypt(foreign).decode()
         await session.flush()
         with pytest.raises(ConfigurationError, match="not used here"):
-            await load_keyring(session, cipher, algorithm="ES256")
+            decrypt_private_key(row, cipher)

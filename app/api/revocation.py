@@ -1,0 +1,70 @@
+"""POST /revoke (RFC 7009) and POST /introspect (RFC 7662)."""
+
+from fastapi import APIRouter, Response
+
+from app.access.scopes import format_scope
+from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.errors import NO_STORE
+from app.api.forms import FormDep, authenticated_client, form_body
+from app.api.schemas import Introspection, oauth_answers
+from app.api.security import CAN_INTROSPECT, PUBLIC
+from app.tokens.introspection import introspect_token
+from app.tokens.revocation import revoke_token
+
+router = APIRouter(tags=["tokens"])
+
+FORM = form_body(
+    "token",
+    token="An access token of either format, or a refresh token.",  # noqa: S106
+    token_type_hint="Ignored.",  # noqa: S106
+    client_id="A service account's name; HTTP Basic does as well.",
+    client_secret="Its secret.",  # noqa: S106
+)
+
+
+@router.post(
+    "/revoke",
+    dependencies=[PUBLIC],
+    responses=oauth_answers(400, 401, 413, 503),
+    openapi_extra=FORM,
+)
+async def revoke(
+    form: FormDep, runtime: RuntimeDep, session: SessionDep, response: Response
+) -> None:
+    """End the session of this token. The token is the proof; 200 too for what is no token."""
+    response.headers.update(NO_STORE)
+    await authenticated_client(form, session)
+    await revoke_token(
+        session, runtime.sessions, runtime.issuer, form.require("token"), now=runtime.now()
+    )
+
+
+@router.post(
+    "/introspect",
+    dependencies=[CAN_INTROSPECT],
+    response_model_exclude_none=True,
+    responses=oauth_answers(400, 401, 403, 413, 503),
+    openapi_extra=FORM,
+)
+async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> Introspection:
+    """Whether a token is active, and which of its scopes count now."""
+    response.headers.update(NO_STORE)
+    token = await introspect_token(
+        runtime.sessions, runtime.issuer, form.require("token"), now=runtime.now()
+    )
+    if token is None:
+        return Introspection(active=False)
+    return Introspection(
+        active=True,
+        scope=format_scope(token.scopes),
+        client_id=token.client_id,
+        username=token.username,
+        token_type=token.token_type,
+        exp=int(token.expires_at.timestamp()),
+        iat=int(token.issued_at.timestamp()),
+        sub=token.subject,
+        aud=runtime.issuer.jwt.audience,
+        iss=runtime.issuer.jwt.issuer,
+        jti=token.token_id,
+        sid=token.session_id,
+    )

@@ -1,0 +1,138 @@
+"""The operator's front door: `scopegate`. Every command calls the function that the API calls."""
+
+import asyncio
+import secrets
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.access.grants import grant as grant_scope
+from app.access.scopes import ADMIN
+from app.cli.console import run
+from app.cli.grants import grant, revoke, scope
+from app.cli.keys import key
+from app.cli.users import user
+from app.db.engine import open_engine
+from app.db.schema import migrator_settings, upgrade
+from app.errors import ScopegateError
+from app.identity.users import create_user, find_user
+from app.ops.housekeeping import prune as clear_away
+from app.runtime import Runtime
+from app.settings import Settings
+
+FIRST_ADMIN = "admin"
+
+cli = typer.Typer(
+    name="scopegate",
+    help="Users, scopes and tokens: run the service and administer it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+cli.add_typer(user, name="user")
+cli.add_typer(scope, name="scope")
+cli.add_typer(key, name="key")
+cli.command()(grant)
+cli.command()(revoke)
+
+
+def main() -> None:
+    """Run a command; whatever an operator can mend is one line on stderr and exit code 1."""
+    try:
+        cli()
+    except ValidationError as error:
+        for problem in error.errors():
+            setting = "".join(f"SCOPEGATE_{str(part).upper()}: " for part in problem["loc"])
+            _complain(setting + problem["msg"].removeprefix("Value error, "))
+    except ScopegateError as error:
+        _complain(str(error))
+    except (OSError, SQLAlchemyError) as error:
+        _complain(f"the database does not answer: {str(error).splitlines()[0]}")
+
+
+@cli.command()
+def serve(
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+) -> None:
+    """Serve the API, on SCOPEGATE_HOST and SCOPEGATE_PORT."""
+    settings = Settings()
+    # What would stop a worker is said here, once, as one line.
+    run(_nothing)
+    typer.echo(f"Scopegate: serving at {settings.token_issuer}, documentation at /docs")
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        # A query string can hold a password that somebody sent there by mistake.
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
+    )
+
+
+@cli.command()
+def migrate(
+    first_admin: Annotated[
+        bool, typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there is no such user.")
+    ] = False,
+) -> None:
+    """Bring the database up to this version. Several may run at once: one works, the rest wait."""
+
+    async def work() -> None:
+        async with open_engine(migrator_settings(Settings())) as engine:
+            await upgrade(engine)
+
+    asyncio.run(work())
+    typer.echo("Scopegate: the database is up to date")
+    if first_admin:
+        run(_make_first_admin)
+
+
+@cli.command()
+def prune() -> None:
+    """Clear away what has expired; a serving process does this by itself every now and then."""
+    removed: dict[str, int] = {}
+
+    def report(name: str, count: int) -> None:
+        removed[name] = removed.get(name, 0) + count
+        typer.echo(f"\r{name}: {removed[name]} removed", nl=count == 0, err=True)
+
+    async def work(runtime: Runtime) -> bool:
+        kept = timedelta(seconds=runtime.settings.ended_sessions_kept)
+        return await clear_away(runtime.sessions, now=runtime.now(), kept=kept, report=report)
+
+    if not run(work):
+        typer.echo("Another process is at it: nothing to do")
+        return
+    typer.echo("Removed " + ", ".join(f"{count} {name}" for name, count in removed.items()))
+
+
+async def _make_first_admin(runtime: Runtime) -> None:
+    async with runtime.unit_of_work() as session:
+        if await find_user(session, FIRST_ADMIN):
+            return
+        chosen = runtime.settings.admin_password
+        password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)
+        admin = await create_user(session, runtime.hasher, username=FIRST_ADMIN, password=password)
+        await grant_scope(session, user_id=admin.id, scope=ADMIN)
+    # Only now that it is committed, and only when nobody knows it yet.
+    typer.echo(
+        f"Scopegate: made the user {FIRST_ADMIN}, "
+        + ("with the password that was set" if chosen else f"password {password} (shown once)")
+    )
+
+
+async def _nothing(_: Runtime) -> None:
+    """Open the runtime, and that is all."""
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"scopegate: {text}", err=True)
+    raise SystemExit(1)

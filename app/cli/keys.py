@@ -1,0 +1,95 @@
+"""`scopegate key …`: the keys that tokens are signed with."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.console import AsJson, run, show, table
+from app.runtime import Runtime
+from app.tokens import keyring
+from app.tokens.models import SigningKey
+
+key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_help=True)
+
+
+@key.command("list")
+def key_list(as_json: AsJson = False) -> None:
+    """All keys, and what each does now."""
+
+    async def work(runtime: Runtime) -> list[dict[str, Any]]:
+        async with runtime.unit_of_work() as session:
+            keys = await keyring.list_keys(session)
+        now = runtime.now()
+        signing = runtime.keyring.signing(now).kid
+        return [_row(each, signing=signing, now=now) for each in keys]
+
+    keys = run(work)
+    show(keys, as_json, table(keys, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
+
+
+@key.command("rotate")
+def key_rotate(
+    at_once: Annotated[
+        bool, typer.Option("--now", help="Sign with it at once, without publishing it first.")
+    ] = False,
+) -> None:
+    """Make a new key. The present one verifies until its last token has expired."""
+
+    async def work(runtime: Runtime) -> SigningKey:
+        publication = 0 if at_once else runtime.settings.key_publication
+        async with runtime.unit_of_work() as session:
+            return await keyring.rotate_key(
+                session,
+                runtime.cipher,
+                algorithm=runtime.settings.signing_algorithm,
+                publication=timedelta(seconds=publication),
+                lifetime=runtime.issuer.access_token_lifetime,
+                now=runtime.now(),
+            )
+
+    made = run(work)
+    typer.echo(f"Made the key {made.kid} ({made.algorithm}), signing from {_time(made.signs_from)}")
+
+
+@key.command("retire")
+def key_retire(kid: Annotated[str, typer.Argument(metavar="KID", help="Which key.")]) -> None:
+    """A key verifies nothing from now on: for one that has leaked. Its tokens are refused."""
+
+    async def work(runtime: Runtime) -> None:
+        async with runtime.unit_of_work() as session:
+            await keyring.retire_key(session, kid, now=runtime.now())
+
+    run(work)
+    typer.echo(f"Retired the key {kid}: tokens that it signed are refused")
+
+
+@key.command("rewrap")
+def key_rewrap() -> None:
+    """Encrypt all keys anew under the first of SCOPEGATE_SECRET_KEYS, so that another can go."""
+
+    async def work(runtime: Runtime) -> int:
+        async with runtime.unit_of_work() as session:
+            return await keyring.rewrap_keys(session, runtime.cipher)
+
+    typer.echo(f"Rewrapped {run(work)} keys")
+
+
+def _row(each: SigningKey, *, signing: str, now: datetime) -> dict[str, Any]:
+    if each.retires_at is not None and each.retires_at <= now:
+        state = "retired"
+    elif each.kid == signing:
+        state = "signs"
+    else:
+        state = "published" if each.signs_from > now else "verifies"
+    return {
+        "kid": each.kid,
+        "algorithm": each.algorithm,
+        "state": state,
+        "signs_from": _time(each.signs_from),
+        "retires_at": _time(each.retires_at) if each.retires_at else "",
+    }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,110 @@
+"""Service accounts: users of kind `service`, who authenticate as OAuth2 clients by a secret."""
+
+import hashlib
+import hmac
+import secrets
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Conflict, InvalidClient, NotFound, Refused
+from app.identity.models import ClientSecret, User
+from app.identity.users import add_user, find_user, normalise_username
+
+FIRST_PARTY_CLIENT = "scopegate"
+"""The `client_id` in a token that no registered client asked for. No service can be called so."""
+
+MAX_SECRETS = 2
+SECRET_PREFIX = "sgs_"
+
+
+class TooManySecrets(Conflict):
+    """Two live secrets are for changing one for the other; a third would only be a risk."""
+
+    def __init__(self) -> None:
+        super().__init__(f"There are {MAX_SECRETS} live secrets already: revoke one first.")
+
+
+class SecretNotFound(NotFound):
+    """The service account has no such secret."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such secret.")
+
+
+class ClientRefused(InvalidClient):
+    """One answer for every reason: a caller must not learn which clients exist."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such client, or its secret is wrong.")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A secret as it is shown, once."""
+
+    id: uuid.UUID
+    value: str
+
+
+async def create_service(session: AsyncSession, *, username: str) -> tuple[User, NewSecret]:
+    """A new service account with its first secret. Its name is its `client_id` for ever.
+
+    Raises UsernameTaken, or Refused for an unfit name.
+    """
+    name = normalise_username(username)
+    if not name.isascii() or ":" in name or name.lower() == FIRST_PARTY_CLIENT:
+        # RFC 6749 §2.3.1 and appendix A.1: it has to fit in HTTP Basic.
+        raise Refused("A service's name is ASCII without a colon, and not the product's own.")
+    user = await add_user(session, username=name, kind="service", password_hash=None)
+    return user, await make_secret(session, user_id=user.id)
+
+
+async def make_secret(session: AsyncSession, *, user_id: uuid.UUID) -> NewSecret:
+    """One more secret; the old one goes on working. Raises TooManySecrets or Refused."""
+    # The lock makes two who ask at once count one after the other.
+    kind = await session.scalar(select(User.kind).where(User.id == user_id).with_for_update())
+    if kind != "service":
+        raise Refused("Only service accounts have secrets.")
+    live = await session.scalars(select(ClientSecret.id).where(ClientSecret.user_id == user_id))
+    if len(live.all()) >= MAX_SECRETS:
+        raise TooManySecrets
+    value = SECRET_PREFIX + secrets.token_urlsafe(32)
+    row = ClientSecret(user_id=user_id, digest=_digest(value))
+    session.add(row)
+    await session.flush()
+    return NewSecret(row.id, value)
+
+
+async def revoke_secret(session: AsyncSession, *, user_id: uuid.UUID, secret_id: uuid.UUID) -> None:
+    """The secret works no more. Raises SecretNotFound."""
+    removed = await session.scalar(
+        delete(ClientSecret)
+        .where(ClientSecret.id == secret_id, ClientSecret.user_id == user_id)
+        .returning(ClientSecret.id)
+    )
+    if removed is None:
+        raise SecretNotFound
+
+
+async def authenticate_client(session: AsyncSession, *, client_id: str, secret: str) -> User:
+    """The service account with this id and secret. Raises ClientRefused.
+
+    A fast digest is enough: the secrets are 256 random bits, which nobody guesses.
+    """
+    user = await find_user(session, client_id)
+    stored = await session.scalars(
+        select(ClientSecret.digest).where(ClientSecret.user_id == (user.id if user else None))
+    )
+    presented = _digest(secret)
+    # A list, not any(): every stored secret is compared, wherever the right one stands.
+    matches = [hmac.compare_digest(presented, digest) for digest in stored]
+    if user is None or user.disabled_at is not None or not any(matches):
+        raise ClientRefused
+    return user
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

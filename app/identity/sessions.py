@@ -1,0 +1,124 @@
+"""Sessions: one row a login, opened, listed and ended here."""
+
+import secrets
+import uuid
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Update, and_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import NotFound
+from app.identity.models import Session
+
+REFRESH_KEY_BYTES = 32
+MAX_USER_AGENT = 400
+
+
+class SessionNotFound(NotFound):
+    """No such session, or not the caller's."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such session.")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Where a login comes from, as its user will be shown it."""
+
+    address: str | None = None
+    user_agent: str | None = None
+
+
+def is_live(now: datetime) -> ColumnElement[bool]:
+    """The condition that a session counts at that moment."""
+    return and_(Session.ended_at.is_(None), Session.expires_at > now, Session.idle_expires_at > now)
+
+
+async def open_session(
+    session: AsyncSession,
+    *,
+    user_id: uuid.UUID,
+    client_id: str | None,
+    scopes: AbstractSet[str],
+    caller: Caller,
+    lifetime: timedelta,
+    idle_timeout: timedelta,
+    now: datetime,
+) -> Session:
+    """A new session, of generation 0."""
+    agent = caller.user_agent
+    opened = Session(
+        user_id=user_id,
+        client_id=client_id,
+        scopes=sorted(scopes),
+        created_at=now,
+        last_used_at=now,
+        expires_at=now + lifetime,
+        idle_expires_at=now + min(idle_timeout, lifetime),
+        address=caller.address,
+        user_agent=agent[:MAX_USER_AGENT] if agent else None,
+        generation=0,
+        refresh_key=secrets.token_bytes(REFRESH_KEY_BYTES),
+    )
+    session.add(opened)
+    await session.flush()
+    return opened
+
+
+async def live_sessions(
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    after: uuid.UUID | None,
+    limit: int,
+    now: datetime,
+) -> list[Session]:
+    """Up to `limit` of the user's live sessions, oldest first, that come after the given one."""
+    statement = select(Session).where(Session.user_id == user_id, is_live(now))
+    if after is not None:
+        statement = statement.where(Session.id > after)
+    return list(await session.scalars(statement.order_by(Session.id).limit(limit)))
+
+
+async def end_session(
+    session: AsyncSession, session_id: uuid.UUID, *, reason: str, now: datetime
+) -> bool:
+    """End that session and all its tokens. False: there is none, or it has ended before."""
+    ended = await session.execute(
+        _ending(reason, now).where(Session.id == session_id).returning(Session.id)
+    )
+    return ended.first() is not None
+
+
+async def end_own_session(
+    session: AsyncSession, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
+) -> None:
+    """End one of the user's own sessions; again is the same. Raises SessionNotFound."""
+    owned = select(Session.id).where(Session.id == session_id, Session.user_id == user_id)
+    if await session.scalar(owned) is None:
+        raise SessionNotFound
+    await end_session(session, session_id, reason="ended by its user", now=now)
+
+
+async def end_sessions_of(
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    reason: str,
+    now: datetime,
+    but: uuid.UUID | None = None,
+) -> None:
+    """End all sessions of the user, except perhaps one."""
+    statement = _ending(reason, now).where(Session.user_id == user_id)
+    await session.execute(statement if but is None else statement.where(Session.id != but))
+
+
+def _ending(reason: str, now: datetime) -> Update:
+    return (
+        update(Session)
+        .where(Session.ended_at.is_(None))
+        .values(ended_at=now, end_reason=reason)
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,43 @@
+"""What a serving process does beside answering requests."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from app.ops.housekeeping import prune
+from app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def background_work(runtime: Runtime) -> AsyncIterator[None]:
+    """Keep the keyring up to date, and house, while the block runs."""
+    settings = runtime.settings
+
+    async def clear_away() -> None:
+        kept = timedelta(seconds=settings.ended_sessions_kept)
+        await prune(runtime.sessions, now=runtime.now(), kept=kept)
+
+    tasks = [
+        # Twice within the bound, so that one failure is not felt.
+        asyncio.create_task(_repeat(runtime.keyring.load, settings.revocation_bound / 2)),
+        asyncio.create_task(_repeat(clear_away, settings.housekeeping_interval)),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next round may succeed
+            logger.warning("%s failed, to be tried again: %s", work.__name__, type(error).__name__)

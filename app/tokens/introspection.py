@@ -1,0 +1,102 @@
+"""Introspection: what a token is worth at this moment (RFC 7662)."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.access.principals import load_principal
+from app.errors import InvalidToken
+from app.identity.clients import FIRST_PARTY_CLIENT
+from app.identity.models import Session
+from app.tokens.issuing import Issuer
+from app.tokens.refresh import Presented
+from app.tokens.verification import verify_access_token
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveToken:
+    """A token that would be accepted now."""
+
+    scopes: frozenset[str]
+    """Those that count now."""
+    subject: uuid.UUID
+    username: str
+    client_id: str
+    session_id: uuid.UUID
+    token_id: uuid.UUID | None
+    token_type: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+async def introspect_token(
+    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
+) -> ActiveToken | None:
+    """What the token is worth; None for one that is not good, whatever the reason."""
+    presented = issuer.refresh_tokens.read(token)
+    if presented is not None:
+        return await _refresh_token(sessions, issuer, presented, now=now)
+    try:
+        claims = await verify_access_token(token, issuer.jwt, sessions, now=now)
+    except InvalidToken:
+        return None
+    principal = await load_principal(
+        sessions,
+        session_id=claims.session_id,
+        user_id=claims.subject,
+        token_scopes=claims.scopes,
+        now=now,
+    )
+    if principal is None:
+        return None
+    return ActiveToken(
+        scopes=principal.scopes,
+        subject=principal.user_id,
+        username=principal.username,
+        client_id=claims.client_id,
+        session_id=claims.session_id,
+        token_id=claims.token_id,
+        token_type="bearer",  # noqa: S106
+        issued_at=claims.issued_at,
+        expires_at=claims.expires_at,
+    )
+
+
+async def _refresh_token(
+    sessions: async_sessionmaker[AsyncSession],
+    issuer: Issuer,
+    presented: Presented,
+    *,
+    now: datetime,
+) -> ActiveToken | None:
+    async with sessions() as session:
+        row = await session.scalar(
+            select(Session).where(
+                Session.id == presented.session_id, Session.generation == presented.generation
+            )
+        )
+    if row is None or not issuer.refresh_tokens.proves(presented, row):
+        return None
+    principal = await load_principal(
+        sessions,
+        session_id=row.id,
+        user_id=row.user_id,
+        token_scopes=frozenset(row.scopes),
+        now=now,
+    )
+    if principal is None:
+        return None
+    return ActiveToken(
+        scopes=principal.scopes,
+        subject=principal.user_id,
+        username=principal.username,
+        client_id=row.client_id or FIRST_PARTY_CLIENT,
+        session_id=row.id,
+        token_id=None,
+        token_type="refresh_token",  # noqa: S106
+        issued_at=row.rotated_at or row.created_at,
+        expires_at=row.idle_expires_at,
+    )

@@ -1,0 +1,159 @@
+"""Refresh tokens: no table of them, only a generation on the session's row.
+
+A token is `session id ‖ generation ‖ proof ‖ seal`. The seal is a MAC under the service's secret
+alone: what does not carry it is refused before the database is asked. The proof is a MAC under the
+secret *and* a random key in the session's row: so neither a leaked database nor a leaked secret is
+enough to make a token.
+"""
+
+import base64
+import hmac
+import struct
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import InvalidGrant
+from app.identity.models import Session, User
+from app.identity.sessions import end_session, is_live
+
+PREFIX = "sgr_"
+MAC_BYTES = 17  # 136 bits; with it a token's length is a multiple of three, so its Base64 is unique
+_HEAD = struct.Struct(">16sI")
+_SIZE = _HEAD.size + 2 * MAC_BYTES
+
+
+class RefreshTokenRefused(InvalidGrant):
+    """One answer for every reason."""
+
+    def __init__(self) -> None:
+        super().__init__("The refresh token is invalid, expired or revoked.")
+
+
+class RefreshTokenReused(RefreshTokenRefused):
+    """A token of the past: either its holder or whoever used it first has stolen it.
+
+    The session ends, and that stays written although the request fails.
+    """
+
+    keeps_writes = True
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A refresh token that bears our seal; whether its proof is right, the row's key tells."""
+
+    session_id: uuid.UUID
+    generation: int
+    proof: bytes
+
+
+class RefreshTokens:
+    """Writes refresh tokens under the first secret, and reads those of every secret."""
+
+    def __init__(self, secret_keys: list[str]) -> None:
+        self._secrets = [secret.encode() for secret in secret_keys]
+
+    def write(self, session: Session) -> str:
+        """The token of the session's present generation: the same, however often it is asked."""
+        head = _HEAD.pack(session.id.bytes, session.generation)
+        body = head + _proof(self._secrets[0], session.refresh_key, head)
+        raw = body + _mac(self._secrets[0], b"seal", body)
+        return PREFIX + base64.urlsafe_b64encode(raw).decode()
+
+    def read(self, token: str) -> Presented | None:
+        """What the token says; None unless it bears our seal. Asks no database."""
+        try:
+            raw = base64.b64decode(token.removeprefix(PREFIX), altchars=b"-_", validate=True)
+        except ValueError:
+            return None
+        if not token.startswith(PREFIX) or len(raw) != _SIZE:
+            return None
+        body, seal = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
+        # All are tried, not any(): the time does not tell which secret it was.
+        if not sum(hmac.compare_digest(seal, _mac(key, b"seal", body)) for key in self._secrets):
+            return None
+        session_id, generation = _HEAD.unpack(body[: _HEAD.size])
+        return Presented(uuid.UUID(bytes=session_id), generation, body[_HEAD.size :])
+
+    def proves(self, presented: Presented, session: Session) -> bool:
+        """Whether the token was made with the key in this session's row."""
+        head = _HEAD.pack(presented.session_id.bytes, presented.generation)
+        return bool(
+            sum(
+                hmac.compare_digest(presented.proof, _proof(key, session.refresh_key, head))
+                for key in self._secrets
+            )
+        )
+
+    async def rotate(
+        self,
+        session: AsyncSession,
+        token: str,
+        *,
+        client_id: str | None,
+        grace: timedelta,
+        idle_timeout: timedelta,
+        now: datetime,
+    ) -> Session:
+        """Use the token up; the session, whose `write` is now its successor.
+
+        However many use one token at once, there is one successor. Within `grace` of the first
+        use they all get it, so that a lost response or a second tab signs nobody out; the grace
+        counts from the rotation and is not extended. Later it is RefreshTokenReused.
+        Raises RefreshTokenRefused for every other reason.
+        """
+        presented = self.read(token)
+        if presented is None:
+            raise RefreshTokenRefused
+        good = (
+            Session.id == presented.session_id,
+            Session.client_id.is_not_distinct_from(client_id),
+            is_live(now),
+            exists().where(User.id == Session.user_id, User.disabled_at.is_(None)),
+        )
+        statement = (
+            update(Session)
+            .where(*good, Session.generation == presented.generation)
+            .values(
+                generation=Session.generation + 1,
+                rotated_at=now,
+                last_used_at=now,
+                idle_expires_at=func.least(Session.expires_at, now + idle_timeout),
+            )
+            .returning(Session)
+        )
+        found = await session.scalar(statement)
+        if found is None:
+            found = await session.scalar(select(Session).where(*good))
+            if found is None or not self.proves(presented, found):
+                raise RefreshTokenRefused
+            await _allow_grace(session, found, presented, grace=grace, now=now)
+        if not self.proves(presented, found):
+            raise RefreshTokenRefused
+        return found
+
+
+async def _allow_grace(
+    session: AsyncSession, found: Session, presented: Presented, *, grace: timedelta, now: datetime
+) -> None:
+    """Return if the token is the one just before, and its grace is not over; else it is reuse."""
+    behind = found.generation - presented.generation
+    if behind < 1:
+        # Good by now, and not when it was tried: let the caller try again.
+        raise RefreshTokenRefused
+    if behind == 1 and found.rotated_at is not None and now - found.rotated_at <= grace:
+        return
+    await end_session(session, found.id, reason="refresh token reused", now=now)
+    raise RefreshTokenReused
+
+
+def _proof(secret: bytes, refresh_key: bytes, head: bytes) -> bytes:
+    return _mac(_mac(secret, b"proof", refresh_key), b"proof", head)
+
+
+def _mac(key: bytes, purpose: bytes, message: bytes) -> bytes:
+    return hmac.digest(key, b"scopegate refresh " + purpose + b"\0" + message, "sha256")[:MAC_BYTES]
