@@ -6,7 +6,7 @@
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 
 import httpx2
 import pytest
@@ -80,10 +80,32 @@ async def own_database_url(server_url: str, template: None) -> AsyncIterator[str
     await databases.drop(server_url, name)
 
 
+@dataclass(frozen=True)
+class TokenKind:
+    """The settings that change how tokens look, and nothing else."""
+
+    access_token_format: str = "jwt"
+    signing_algorithm: str = "ES256"
+
+    def __str__(self) -> str:
+        if self.access_token_format == "opaque":
+            return "opaque"
+        return self.signing_algorithm
+
+
 @pytest.fixture(scope="session")
-async def worker_runtime(server_url: str, template: None) -> AsyncIterator[Runtime]:
+def token_kind() -> TokenKind:
+    """How tokens are made: by default everywhere; `tests/api` tries all ways."""
+    return TokenKind()
+
+
+@pytest.fixture(scope="session")
+async def worker_runtime(
+    server_url: str, template: None, token_kind: TokenKind
+) -> AsyncIterator[Runtime]:
     name = await databases.clone_template(server_url)
-    async with Runtime.open(settings_for(databases.database_url(server_url, name))) as runtime:
+    url = databases.database_url(server_url, name)
+    async with Runtime.open(settings_for(url, **asdict(token_kind))) as runtime:
         yield runtime
     await databases.drop(server_url, name)
 
@@ -111,8 +133,11 @@ async def client(runtime: Runtime) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-async def own_runtime(own_database_url: str, clock: MovableClock) -> AsyncIterator[Runtime]:
-    async with Runtime.open(settings_for(own_database_url), now=clock) as runtime:
+async def own_runtime(
+    own_database_url: str, clock: MovableClock, token_kind: TokenKind
+) -> AsyncIterator[Runtime]:
+    settings = settings_for(own_database_url, **asdict(token_kind))
+    async with Runtime.open(settings, now=clock) as runtime:
         yield runtime
 
 

@@ -54,3 +54,12 @@ async def bearer(client: httpx2.AsyncClient, user: Someone, **form: str) -> dict
     assert answer.status_code == 200, answer.text
     token: dict[str, Any] = answer.json()
     return {"Authorization": f"Bearer {token['access_token']}"}
+
+
+async def assert_invalid_token(client: httpx2.AsyncClient, authorization: bytes | str) -> None:
+    """The header is refused with the one answer for all bad tokens."""
+    if isinstance(authorization, str):
+        authorization = authorization.encode()
+    answer = await client.get("/users/me", headers=[(b"Authorization", authorization)])
+    assert answer.status_code == 401
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]

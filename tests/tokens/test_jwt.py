@@ -1,0 +1,86 @@
+"""JWTs that are not ours, or not what they say."""
+
+import hmac
+import uuid
+
+import httpx2
+import jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.utils import base64url_encode
+
+from app.runtime import Runtime
+from tests.factories import assert_invalid_token, bearer, login, make_user
+
+
+async def test_claims_of_another_kind_of_token_are_refused(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime, "read:items")
+    good = (await login(client, user)).json()["access_token"]
+    key = runtime.keyring.signing(runtime.now())
+    payload = jwt.decode(good, options={"verify_signature": False})
+    header = {"kid": key.kid, "typ": "at+jwt"}
+
+    def forge(*, headers: dict[str, object] | None = None, **claims: object) -> str:
+        return "Bearer " + jwt.encode(
+            {k: v for k, v in {**payload, **claims}.items() if v is not ...},
+            key.private,
+            algorithm=key.algorithm,
+            headers={**header, **(headers or {})},
+        )
+
+    sound = await client.get("/users/me", headers={"Authorization": forge()})
+    assert sound.status_code == 200
+    for token in (
+        forge(headers={"typ": "JWT"}),
+        forge(headers={"kid": "another"}),
+        forge(headers={"crit": ["x"]}),
+        forge(iss="https://elsewhere.example"),
+        forge(aud="another"),
+        forge(exp=...),
+        forge(exp=1),
+        forge(exp="soon"),
+        forge(exp=1e400),
+        forge(sub=str(uuid.uuid4())),
+        forge(sub="not-a-uuid"),
+        forge(scope=["read:items"]),
+        forge(scope=...),
+        forge(jti=...),
+        forge(sid=...),
+        forge(sid=str(uuid.uuid4())),
+        forge(client_id=7),
+    ):
+        await assert_invalid_token(client, token)
+
+
+async def test_hmac_with_the_public_key_is_refused(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    user = await make_user(runtime)
+    good = (await login(client, user)).json()["access_token"]
+    payload = jwt.decode(good, options={"verify_signature": False})
+    key = runtime.keyring.signing(runtime.now())
+    headers = {"kid": key.kid, "typ": "at+jwt"}
+    unsigned = jwt.encode(payload, "", algorithm="none", headers=headers)
+    await assert_invalid_token(client, f"Bearer {unsigned}")
+    public = key.verifying.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    signing_input = (
+        jwt.encode(payload, "x" * 32, algorithm="HS256", headers=headers)
+        .rpartition(".")[0]
+        .encode()
+    )
+    signature = base64url_encode(hmac.digest(public, signing_input, "sha256"))
+    await assert_invalid_token(client, b"Bearer " + signing_input + b"." + signature)
+
+
+async def test_every_single_bit_change_of_an_access_token_is_refused(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    token = (await bearer(client, await make_user(runtime)))["Authorization"].encode()
+    for position in range(len(b"Bearer "), len(token)):
+        for bit in range(8):
+            forged = bytearray(token)
+            forged[position] ^= 1 << bit
+            if chr(forged[position]) in "\r\n\0":
+                continue
+            await assert_invalid_token(client, bytes(forged))
