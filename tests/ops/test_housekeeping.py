@@ -1,0 +1,119 @@
+"""Housekeeping: what goes, what stays, and that one replica at a time does it."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+
+import httpx2
+import pytest
+from sqlalchemy import func, insert, select, text
+
+from app.identity.models import Session
+from app.ops.background import background_work
+from app.ops.housekeeping import BATCH, HOUSEKEEPING_LOCK, prune
+from app.runtime import Runtime
+from app.tokens.keyring import rotate_key
+from app.tokens.models import OpaqueToken, SigningKey
+from tests.clock import MovableClock
+from tests.conftest import settings_for
+from tests.factories import login, make_user
+
+KEPT = timedelta(days=7)
+
+
+async def count(runtime: Runtime, table: type) -> int:
+    async with runtime.sessions() as session:
+        return await session.scalar(select(func.count()).select_from(table)) or 0
+
+
+async def add_sessions(runtime: Runtime, number: int, *, expired: timedelta) -> None:
+    user = await make_user(runtime)
+    end = runtime.now() - expired
+    row = {"user_id": user.id, "scopes": [], "expires_at": end, "idle_expires_at": end}
+    async with runtime.unit_of_work() as session:
+        await session.execute(
+            insert(Session),
+            [{**row, "id": uuid.uuid4(), "refresh_key": b"x"} for _ in range(number)],
+        )
+
+
+async def test_what_has_expired_goes_in_batches_and_the_rest_stays(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(own_runtime)
+    await login(own_client, user)
+    ended = (await login(own_client, user)).json()
+    await own_client.post("/revoke", data={"token": ended["refresh_token"]})
+    await add_sessions(own_runtime, BATCH + 10, expired=KEPT + timedelta(seconds=1))
+    await add_sessions(own_runtime, 5, expired=KEPT - timedelta(minutes=1))
+    seen: list[tuple[str, int]] = []
+    assert await prune(
+        own_runtime.sessions,
+        now=clock(),
+        kept=KEPT,
+        report=lambda name, removed: seen.append((name, removed)),
+    )
+    assert [each for each in seen if each[0] == "sessions"] == [
+        ("sessions", BATCH),
+        ("sessions", 10),
+    ]
+    assert await count(own_runtime, Session) == 7
+    clock.move(days=8)
+    await prune(own_runtime.sessions, now=clock(), kept=KEPT)
+    assert await count(own_runtime, Session) == 1
+
+
+async def test_retired_keys_go_and_signing_ones_stay(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    async with own_runtime.unit_of_work() as session:
+        await rotate_key(
+            session,
+            own_runtime.cipher,
+            algorithm="ES256",
+            publication=timedelta(),
+            lifetime=timedelta(minutes=15),
+            now=clock(),
+        )
+    clock.move(days=8)
+    await prune(own_runtime.sessions, now=clock(), kept=KEPT)
+    assert await count(own_runtime, SigningKey) == 1
+
+
+async def test_while_one_replica_is_at_it_another_leaves_it(own_runtime: Runtime) -> None:
+    async with own_runtime.sessions() as session:
+        await session.execute(text(f"SELECT pg_advisory_lock({HOUSEKEEPING_LOCK})"))
+        assert not await prune(own_runtime.sessions, now=own_runtime.now(), kept=KEPT)
+        await session.execute(text(f"SELECT pg_advisory_unlock({HOUSEKEEPING_LOCK})"))
+    assert await prune(own_runtime.sessions, now=own_runtime.now(), kept=KEPT)
+
+
+async def test_a_serving_process_houses_and_survives_a_failing_round(
+    own_database_url: str, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(
+        own_database_url,
+        access_token_format="opaque",
+        housekeeping_interval=0.01,
+        revocation_bound=0.02,
+    )
+    from tests.conftest import client_of
+
+    async with Runtime.open(settings, now=clock) as runtime, client_of(runtime) as client:
+        await login(client, await make_user(runtime))
+        assert await count(runtime, OpaqueToken) == 1
+        rounds = 0
+
+        async def failing_once(*arguments: object, **named: object) -> bool:
+            nonlocal rounds
+            rounds += 1
+            if rounds == 1:
+                raise ConnectionError("the database is away")
+            return await prune(*arguments, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("app.ops.background.prune", failing_once)
+        clock.move(seconds=901)
+        async with background_work(runtime), asyncio.timeout(30):
+            while await count(runtime, OpaqueToken):
+                await asyncio.sleep(0.01)
+        assert rounds >= 2

@@ -1,0 +1,105 @@
+"""Scopegate as real processes: started, waited for and ended the way an operator does it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx2
+
+ROOT = Path(__file__).parents[1]
+SERVE = (sys.executable, "-m", "app", "serve")
+PATIENCE = 120.0  # seconds: a deadline against hanging, not a budget
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that serves at `url`; it leads a process group of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    _output: IO[bytes]
+
+    def output(self) -> str:
+        """All that was written so far, to stdout and stderr."""
+        written = self._output.fileno()
+        return os.pread(written, os.fstat(written).st_size, 0).decode()
+
+    def terminate(self) -> None:
+        """Ask the process to end, and wait until it has."""
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C: that reaches the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """`kill -9` the whole group."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def is_ready(self) -> bool:
+        """Whether it answers; it must not have ended."""
+        assert self.process.poll() is None, self.output()
+        try:
+            return httpx2.get(f"{self.url}/health/ready").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+
+@contextmanager
+def serving(
+    command: Sequence[str | Path] = SERVE, cwd: Path = ROOT, **settings: object
+) -> Iterator[Service]:
+    """The service, ready, with these settings and a port of its own; ended by SIGTERM."""
+    settings.setdefault("port", free_port())
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(**settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        service = Service(f"http://127.0.0.1:{settings['port']}", process, output)
+        try:
+            eventually(service.is_ready)
+            yield service
+            if process.poll() is None:
+                service.terminate()
+            assert "Traceback" not in service.output(), service.output()
+        finally:
+            if process.poll() is None:
+                service.kill()
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment, with `port=8001` as SCOPEGATE_PORT and so on."""
+    return os.environ | {f"SCOPEGATE_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until it comes true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)

@@ -1,0 +1,169 @@
+"""Refresh tokens as strings: what forging one costs, and what a leak gives away."""
+
+import secrets
+import uuid
+
+import httpx2
+import pytest
+from sqlalchemy import event, text
+
+from app.identity.clients import create_service
+from app.identity.models import Session
+from app.runtime import Runtime
+from app.tokens.refresh import PREFIX, RefreshTokens
+from tests.conftest import SECRET, TokenKind, settings_for
+from tests.factories import Someone, login, make_user
+
+OTHER_SECRET = "another-secret-of-the-tests-9876543210"
+
+
+@pytest.fixture
+async def alice(runtime: Runtime) -> Someone:
+    return await make_user(runtime, "read:items")
+
+
+async def refresh(client: httpx2.AsyncClient, token: str) -> httpx2.Response:
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    return await client.post("/token", data=form)
+
+
+class Statements:
+    """Counts what is sent to the database while the block runs."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._engine = runtime.engine.sync_engine
+        self.seen: list[str] = []
+
+    def _note(self, _c: object, _cursor: object, statement: str, *_: object) -> None:
+        self.seen.append(statement)
+
+    def __enter__(self) -> "Statements":
+        event.listen(self._engine, "before_cursor_execute", self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._note)
+
+
+async def test_forged_refresh_tokens_cause_no_query(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    good = (await login(client, alice)).json()["refresh_token"]
+    forged = [
+        "",
+        "x",
+        PREFIX,
+        PREFIX + "A" * 72,
+        good[:-4],
+        good + "AAAA",
+        good.removeprefix(PREFIX),
+        good.replace("_", "/"),
+        PREFIX + secrets.token_urlsafe(54),
+        RefreshTokens([OTHER_SECRET]).write(
+            Session(id=uuid.uuid4(), generation=0, refresh_key=b"x" * 32)
+        ),
+    ]
+    with Statements(runtime) as statements:
+        for token in forged:
+            if token != good:
+                assert (await refresh(client, token)).status_code == 400
+    assert statements.seen == []
+    with Statements(runtime) as statements:
+        assert (await refresh(client, good)).status_code == 200
+    assert statements.seen
+
+
+async def test_every_single_bit_change_of_a_refresh_token_is_refused(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    good = (await login(client, alice)).json()["refresh_token"]
+    tokens = runtime.issuer.refresh_tokens
+    for position in range(len(good)):
+        for bit in range(7):
+            forged = bytearray(good, "ascii")
+            forged[position] ^= 1 << bit
+            assert tokens.read(forged.decode()) is None
+    assert tokens.read(good)
+
+
+async def test_the_secret_alone_makes_no_token(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    good = (await login(client, alice)).json()["refresh_token"]
+    presented = runtime.issuer.refresh_tokens.read(good)
+    assert presented
+    forged = RefreshTokens([SECRET]).write(
+        Session(id=presented.session_id, generation=0, refresh_key=secrets.token_bytes(32))
+    )
+    assert runtime.issuer.refresh_tokens.read(forged), "the seal is right"
+    assert (await refresh(client, forged)).status_code == 400
+    again = RefreshTokens([SECRET]).write(
+        Session(id=presented.session_id, generation=7, refresh_key=secrets.token_bytes(32))
+    )
+    assert (await refresh(client, again)).status_code == 400
+    assert (await refresh(client, good)).status_code == 200, "and does no harm"
+
+
+async def test_refresh_tokens_outlive_a_change_of_secret(own_database_url: str) -> None:
+    session = Session(id=uuid.uuid4(), generation=3, refresh_key=secrets.token_bytes(32))
+    old = RefreshTokens([SECRET]).write(session)
+    both = RefreshTokens([OTHER_SECRET, SECRET])
+    presented = both.read(old)
+    assert presented
+    assert both.proves(presented, session)
+    assert both.write(session) != old
+    assert RefreshTokens([OTHER_SECRET]).read(old) is None
+
+
+async def test_a_dump_of_the_database_holds_nothing_that_can_be_presented(
+    own_database_url: str,
+) -> None:
+    from tests.conftest import client_of
+
+    settings = settings_for(
+        own_database_url, **{**TokenKind().__dict__, "access_token_format": "opaque"}
+    )
+    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+        user = await make_user(runtime, "read:items")
+        async with runtime.unit_of_work() as session:
+            _, secret = await create_service(session, username="worker")
+        pair = (await login(client, user)).json()
+        pair = (await refresh(client, pair["refresh_token"])).json()
+        columns = 0
+        values: set[str] = set()
+        async with runtime.sessions() as session:
+            tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            for table in (await session.scalars(text(tables))).all():
+                for row in (await session.execute(text(f'SELECT * FROM "{table}"'))).mappings():
+                    for value in row.values():
+                        columns += 1
+                        values |= spellings(value)
+        assert columns > 50
+        held = {pair["access_token"], pair["refresh_token"], secret.value}
+        assert not held & values
+        assert not any(each in value for each in held for value in values)
+        for value in values:
+            headers = [(b"Authorization", b"Bearer " + value.encode())]
+            assert (await client.get("/users/me", headers=headers)).status_code in {401, 400}
+            assert (await refresh(client, value)).status_code == 400
+            form = {
+                "grant_type": "client_credentials",
+                "client_id": "worker",
+                "client_secret": value,
+            }
+            assert (await client.post("/token", data=form)).status_code in {400, 401}
+
+
+def spellings(value: object) -> set[str]:
+    """A stored value, in the ways somebody might try to present it."""
+    import base64
+
+    if not isinstance(value, bytes):
+        plain = str(value).replace("\n", " ").replace("\r", " ")
+        return {plain, f"sgo_{plain}", f"sgr_{plain}"} if plain.isascii() else set()
+    encoded = base64.urlsafe_b64encode(value).decode()
+    return {
+        prefix + text
+        for prefix in ("", "sgo_", "sgr_", "sgs_")
+        for text in (value.hex(), encoded, encoded.rstrip("="))
+    }

@@ -1,0 +1,139 @@
+"""Signing keys change while the service runs: published, signing, verifying, retired."""
+
+from datetime import timedelta
+
+import httpx2
+import pytest
+
+from app.errors import Unavailable
+from app.runtime import Runtime
+from app.tokens.keyring import (
+    KeyNotFound,
+    LastSigningKey,
+    list_keys,
+    retire_key,
+    rewrap_keys,
+    rotate_key,
+)
+from app.tokens.models import SigningKey
+from tests.clock import MovableClock
+from tests.conftest import SECRET, client_of, settings_for
+from tests.factories import bearer, make_user
+
+OTHER_SECRET = "another-secret-of-the-tests-9876543210"
+
+
+async def rotate(runtime: Runtime, *, publication: float = 300) -> SigningKey:
+    async with runtime.unit_of_work() as session:
+        return await rotate_key(
+            session,
+            runtime.cipher,
+            algorithm="ES256",
+            publication=timedelta(seconds=publication),
+            lifetime=runtime.issuer.access_token_lifetime,
+            now=runtime.now(),
+        )
+
+
+async def published(client: httpx2.AsyncClient) -> set[str]:
+    return {key["kid"] for key in (await client.get("/.well-known/jwks.json")).json()["keys"]}
+
+
+async def works(client: httpx2.AsyncClient, headers: dict[str, str]) -> bool:
+    return (await client.get("/users/me", headers=headers)).status_code == 200
+
+
+async def test_a_key_is_published_then_signs_then_the_old_one_retires(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(own_runtime)
+    old = own_runtime.keyring.signing(clock()).kid
+    new = (await rotate(own_runtime)).kid
+    await own_runtime.keyring.load()
+    assert await published(own_client) == {old, new}
+    assert own_runtime.keyring.signing(clock()).kid == old, "published before it signs"
+    clock.move(seconds=299)
+    last_of_old = await bearer(own_client, user)
+    clock.move(seconds=2)
+    assert own_runtime.keyring.signing(clock()).kid == new
+    first_of_new = await bearer(own_client, user)
+    clock.move(seconds=890)
+    assert await works(own_client, last_of_old), "verifies until its last token has expired"
+    clock.move(seconds=10)
+    assert await published(own_client) == {new}
+    assert not await works(own_client, last_of_old)
+    clock.move(seconds=-20)
+    assert await works(own_client, first_of_new)
+
+
+async def test_a_key_that_has_leaked_is_retired_at_once(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(own_runtime)
+    token = await bearer(own_client, user)
+    old = own_runtime.keyring.signing(clock()).kid
+    async with own_runtime.unit_of_work() as session:
+        with pytest.raises(LastSigningKey):
+            await retire_key(session, old, now=clock())
+        with pytest.raises(KeyNotFound):
+            await retire_key(session, "no-such-key", now=clock())
+    new = (await rotate(own_runtime, publication=0)).kid
+    async with own_runtime.unit_of_work() as session:
+        await retire_key(session, old, now=clock())
+    await own_runtime.keyring.load()
+    assert await published(own_client) == {new}
+    assert not await works(own_client, token)
+    assert await works(own_client, await bearer(own_client, user))
+
+
+async def test_an_unknown_key_id_makes_the_keyring_look_once_and_not_at_every_token(
+    own_database_url: str, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(own_database_url)
+    async with (
+        Runtime.open(settings, now=clock) as one,
+        Runtime.open(settings, now=clock) as other,
+        client_of(one) as client,
+        client_of(other) as elsewhere,
+    ):
+        user = await make_user(one)
+        await rotate(one, publication=0)
+        await one.keyring.load()
+        token = await bearer(client, user)
+        other.keyring._loaded_at -= 2
+        assert await works(elsewhere, token), "made by the other replica a moment ago"
+        loads = 0
+        load = other.keyring.load
+
+        async def counted() -> None:
+            nonlocal loads
+            loads += 1
+            await load()
+
+        monkeypatch.setattr(other.keyring, "load", counted)
+        for _ in range(20):
+            assert await other.keyring.find("made-up", now=clock()) is None
+        assert loads == 0
+
+
+async def test_without_a_usable_key_there_is_no_token_and_no_500(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(own_runtime)
+    clock.move(days=-1)
+    with pytest.raises(Unavailable):
+        own_runtime.keyring.signing(clock())
+    clock.move(days=1)
+    assert await bearer(own_client, user)
+
+
+async def test_rewrapping_lets_an_old_secret_go(own_database_url: str) -> None:
+    async with Runtime.open(settings_for(own_database_url)) as runtime:
+        kid = runtime.keyring.signing(runtime.now()).kid
+    both = settings_for(own_database_url, secret_keys=f"{OTHER_SECRET},{SECRET}")
+    async with Runtime.open(both) as runtime, runtime.unit_of_work() as session:
+        assert await rewrap_keys(session, runtime.cipher) == 1
+        assert len(await list_keys(session)) == 1
+    alone = settings_for(own_database_url, secret_keys=OTHER_SECRET)
+    async with Runtime.open(alone) as runtime:
+        assert runtime.keyring.signing(runtime.now()).kid == kid

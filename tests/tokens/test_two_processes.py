@@ -1,0 +1,119 @@
+"""What only two real processes on one database can show: refresh races and key rotation."""
+
+import asyncio
+import json
+from itertools import cycle
+
+import httpx2
+import jwt
+
+from tests.factories import PASSWORD, Someone, login
+from tests.processes import command, serving
+
+USES = 50
+ROUNDS = 200
+# Replicas have one name, whatever they listen on.
+ISSUER = "https://auth.example"
+LIMITS = httpx2.Limits(max_connections=16)
+
+
+async def make_alice(database_url: str) -> Someone:
+    made = await command(
+        database_url, "user", "create", "alice", "--scope", "read:items", "--json", stdin=PASSWORD
+    )
+    return Someone(json.loads(made)["id"], "alice")
+
+
+def client_of(url: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=url, limits=LIMITS, timeout=60)
+
+
+async def refresh(client: httpx2.AsyncClient, token: str) -> httpx2.Response:
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    return await client.post("/token", data=form)
+
+
+async def test_fifty_uses_of_one_refresh_token_at_once_give_one_successor(
+    own_database_url: str,
+) -> None:
+    """Two processes, 200 rounds: never two live successors, never a 500; all callers go on."""
+    async with (
+        serving(own_database_url, issuer=ISSUER) as one,
+        serving(own_database_url, issuer=ISSUER) as other,
+        client_of(one) as client,
+        client_of(other) as elsewhere,
+    ):
+        alice = await make_alice(own_database_url)
+        token = (await login(client, alice)).json()["refresh_token"]
+        for _ in range(ROUNDS):
+            both = cycle((client, elsewhere))
+            answers = await asyncio.gather(*(refresh(next(both), token) for _ in range(USES)))
+            assert {answer.status_code for answer in answers} == {200}
+            successors = {answer.json()["refresh_token"] for answer in answers}
+            assert len(successors) == 1
+            (token,) = successors
+        headers = {"Authorization": f"Bearer {answers[0].json()['access_token']}"}
+        assert (await elsewhere.get("/users/me", headers=headers)).status_code == 200
+
+
+async def test_a_rotation_under_load_refuses_no_request(own_database_url: str) -> None:
+    """Two processes: tokens of both keys verify, the JWKS shows both, a retired key is gone."""
+    async with (
+        serving(own_database_url, issuer=ISSUER, revocation_bound=1) as one,
+        serving(own_database_url, issuer=ISSUER, revocation_bound=1) as other,
+        client_of(one) as client,
+        client_of(other) as elsewhere,
+    ):
+        alice = await make_alice(own_database_url)
+        old_token = (await login(client, alice)).json()["access_token"]
+        (old,) = await kids(client)
+        seen: set[str] = set()
+        done = asyncio.Event()
+
+        async def use(issuing: httpx2.AsyncClient, verifying: httpx2.AsyncClient) -> None:
+            pair = (await login(issuing, alice)).json()
+            while not done.is_set():
+                answer = await refresh(issuing, pair["refresh_token"])
+                assert answer.status_code == 200, answer.text
+                pair = answer.json()
+                seen.add(kid_of(pair["access_token"]))
+                for token in (pair["access_token"], old_token):
+                    assert await status(verifying, token) == 200
+
+        load = [
+            asyncio.create_task(use(client, elsewhere)),
+            asyncio.create_task(use(elsewhere, client)),
+        ]
+        async with asyncio.timeout(60):
+            made = await command(own_database_url, "key", "rotate", settings={"key_publication": 2})
+            new = made.split()[3]
+            while seen != {old, new}:
+                await asyncio.sleep(0.05)
+                await finished_early(load)
+            assert await kids(client) == await kids(elsewhere) == {old, new}
+            done.set()
+            await asyncio.gather(*load)
+            await command(own_database_url, "key", "retire", old)
+            for each in (client, elsewhere):
+                while await kids(each) != {new}:
+                    await asyncio.sleep(0.05)
+                assert await status(each, old_token) == 401
+
+
+async def finished_early(load: list[asyncio.Task[None]]) -> None:
+    for task in load:
+        if task.done():
+            await task
+
+
+async def kids(client: httpx2.AsyncClient) -> set[str]:
+    return {key["kid"] for key in (await client.get("/.well-known/jwks.json")).json()["keys"]}
+
+
+def kid_of(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+async def status(client: httpx2.AsyncClient, token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    return (await client.get("/users/me", headers=headers)).status_code
