@@ -18,7 +18,7 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000, on an embedded Postgres
 	@exec scopegate serve
 
 test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
-	@python -m pytest --numprocesses auto --cov --cov-report term $(ARGS)
+	@python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, migrations
 	@ruff format --check .

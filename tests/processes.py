@@ -87,7 +87,9 @@ def serving(
 
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment, with `port=8001` as SCOPEGATE_PORT and so on."""
-    return os.environ | {f"SCOPEGATE_{name.upper()}": str(value) for name, value in settings.items()}
+    return os.environ | {
+        f"SCOPEGATE_{name.upper()}": str(value) for name, value in settings.items()
+    }
 
 
 def free_port() -> int:

@@ -52,6 +52,53 @@ async def test_a_user_is_made_granted_listed_and_revoked(environment: Environmen
     assert table.splitlines()[1].split() == ["Alice", "person", "no", "write:items"]
 
 
+async def test_a_service_account_gets_secrets_shown_once(environment: Environment) -> None:
+    made = json.loads(
+        await succeed("user", "create", "worker", "--service", "--scope", "read:items", "--json")
+    )
+    assert made["client_id"] == "worker"
+    assert made["client_secret"].startswith("sgs_")
+    second = await succeed("user", "secret", "worker")
+    assert "client_secret sgs_" in second
+    with pytest.raises(AssertionError, match="live secrets already"):
+        await succeed("user", "secret", "worker")
+    assert "Revoked a secret of worker" in await succeed(
+        "user", "revoke-secret", "worker", made["secret_id"]
+    )
+    again = await scopegate("user", "create", "other", "--service")
+    assert "client_secret sgs_" in again.output
+
+
+async def test_a_user_is_disabled_and_enabled(environment: Environment) -> None:
+    await succeed("user", "create", "Alice", stdin=f"{PASSWORD}\n")
+    assert "Disabled Alice" in await succeed("user", "disable", "alice")
+    assert json.loads(await succeed("user", "list", "--json"))[0]["disabled"] is True
+    assert "Enabled Alice" in await succeed("user", "enable", "alice")
+    assert json.loads(await succeed("user", "list", "--json"))[0]["disabled"] is False
+
+
+async def test_keys_are_listed_rotated_rewrapped_and_retired(environment: Environment) -> None:
+    async def states() -> dict[str, str]:
+        keys = json.loads(await succeed("key", "list", "--json"))
+        return {each["kid"]: each["state"] for each in keys}
+
+    (old,) = await states()
+    published = (await succeed("key", "rotate")).split()[3]
+    assert await states() == {old: "signs", published: "published"}
+    new = (await succeed("key", "rotate", "--now")).split()[3]
+    assert await states() == {old: "verifies", published: "published", new: "signs"}
+    assert "Retired" in await succeed("key", "retire", old)
+    assert (await states())[old] == "retired"
+    assert "Rewrapped 3 keys" in await succeed("key", "rewrap")
+    assert "retired" in await succeed("key", "list")
+    refused = await scopegate("key", "retire", "no-such-key")
+    assert "no such key" in str(refused.exception)
+
+
+async def test_prune_says_what_it_removed(environment: Environment) -> None:
+    assert "Removed 0 opaque tokens, 0 sessions, 0 signing keys" in await succeed("prune")
+
+
 async def test_scopes_are_listed(environment: Environment) -> None:
     listed = json.loads(await succeed("scope", "list", "--json"))
     assert {each["name"]: each["description"] for each in listed} == SHIPPED

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import sys
+from asyncio.subprocess import PIPE
 from itertools import cycle
+from typing import Any
 
 import httpx2
 import jwt
 
+from tests.conftest import SECRET
 from tests.factories import PASSWORD, Someone, login
-from tests.processes import command, serving
+from tests.processes import Service, environment, serving
 
 USES = 50
 ROUNDS = 200
@@ -17,15 +21,37 @@ ISSUER = "https://auth.example"
 LIMITS = httpx2.Limits(max_connections=16)
 
 
-async def make_alice(database_url: str) -> Someone:
-    made = await command(
-        database_url, "user", "create", "alice", "--scope", "read:items", "--json", stdin=PASSWORD
+def settings_of(database_url: str) -> dict[str, Any]:
+    return {
+        "database_url": database_url,
+        "secret_keys": SECRET,
+        "issuer": ISSUER,
+        "revocation_bound": 1,
+        "key_publication": 2,
+    }
+
+
+async def command(database_url: str, *arguments: str, stdin: str = "") -> str:
+    """What a command prints; it must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app", *arguments),
+        env=environment(**settings_of(database_url)),
+        stdin=PIPE,
+        stdout=PIPE,
     )
+    output, _ = await process.communicate(stdin.encode())
+    assert process.returncode == 0
+    return output.decode()
+
+
+async def make_alice(database_url: str) -> Someone:
+    create = ("user", "create", "alice", "--scope", "read:items", "--json")
+    made = await command(database_url, *create, stdin=PASSWORD)
     return Someone(json.loads(made)["id"], "alice")
 
 
-def client_of(url: str) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=url, limits=LIMITS, timeout=60)
+def client_of(service: Service) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=service.url, limits=LIMITS, timeout=60)
 
 
 async def refresh(client: httpx2.AsyncClient, token: str) -> httpx2.Response:
@@ -37,67 +63,61 @@ async def test_fifty_uses_of_one_refresh_token_at_once_give_one_successor(
     own_database_url: str,
 ) -> None:
     """Two processes, 200 rounds: never two live successors, never a 500; all callers go on."""
-    async with (
-        serving(own_database_url, issuer=ISSUER) as one,
-        serving(own_database_url, issuer=ISSUER) as other,
-        client_of(one) as client,
-        client_of(other) as elsewhere,
-    ):
-        alice = await make_alice(own_database_url)
-        token = (await login(client, alice)).json()["refresh_token"]
-        for _ in range(ROUNDS):
-            both = cycle((client, elsewhere))
-            answers = await asyncio.gather(*(refresh(next(both), token) for _ in range(USES)))
-            assert {answer.status_code for answer in answers} == {200}
-            successors = {answer.json()["refresh_token"] for answer in answers}
-            assert len(successors) == 1
-            (token,) = successors
-        headers = {"Authorization": f"Bearer {answers[0].json()['access_token']}"}
-        assert (await elsewhere.get("/users/me", headers=headers)).status_code == 200
+    settings = settings_of(own_database_url)
+    with serving(**settings) as one, serving(**settings) as other:
+        async with client_of(one) as client, client_of(other) as elsewhere:
+            alice = await make_alice(own_database_url)
+            token = (await login(client, alice)).json()["refresh_token"]
+            for _ in range(ROUNDS):
+                both = cycle((client, elsewhere))
+                answers = await asyncio.gather(*(refresh(next(both), token) for _ in range(USES)))
+                assert {answer.status_code for answer in answers} == {200}
+                successors = {answer.json()["refresh_token"] for answer in answers}
+                assert len(successors) == 1
+                (token,) = successors
+            headers = {"Authorization": f"Bearer {answers[0].json()['access_token']}"}
+            assert (await elsewhere.get("/users/me", headers=headers)).status_code == 200
 
 
 async def test_a_rotation_under_load_refuses_no_request(own_database_url: str) -> None:
     """Two processes: tokens of both keys verify, the JWKS shows both, a retired key is gone."""
-    async with (
-        serving(own_database_url, issuer=ISSUER, revocation_bound=1) as one,
-        serving(own_database_url, issuer=ISSUER, revocation_bound=1) as other,
-        client_of(one) as client,
-        client_of(other) as elsewhere,
-    ):
-        alice = await make_alice(own_database_url)
-        old_token = (await login(client, alice)).json()["access_token"]
-        (old,) = await kids(client)
-        seen: set[str] = set()
-        done = asyncio.Event()
+    settings = settings_of(own_database_url)
+    with serving(**settings) as one, serving(**settings) as other:
+        async with client_of(one) as client, client_of(other) as elsewhere:
+            alice = await make_alice(own_database_url)
+            old_token = (await login(client, alice)).json()["access_token"]
+            (old,) = await kids(client)
+            seen: set[str] = set()
+            done = asyncio.Event()
 
-        async def use(issuing: httpx2.AsyncClient, verifying: httpx2.AsyncClient) -> None:
-            pair = (await login(issuing, alice)).json()
-            while not done.is_set():
-                answer = await refresh(issuing, pair["refresh_token"])
-                assert answer.status_code == 200, answer.text
-                pair = answer.json()
-                seen.add(kid_of(pair["access_token"]))
-                for token in (pair["access_token"], old_token):
-                    assert await status(verifying, token) == 200
+            async def use(issuing: httpx2.AsyncClient, verifying: httpx2.AsyncClient) -> None:
+                pair = (await login(issuing, alice)).json()
+                while not done.is_set():
+                    answer = await refresh(issuing, pair["refresh_token"])
+                    assert answer.status_code == 200, answer.text
+                    pair = answer.json()
+                    seen.add(kid_of(pair["access_token"]))
+                    for token in (pair["access_token"], old_token):
+                        assert await status(verifying, token) == 200
 
-        load = [
-            asyncio.create_task(use(client, elsewhere)),
-            asyncio.create_task(use(elsewhere, client)),
-        ]
-        async with asyncio.timeout(60):
-            made = await command(own_database_url, "key", "rotate", settings={"key_publication": 2})
-            new = made.split()[3]
-            while seen != {old, new}:
-                await asyncio.sleep(0.05)
-                await finished_early(load)
-            assert await kids(client) == await kids(elsewhere) == {old, new}
-            done.set()
-            await asyncio.gather(*load)
-            await command(own_database_url, "key", "retire", old)
-            for each in (client, elsewhere):
-                while await kids(each) != {new}:
+            load = [
+                asyncio.create_task(use(client, elsewhere)),
+                asyncio.create_task(use(elsewhere, client)),
+            ]
+            async with asyncio.timeout(60):
+                made = await command(own_database_url, "key", "rotate")
+                new = made.split()[3]
+                while seen != {old, new}:
                     await asyncio.sleep(0.05)
-                assert await status(each, old_token) == 401
+                    await finished_early(load)
+                assert await kids(client) == await kids(elsewhere) == {old, new}
+                done.set()
+                await asyncio.gather(*load)
+                await command(own_database_url, "key", "retire", old)
+                for each in (client, elsewhere):
+                    while await kids(each) != {new}:
+                        await asyncio.sleep(0.05)
+                    assert await status(each, old_token) == 401
 
 
 async def finished_early(load: list[asyncio.Task[None]]) -> None:

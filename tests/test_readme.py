@@ -1,0 +1,84 @@
+"""README is true: what it shows to paste works, and its tables leave nothing out."""
+
+import importlib.util
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from app.access.scopes import SHIPPED, put_shipped_scopes
+from app.cli import cli
+from app.main import ROUTERS
+from app.runtime import Runtime
+from app.settings import Settings
+from tests.conftest import SECRET, client_of
+from tests.factories import bearer, make_user
+from tests.processes import ROOT, environment, serving
+from tests.readme import blocks, section, settings_table, table_in, try_it
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="what README pastes needs curl")
+def test_try_it_does_what_readme_says(own_database_url: str) -> None:
+    settings = {"database_url": own_database_url, "secret_keys": SECRET}
+    scopegate = shlex.join([sys.executable, "-m", "app"])
+    with serving(**settings) as service:
+        made, tokens, used, revoked = try_it(service.url, scopegate, ROOT, environment(**settings))
+    assert "alice" in made
+    assert json.loads(tokens)["scope"] == "read:items"
+    assert '"username":"alice"' in used
+    assert '"items":[]' in used
+    assert "403 Forbidden" in used
+    assert "insufficient_scope" in used
+    assert "Revoked from alice: read:items" in revoked
+    assert "403 Forbidden" in revoked
+
+
+def test_the_settings_table_is_complete() -> None:
+    assert table_in("Settings") == settings_table(), "write it anew: python -m tests.readme"
+    for name in Settings.model_fields:
+        assert f"`SCOPEGATE_{name.upper()}`" in section("Settings")
+
+
+def commands(group: TyperGroup, name: str) -> Iterator[str]:
+    for word, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}"
+
+
+def test_the_commands_table_is_complete() -> None:
+    group = typer.main.get_command(cli)
+    assert isinstance(group, TyperGroup)
+    table = table_in("Commands")
+    assert [name for name in commands(group, "scopegate") if f"`{name}" not in table] == []
+
+
+async def test_a_route_of_your_own_has_a_scope_of_its_own(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (code,) = blocks("A route of your own, with a scope of its own", "python")
+    (tmp_path / "reports.py").write_text(code)
+    spec = importlib.util.spec_from_file_location("reports", tmp_path / "reports.py")
+    assert spec
+    assert spec.loader
+    reports = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reports)
+    monkeypatch.setitem(SHIPPED, "read:reports", "Read reports")
+    monkeypatch.setattr("app.main.ROUTERS", (*ROUTERS, reports))
+    async with runtime.unit_of_work() as session:
+        await (await session.connection()).run_sync(put_shipped_scopes)
+
+    reader, other = await make_user(runtime, "read:reports"), await make_user(runtime, "read:items")
+    async with client_of(runtime) as client:
+        granted = await client.get("/reports", headers=await bearer(client, reader))
+        refused = await client.get("/reports", headers=await bearer(client, other))
+    assert (granted.status_code, granted.json()) == (200, [f"A report for {reader.username}"])
+    assert refused.status_code == 403
+    assert 'scope="read:reports"' in refused.headers["www-authenticate"]
