@@ -1,5 +1,6 @@
 """Scopegate as real processes: started, waited for and ended the way an operator does it."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -83,6 +84,19 @@ def serving(
         finally:
             if process.poll() is None:
                 service.kill()
+
+
+async def command(*arguments: str, stdin: str = "", **settings: object) -> str:
+    """What a `scopegate` command prints, with these settings; it must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app", *arguments),
+        env=environment(**settings),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate(stdin.encode())
+    assert process.returncode == 0
+    return output.decode()
 
 
 def environment(**settings: object) -> dict[str, str]:

@@ -3,6 +3,7 @@
 `python -m tests.readme` writes the settings table anew.
 """
 
+import json
 import re
 import subprocess
 from collections.abc import Mapping
@@ -38,6 +39,19 @@ def try_it(url: str, scopegate: str, cwd: Path, env: Mapping[str, str]) -> list[
     shell = ["sh", "-e", "-c", pasted]
     output = subprocess.run(shell, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True, check=True)
     return output.stdout.split(f"{BLOCK_ENDS}\n")
+
+
+def readme_is_true_of(url: str, *, scopegate: str, environment: Mapping[str, str]) -> None:
+    """Assert that "Try it" does with this service what README says it does."""
+    made, tokens, used, revoked = try_it(url, scopegate, PROJECT, environment)
+    assert "alice" in made
+    assert json.loads(tokens)["scope"] == "read:items"
+    assert '"username":"alice"' in used
+    assert '"items":[]' in used
+    assert "403 Forbidden" in used
+    assert "insufficient_scope" in used
+    assert "Revoked from alice: read:items" in revoked
+    assert "403 Forbidden" in revoked
 
 
 def settings_table() -> str:

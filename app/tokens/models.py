@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,7 +18,7 @@ class SigningKey(Created, Base):
     kid: Mapped[str] = mapped_column(primary_key=True)
     algorithm: Mapped[str]
     encrypted_private_key: Mapped[str]
-    signs_from: Mapped[datetime]
+    signs_from: Mapped[datetime] = mapped_column(server_default=func.now())
     """Published before, so that whoever caches the JWKS knows the key when it is first used."""
     retires_at: Mapped[datetime | None]
     """From then on it verifies nothing. None: nobody has replaced it."""

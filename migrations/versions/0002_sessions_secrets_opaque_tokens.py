@@ -74,7 +74,6 @@ def upgrade() -> None:
         sa.Column("signs_from", _timestamp(), server_default=sa.func.now(), nullable=False),
     )
     op.add_column("signing_keys", sa.Column("retires_at", _timestamp(), nullable=True))
-    op.alter_column("signing_keys", "signs_from", server_default=None)
 
 
 def downgrade() -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import sys
-from asyncio.subprocess import PIPE
 from itertools import cycle
 from typing import Any
 
@@ -12,7 +10,7 @@ import jwt
 
 from tests.conftest import SECRET
 from tests.factories import PASSWORD, Someone, login
-from tests.processes import Service, environment, serving
+from tests.processes import Service, command, serving
 
 USES = 50
 ROUNDS = 200
@@ -31,22 +29,9 @@ def settings_of(database_url: str) -> dict[str, Any]:
     }
 
 
-async def command(database_url: str, *arguments: str, stdin: str = "") -> str:
-    """What a command prints; it must succeed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app", *arguments),
-        env=environment(**settings_of(database_url)),
-        stdin=PIPE,
-        stdout=PIPE,
-    )
-    output, _ = await process.communicate(stdin.encode())
-    assert process.returncode == 0
-    return output.decode()
-
-
-async def make_alice(database_url: str) -> Someone:
+async def make_alice(settings: dict[str, Any]) -> Someone:
     create = ("user", "create", "alice", "--scope", "read:items", "--json")
-    made = await command(database_url, *create, stdin=PASSWORD)
+    made = await command(*create, stdin=PASSWORD, **settings)
     return Someone(json.loads(made)["id"], "alice")
 
 
@@ -66,7 +51,7 @@ async def test_fifty_uses_of_one_refresh_token_at_once_give_one_successor(
     settings = settings_of(own_database_url)
     with serving(**settings) as one, serving(**settings) as other:
         async with client_of(one) as client, client_of(other) as elsewhere:
-            alice = await make_alice(own_database_url)
+            alice = await make_alice(settings)
             token = (await login(client, alice)).json()["refresh_token"]
             for _ in range(ROUNDS):
                 both = cycle((client, elsewhere))
@@ -84,7 +69,7 @@ async def test_a_rotation_under_load_refuses_no_request(own_database_url: str) -
     settings = settings_of(own_database_url)
     with serving(**settings) as one, serving(**settings) as other:
         async with client_of(one) as client, client_of(other) as elsewhere:
-            alice = await make_alice(own_database_url)
+            alice = await make_alice(settings)
             old_token = (await login(client, alice)).json()["access_token"]
             (old,) = await kids(client)
             seen: set[str] = set()
@@ -105,7 +90,7 @@ async def test_a_rotation_under_load_refuses_no_request(own_database_url: str) -
                 asyncio.create_task(use(elsewhere, client)),
             ]
             async with asyncio.timeout(60):
-                made = await command(own_database_url, "key", "rotate")
+                made = await command("key", "rotate", **settings)
                 new = made.split()[3]
                 while seen != {old, new}:
                     await asyncio.sleep(0.05)
@@ -113,7 +98,7 @@ async def test_a_rotation_under_load_refuses_no_request(own_database_url: str) -
                 assert await kids(client) == await kids(elsewhere) == {old, new}
                 done.set()
                 await asyncio.gather(*load)
-                await command(own_database_url, "key", "retire", old)
+                await command("key", "retire", old, **settings)
                 for each in (client, elsewhere):
                     while await kids(each) != {new}:
                         await asyncio.sleep(0.05)

@@ -1,0 +1,208 @@
+"""Clients from npm, unmodified, against a service that serves: the promise "works with yours"."""
+
+import asyncio
+import json
+import os
+import shutil
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from tests import databases
+from tests.conftest import SECRET
+from tests.factories import PASSWORD
+from tests.processes import command, serving
+
+CLIENTS = Path(__file__).parent / "npm"
+# Every character that a client has to encode, and this service to decode, is worth having.
+SERVICE = "invoices+api@example.com/50%"
+SERVICE_SCOPES = {"introspect", "read:items"}
+PERSON = {"username": "Alice", "password": PASSWORD}
+PERSON_SCOPES = {"read:items", "write:items"}
+METHODS = ("client_secret_basic", "client_secret_post")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service that serves, with a person and a service account, and scripts that call it."""
+
+    issuer: str
+    person_id: str
+    service_id: str
+    service_secret: str
+    scripts: Path
+
+    async def oauth4webapi(self, story: str, **given: Any) -> Any:
+        """What a story in oauth4webapi.mjs came to."""
+        return await self._node("oauth4webapi.mjs", story, self.issuer, given=given)
+
+    async def jose(self, *tokens: str) -> Any:
+        """The verified headers and claims of these tokens."""
+        return await self._node("jose.mjs", self.issuer, given=tokens)
+
+    def service(self, method: str) -> dict[str, str]:
+        """What a client needs that authenticates in this way."""
+        return {"clientId": SERVICE, "secret": self.service_secret, "method": method}
+
+    async def _node(self, script: str, *arguments: str, given: Any) -> Any:
+        code, out, err = await run("node", script, *arguments, given=given, cwd=self.scripts)
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+async def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scripts, with the locked packages installed beside them; never in the checkout."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            cant_run(f"{tool} is not installed")
+    copy = tmp_path_factory.mktemp("npm") / "clients"
+    shutil.copytree(CLIENTS, copy, ignore=shutil.ignore_patterns("node_modules"))
+    code, _, err = await run("npm", "ci", cwd=copy)
+    if code != 0:
+        cant_run(f"npm ci failed: {err}")
+    return copy
+
+
+@pytest.fixture(scope="module")
+async def served(scripts: Path, server_url: str, template: None) -> AsyncIterator[Served]:
+    name = await databases.clone_template(server_url)
+    url = databases.database_url(server_url, name)
+    person = await create(url, PERSON["username"], *PERSON_SCOPES)
+    service = await create(url, SERVICE, *SERVICE_SCOPES, service=True)
+    with serving(**settings_of(url)) as process:
+        yield Served(
+            issuer=process.url,
+            person_id=person["id"],
+            service_id=service["id"],
+            service_secret=service["client_secret"],
+            scripts=scripts,
+        )
+    await databases.drop(server_url, name)
+
+
+async def test_discovery_finds_the_service_and_trusts_its_issuer(served: Served) -> None:
+    found = await served.oauth4webapi("discovery")
+    assert found["issuer"] == served.issuer
+    assert set(found["token_endpoint_auth_methods_supported"]) == {*METHODS, "none"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_service_account_gets_a_token_by_its_secret(served: Served, method: str) -> None:
+    came = await served.oauth4webapi("clientCredentials", service=served.service(method))
+    assert set(came["token"]["scope"].split()) == SERVICE_SCOPES
+    assert came["token"]["token_type"] == "bearer"
+    assert came["token"]["expires_in"] > 0
+    assert "refresh_token" not in came["token"]
+    assert came["claims"]["sub"] == served.service_id
+    assert came["claims"]["client_id"] == SERVICE
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_wrong_secret_is_a_refusal_that_the_client_can_read(
+    served: Served, method: str
+) -> None:
+    wrong = {**served.service(method), "secret": "wrong"}
+    refusal = (await served.oauth4webapi("refusedClient", service=wrong))["refusal"]
+    assert refusal["status"] == 401
+    assert [challenge["scheme"] for challenge in refusal["challenges"]] == ["basic"]
+
+
+async def test_a_public_client_refreshes_narrows_and_widens_again(served: Served) -> None:
+    came = await served.oauth4webapi("refreshing", person=PERSON)
+    login, narrowed, full = came["tokens"]
+    assert set(login["scope"].split()) == PERSON_SCOPES
+    assert narrowed["scope"] == "read:items"
+    assert set(full["scope"].split()) == PERSON_SCOPES
+    assert len({each["refresh_token"] for each in came["tokens"]}) == 3
+    assert [each["scope"] for each in came["claims"]] == [each["scope"] for each in came["tokens"]]
+    assert {each["sub"] for each in came["claims"]} == {served.person_id}
+    assert len({each["sid"] for each in came["claims"]}) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_revoked_session_is_inactive_for_whoever_introspects_it(
+    served: Served, method: str
+) -> None:
+    came = await served.oauth4webapi("revocation", person=PERSON, service=served.service(method))
+    for token in came["before"]:
+        assert token["active"] is True
+        assert token["sub"] == served.person_id
+        assert token["username"] == PERSON["username"]
+        assert token["scope"] == "read:items"
+        assert token["iss"] == served.issuer
+    assert came["after"] == [{"active": False}, {"active": False}]
+
+
+async def test_tokens_of_a_revoked_session_are_refusals_that_the_client_can_read(
+    served: Served,
+) -> None:
+    came = await served.oauth4webapi(
+        "revocation", person=PERSON, service=served.service("client_secret_basic")
+    )
+    assert came["refreshed"] == {"status": 400, "error": "invalid_grant"}
+    assert came["called"]["status"] == 401
+    (challenge,) = came["called"]["challenges"]
+    assert challenge["scheme"] == "bearer"
+    assert challenge["parameters"]["error"] == "invalid_token"
+
+
+async def test_a_protected_route_tells_the_client_which_scope_it_lacks(served: Served) -> None:
+    came = await served.oauth4webapi("calling", person=PERSON)
+    assert came["me"]["username"] == PERSON["username"]
+    assert came["writing"]["status"] == 403
+    (challenge,) = came["writing"]["challenges"]
+    assert challenge["scheme"] == "bearer"
+    assert challenge["parameters"]["error"] == "insufficient_scope"
+    assert challenge["parameters"]["scope"] == "write:items"
+
+
+async def test_jose_verifies_every_kind_of_access_token_by_the_published_keys(
+    served: Served,
+) -> None:
+    logins = await served.oauth4webapi("refreshing", person=PERSON)
+    service = await served.oauth4webapi(
+        "clientCredentials", service=served.service("client_secret_basic")
+    )
+    issued = [*logins["tokens"], service["token"]]
+    verified = await served.jose(*(each["access_token"] for each in issued))
+    assert [each["claims"]["scope"] for each in verified] == [each["scope"] for each in issued]
+    assert [each["claims"]["sub"] for each in verified] == [
+        *[served.person_id] * len(logins["tokens"]),
+        served.service_id,
+    ]
+    assert {each["header"]["typ"] for each in verified} == {"at+jwt"}
+
+
+def settings_of(database_url: str) -> dict[str, Any]:
+    return {"database_url": database_url, "secret_keys": SECRET}
+
+
+async def create(database_url: str, name: str, *scopes: str, service: bool = False) -> Any:
+    """A new user or service account, as the command that makes it prints it."""
+    arguments = ["user", "create", name, "--json"]
+    for scope in scopes:
+        arguments += ["--scope", scope]
+    if service:
+        arguments.append("--service")
+    return json.loads(await command(*arguments, stdin=PASSWORD, **settings_of(database_url)))
+
+
+async def run(*words: str, cwd: Path, given: Any = None) -> tuple[int | None, str, str]:
+    """The exit code, standard output and standard error of a program."""
+    process = await asyncio.create_subprocess_exec(
+        *words, cwd=cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate(json.dumps(given).encode())
+    return process.returncode, out.decode(), err.decode()
+
+
+def cant_run(reason: str) -> NoReturn:
+    """Skip on somebody's machine; in CI these tests must run."""
+    if os.environ.get("CI"):
+        pytest.fail(f"Clients from npm can't be tested: {reason}")
+    pytest.skip(f"clients from npm can't be tested: {reason}")

@@ -1,0 +1,121 @@
+"""OAuth clients from PyPI, unmodified, against a service that serves."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from authlib.integrations.requests_client import OAuth2Session
+from joserfc import jwt
+from joserfc.jwk import KeySet
+from oauthlib.oauth2 import LegacyApplicationClient
+from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
+
+from app.runtime import Runtime
+from tests import databases
+from tests.conftest import SECRET, settings_for
+from tests.factories import PASSWORD, Someone, make_user
+from tests.processes import serving
+
+CLIENT = "a-public-client"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service that serves, and a user who may read items there and no more."""
+
+    url: str
+    reader: Someone
+
+    @property
+    def token_url(self) -> str:
+        return f"{self.url}/token"
+
+    @property
+    def items_url(self) -> str:
+        return f"{self.url}/items"
+
+    @property
+    def login(self) -> dict[str, str]:
+        return {"username": self.reader.username, "password": PASSWORD}
+
+
+@pytest.fixture(scope="module")
+async def served(server_url: str, template: None) -> AsyncIterator[Served]:
+    name = await databases.clone_template(server_url)
+    url = databases.database_url(server_url, name)
+    async with Runtime.open(settings_for(url)) as runtime:
+        reader = await make_user(runtime, "read:items")
+    with serving(database_url=url, secret_keys=SECRET) as service:
+        yield Served(service.url, reader)
+    await databases.drop(server_url, name)
+
+
+@pytest.fixture
+def plain_http(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """oauthlib refuses a service without TLS unless it is told that this one is a test's."""
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+    return monkeypatch
+
+
+async def test_authlib_with_httpx_gets_uses_and_refreshes_a_token(served: Served) -> None:
+    async with AsyncOAuth2Client(CLIENT, scope="read:items") as client:
+        token = await client.fetch_token(served.token_url, grant_type="password", **served.login)
+        assert token["scope"] == "read:items"
+        assert (await client.get(served.items_url)).status_code == 200
+        refreshed = await client.refresh_token(served.token_url)
+        assert refreshed["access_token"] != token["access_token"]
+        assert (await client.get(served.items_url)).status_code == 200
+
+
+def test_authlib_with_requests_gets_uses_and_refreshes_a_token(served: Served) -> None:
+    with OAuth2Session(CLIENT, scope="read:items") as client:
+        token = client.fetch_token(served.token_url, grant_type="password", **served.login)
+        assert token["scope"] == "read:items"
+        assert client.get(served.items_url).status_code == 200
+        refreshed = client.refresh_token(served.token_url)
+        assert refreshed["access_token"] != token["access_token"]
+        assert client.get(served.items_url).status_code == 200
+
+
+def test_requests_oauthlib_gets_uses_and_refreshes_a_token(
+    served: Served, plain_http: pytest.MonkeyPatch
+) -> None:
+    client = LegacyApplicationClient(CLIENT, scope="read:items")
+    with RequestsOAuth2Session(client=client) as session:
+        token = session.fetch_token(served.token_url, **served.login)
+        assert token.scope == "read:items"
+        assert session.get(served.items_url).status_code == 200
+        refreshed = session.refresh_token(served.token_url)
+        assert refreshed["access_token"] != token["access_token"]
+        assert session.get(served.items_url).status_code == 200
+
+
+def test_requests_oauthlib_notices_that_less_is_issued_than_it_asked_for(
+    served: Served, plain_http: pytest.MonkeyPatch
+) -> None:
+    client = LegacyApplicationClient(CLIENT, scope="read:items write:items")
+    with RequestsOAuth2Session(client=client) as session:
+        with pytest.raises(Warning, match="Scope has changed"):
+            session.fetch_token(served.token_url, **served.login)
+        plain_http.setenv("OAUTHLIB_RELAX_TOKEN_SCOPE", "1")
+        token = session.fetch_token(served.token_url, **served.login)
+        assert token.scope_changed
+        assert token.scopes == ["read:items"]
+        assert session.get(served.items_url).status_code == 200
+        assert session.post(served.items_url, json={"title": "Lamp"}).status_code == 403
+
+
+def test_joserfc_verifies_a_token_by_the_keys_that_are_published(served: Served) -> None:
+    answer = httpx2.post(served.token_url, data={"grant_type": "password", **served.login})
+    keys = KeySet.import_key_set(httpx2.get(f"{served.url}/.well-known/jwks.json").json())
+    token = jwt.decode(answer.json()["access_token"], keys, algorithms=["ES256"])
+    assert token.header["typ"] == "at+jwt"
+    expected = {"iss": served.url, "aud": served.url, "sub": str(served.reader.id)}
+    claims = jwt.JWTClaimsRegistry(
+        **{name: {"essential": True, "value": value} for name, value in expected.items()},
+        exp={"essential": True},
+    )
+    claims.validate(token.claims)
+    assert token.claims["scope"] == "read:items"
