@@ -37,7 +37,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"postgres: {config.stash[SERVER].name}"
+    server = config.stash.get(SERVER, None)
+    return f"postgres: {server.name}" if server else ""
 
 
 class ShareServer:
@@ -93,10 +94,28 @@ class TokenKind:
         return self.signing_algorithm
 
 
+EVERY_TOKEN_KIND = [
+    TokenKind(),
+    TokenKind(access_token_format="opaque"),
+    TokenKind(signing_algorithm="RS256"),
+    TokenKind(signing_algorithm="EdDSA"),
+    TokenKind(signing_algorithm="HS256"),
+]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is marked `every_token_kind` runs for each of them; the rest with the default."""
+    if "token_kind" in metafunc.fixturenames:
+        every = metafunc.definition.get_closest_marker("every_token_kind")
+        kinds = EVERY_TOKEN_KIND if every else [TokenKind()]
+        metafunc.parametrize("token_kind", kinds, ids=str, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def token_kind() -> TokenKind:
-    """How tokens are made: by default everywhere; `tests/api` tries all ways."""
-    return TokenKind()
+def token_kind(request: pytest.FixtureRequest) -> TokenKind:
+    """How tokens are made."""
+    kind: TokenKind = request.param
+    return kind
 
 
 @pytest.fixture(scope="session")

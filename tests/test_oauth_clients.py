@@ -9,7 +9,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from authlib.integrations.requests_client import OAuth2Session
 from joserfc import jwt
 from joserfc.jwk import KeySet
-from oauthlib.oauth2 import LegacyApplicationClient
+from oauthlib.oauth2 import LegacyApplicationClient  # type: ignore[import-untyped]
 from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
 
 from app.runtime import Runtime
@@ -112,9 +112,10 @@ def test_joserfc_verifies_a_token_by_the_keys_that_are_published(served: Served)
     keys = KeySet.import_key_set(httpx2.get(f"{served.url}/.well-known/jwks.json").json())
     token = jwt.decode(answer.json()["access_token"], keys, algorithms=["ES256"])
     assert token.header["typ"] == "at+jwt"
-    expected = {"iss": served.url, "aud": served.url, "sub": str(served.reader.id)}
     claims = jwt.JWTClaimsRegistry(
-        **{name: {"essential": True, "value": value} for name, value in expected.items()},
+        iss={"essential": True, "value": served.url},
+        aud={"essential": True, "value": served.url},
+        sub={"essential": True, "value": str(served.reader.id)},
         exp={"essential": True},
     )
     claims.validate(token.claims)

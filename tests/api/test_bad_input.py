@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.runtime import Runtime
-from tests.conftest import TokenKind
 from tests.factories import PASSWORD, Someone, make_user
 
 FORM = b"application/x-www-form-urlencoded"
@@ -70,9 +69,3 @@ async def test_any_authorization_header_gets_a_challenge(
     answer = await client.get("/users/me", headers=sent)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer ")
-
-
-@pytest.fixture(scope="session")
-def token_kind() -> TokenKind:
-    """One kind will do: what is made up here never gets as far as a token."""
-    return TokenKind()

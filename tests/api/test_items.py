@@ -8,6 +8,8 @@ import pytest
 from app.runtime import Runtime
 from tests.factories import bearer, make_user
 
+pytestmark = pytest.mark.every_token_kind
+
 Headers = dict[str, str]
 
 

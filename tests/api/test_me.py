@@ -1,10 +1,13 @@
 """GET /users/me."""
 
 import httpx2
+import pytest
 
 from app.access.grants import revoke
 from app.runtime import Runtime
 from tests.factories import bearer, make_user
+
+pytestmark = pytest.mark.every_token_kind
 
 
 async def test_me_tells_effective_and_granted_scopes(

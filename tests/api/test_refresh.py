@@ -14,6 +14,8 @@ from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import PASSWORD, Someone, login, make_user
 
+pytestmark = pytest.mark.every_token_kind
+
 Pair = dict[str, Any]
 
 

@@ -17,6 +17,8 @@ from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import assert_invalid_token, bearer, make_user
 
+pytestmark = pytest.mark.every_token_kind
+
 
 async def test_no_credentials_get_a_challenge_without_an_error(client: httpx2.AsyncClient) -> None:
     for headers in ({}, {"Authorization": "Basic Og=="}, {"Authorization": ""}):

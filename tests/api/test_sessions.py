@@ -22,6 +22,8 @@ from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import PASSWORD, Someone, login, make_user
 
+pytestmark = pytest.mark.every_token_kind
+
 NEW_PASSWORD = "wrong donkey battery staple"
 
 

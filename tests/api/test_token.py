@@ -11,6 +11,8 @@ from app.identity.models import User
 from app.runtime import Runtime
 from tests.factories import PASSWORD, Someone, login, make_user
 
+pytestmark = pytest.mark.every_token_kind
+
 FORM = "application/x-www-form-urlencoded"
 
 
