@@ -25,6 +25,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(settings) as runtime, background_work(runtime):
+            await runtime.adopt_signing_algorithm()
             app.state.runtime = runtime
             yield
 

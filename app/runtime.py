@@ -18,7 +18,7 @@ from app.identity.passwords import PasswordHasher
 from app.settings import Settings, split_secrets
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
-from app.tokens.keyring import Keyring, ensure_signing_key, key_cipher
+from app.tokens.keyring import Keyring, adopt_algorithm, ensure_first_key, key_cipher
 from app.tokens.refresh import RefreshTokens
 
 Clock = Callable[[], datetime]
@@ -63,16 +63,28 @@ class Runtime:
             keyring = Keyring(sessions, cipher, algorithm=settings.signing_algorithm)
             issuer = make_issuer(settings, keyring, secret_keys)
             async with sessions.begin() as session:
-                await ensure_signing_key(
-                    session,
-                    cipher,
-                    algorithm=settings.signing_algorithm,
-                    publication=timedelta(seconds=settings.key_publication),
-                    lifetime=issuer.access_token_lifetime,
-                    now=now(),
+                await ensure_first_key(
+                    session, cipher, algorithm=settings.signing_algorithm, now=now()
                 )
             await keyring.load()
             yield cls(settings, engine, sessions, hasher, cipher, keyring, issuer, now)
+
+    async def adopt_signing_algorithm(self) -> None:
+        """Rotate to a key of the algorithm that is set, if there is none.
+
+        Only a serving process does this: a command may be run with other settings than the
+        service, and must not change how it signs.
+        """
+        async with self.unit_of_work() as session:
+            await adopt_algorithm(
+                session,
+                self.cipher,
+                algorithm=self.settings.signing_algorithm,
+                publication=timedelta(seconds=self.settings.key_publication),
+                lifetime=self.issuer.access_token_lifetime,
+                now=self.now(),
+            )
+        await self.keyring.load()
 
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[AsyncSession]:

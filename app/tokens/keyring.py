@@ -154,7 +154,7 @@ def key_cipher(secret_keys: list[str]) -> MultiFernet:
     return MultiFernet([Fernet(_derive(secret)) for secret in secret_keys])
 
 
-async def ensure_signing_key(
+async def adopt_algorithm(
     session: AsyncSession,
     cipher: MultiFernet,
     *,
@@ -163,17 +163,32 @@ async def ensure_signing_key(
     lifetime: timedelta,
     now: datetime,
 ) -> None:
-    """See to it that there is a key of this algorithm; another algorithm's key is rotated out."""
+    """See to it that a key of this algorithm signs; another algorithm's is rotated out."""
     await _lock_keys(session)
-    keys = list(await session.scalars(select(SigningKey).where(_not_retiring())))
-    if not any(key.algorithm == algorithm for key in keys):
+    present = await session.scalars(select(SigningKey.algorithm).where(_not_retiring()))
+    if algorithm not in present.all():
         await rotate_key(
             session,
             cipher,
             algorithm=algorithm,
-            # The first key has nobody to wait for.
-            publication=publication if keys else timedelta(),
+            publication=publication,
             lifetime=lifetime,
+            now=now,
+        )
+
+
+async def ensure_first_key(
+    session: AsyncSession, cipher: MultiFernet, *, algorithm: Algorithm, now: datetime
+) -> None:
+    """See to it that there is a key at all. The first signs at once: nobody has cached others."""
+    await _lock_keys(session)
+    if await session.scalar(select(SigningKey.kid).limit(1)) is None:
+        await rotate_key(
+            session,
+            cipher,
+            algorithm=algorithm,
+            publication=timedelta(),
+            lifetime=timedelta(),
             now=now,
         )
 

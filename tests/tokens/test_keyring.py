@@ -73,6 +73,8 @@ async def test_another_algorithm_is_a_rotation_and_old_tokens_go_on(
         token = (await login(client, user)).json()["access_token"]
     settings = settings_for(own_database_url, signing_algorithm="EdDSA")
     async with Runtime.open(settings, now=clock) as runtime, client_of(runtime) as client:
+        assert len((await client.get("/.well-known/jwks.json")).json()["keys"]) == 1, "a command"
+        await runtime.adopt_signing_algorithm()
         assert runtime.keyring.signing(clock()).algorithm == "ES256", "published before it signs"
         assert len((await client.get("/.well-known/jwks.json")).json()["keys"]) == 2
         clock.move(seconds=300)
