@@ -12,7 +12,7 @@ from cryptography.fernet import MultiFernet
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.db.engine import open_engine
-from app.db.schema import current_revision, head_revision
+from app.db.schema import current_revision, is_behind
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
 from app.settings import Settings, split_secrets
@@ -53,8 +53,10 @@ class Runtime:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(open_engine(settings))
             async with engine.connect() as connection:
-                if await current_revision(connection) is None:
-                    raise ConfigurationError("The database is empty: run scopegate migrate first")
+                if is_behind(await current_revision(connection)):
+                    raise ConfigurationError(
+                        "The database is not migrated to this version: run scopegate migrate first"
+                    )
             hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
             stack.callback(hasher.close)
             sessions = async_sessionmaker(engine, expire_on_commit=False)
@@ -102,9 +104,9 @@ class Runtime:
             await session.commit()
 
     async def schema_is_current(self) -> bool:
-        """Whether the database answers and stands at the revision that this code expects."""
+        """Whether the database has all that this code needs. Raises when it does not answer."""
         async with self.engine.connect() as connection:
-            return await current_revision(connection) == head_revision()
+            return not is_behind(await current_revision(connection))
 
 
 def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) -> Issuer:

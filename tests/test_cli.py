@@ -194,7 +194,8 @@ async def test_serve_refuses_a_database_that_was_never_migrated(empty_database_u
     code, _, err = await run(
         "serve", SCOPEGATE_DATABASE_URL=empty_database_url, SCOPEGATE_SECRET_KEYS=SECRET
     )
-    assert (code, err) == (1, "scopegate: The database is empty: run scopegate migrate first\n")
+    said = "scopegate: The database is not migrated to this version: run scopegate migrate first\n"
+    assert (code, err) == (1, said)
 
 
 @pytest.mark.parametrize("command", [[], ["user"], ["scope"], ["serve"], ["user", "create"]])

@@ -11,10 +11,10 @@ router = APIRouter(prefix="/health", tags=["health"], dependencies=[PUBLIC])
 
 
 class SchemaOutdated(Unavailable):
-    """The database is at another revision than this code."""
+    """The database lacks what this code needs."""
 
     def __init__(self) -> None:
-        super().__init__("The database schema is not at this version: run scopegate migrate.")
+        super().__init__("The database is not migrated to this version: run scopegate migrate.")
 
 
 @router.get("/live")
@@ -25,7 +25,7 @@ async def live() -> Health:
 
 @router.get("/ready", responses=refusals(503))
 async def ready(runtime: RuntimeDep) -> Health:
-    """The database answers and its schema is the one that this version expects."""
+    """The database answers, and has all that this version needs."""
     if not await runtime.schema_is_current():
         raise SchemaOutdated
     return Health(status="ready")

@@ -26,7 +26,22 @@ def alembic_config() -> Config:
 @cache
 def head_revision() -> str | None:
     """The revision that this code expects."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+    return _scripts().get_current_head()
+
+
+@cache
+def earlier_revisions() -> frozenset[str]:
+    """The revisions that this code's migrations have left behind."""
+    return frozenset(script.revision for script in _scripts().walk_revisions()) - {head_revision()}
+
+
+def is_behind(revision: str | None) -> bool:
+    """Whether a database at this revision lacks something that this code needs.
+
+    One that this code does not know is of a later version, which keeps what we need: while
+    replicas are upgraded one by one, the old ones serve on.
+    """
+    return revision is None or revision in earlier_revisions()
 
 
 async def current_revision(connection: AsyncConnection) -> str | None:
@@ -51,3 +66,7 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
 def migrator_settings(settings: Settings) -> Settings:
     """The settings for a migrator: it may wait for other migrators, and its statements are long."""
     return settings.model_copy(update={"database_timeout": MIGRATION_TIMEOUT})
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(alembic_config())
