@@ -18,7 +18,7 @@ from app.identity.passwords import PasswordHasher
 from app.settings import Settings, split_secrets
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
-from app.tokens.keyring import Keyring, adopt_algorithm, ensure_first_key, key_cipher
+from app.tokens.keyring import Keyring, UnreadableKey, adopt_algorithm, ensure_first_key, key_cipher
 from app.tokens.refresh import RefreshTokens
 
 Clock = Callable[[], datetime]
@@ -69,6 +69,8 @@ class Runtime:
                     session, cipher, algorithm=settings.signing_algorithm, now=now()
                 )
             await keyring.load()
+            if keyring.unreadable:
+                raise UnreadableKey
             yield cls(settings, engine, sessions, hasher, cipher, keyring, issuer, now)
 
     async def adopt_signing_algorithm(self) -> None:
@@ -83,10 +85,18 @@ class Runtime:
                 self.cipher,
                 algorithm=self.settings.signing_algorithm,
                 publication=timedelta(seconds=self.settings.key_publication),
-                lifetime=self.issuer.access_token_lifetime,
+                overlap=self.key_overlap,
                 now=self.now(),
             )
         await self.keyring.load()
+
+    @property
+    def key_overlap(self) -> timedelta:
+        """How long an old key must verify after a new one signs.
+
+        As long as a token lives, and as long as some replica may not have heard of the new one.
+        """
+        return self.issuer.access_token_lifetime + timedelta(seconds=self.settings.revocation_bound)
 
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[AsyncSession]:

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         ),
     ] = "development"
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on.")] = 8000
+    port: Annotated[int, Field(ge=1, le=65535, description="The port to listen on.")] = 8000
     home: Annotated[
         Path, Field(description="Where development keeps its secret and its Postgres.")
     ] = PROJECT / ".scopegate"
@@ -149,6 +149,13 @@ class Settings(BaseSettings):
     @classmethod
     def _without_trailing_slash(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else value
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("the issuer is a URL: https://auth.example")
+        return value
 
     @model_validator(mode="after")
     def _refuse_to_guess_in_production(self) -> Self:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 from asyncio.subprocess import PIPE
 
@@ -133,6 +134,7 @@ async def test_first_admin_may_have_a_password_that_was_set(environment: Environ
         (["user", "create", "Bob", "--scope", "no:such"], f"{PASSWORD}\n", "no such scope"),
         (["grant", "nobody", "read:items"], "", "no such user"),
         (["revoke", "nobody", "read:items"], "", "no such user"),
+        (["user", "create", "Bob", "--scope", "\udcff"], f"{PASSWORD}\n", "no such scope"),
     ],
 )
 async def test_what_cant_be_done_is_said_and_nothing_is_half_done(
@@ -172,6 +174,7 @@ async def run(*arguments: str, **settings: str) -> tuple[int | None, str, str]:
             "SCOPEGATE_DATABASE_URL is not set",
         ),
         ({"SCOPEGATE_PORT": "many"}, "SCOPEGATE_PORT: "),
+        ({"SCOPEGATE_ISSUER": "auth.example"}, "SCOPEGATE_ISSUER: the issuer is a URL"),
         ({"SCOPEGATE_DATABASE_URL": "mysql://x"}, "must name Postgres"),
         (
             {"SCOPEGATE_DATABASE_URL": "postgresql://u@127.0.0.1:1/n"},
@@ -188,6 +191,17 @@ async def test_start_up_refuses_with_one_clear_line(
     assert complaint in err
     assert err.count("\n") == 1
     assert SECRET not in err
+
+
+async def test_a_database_that_does_not_answer_is_said_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        code, _, err = await run(
+            *("user", "list"),
+            SCOPEGATE_DATABASE_URL=f"postgresql://u@127.0.0.1:{port}/n",
+            SCOPEGATE_DATABASE_TIMEOUT="0.5",
+        )
+    assert (code, err) == (1, "scopegate: the database does not answer: TimeoutError\n")
 
 
 async def test_serve_refuses_a_database_that_was_never_migrated(empty_database_url: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.models import Grant, Scope
-from app.access.scopes import ADMIN, satisfies
+from app.access.scopes import ADMIN, is_scope_name, satisfies
 from app.errors import InvalidScope, NotFound
 
 
@@ -77,6 +77,8 @@ async def grant(
 
     Raises ScopeNotRegistered.
     """
+    if not is_scope_name(scope):
+        raise ScopeNotRegistered
     terms = {"granted_by": granted_by, "expires_at": expires_at, "reason": reason}
     statement = (
         insert(Grant)

@@ -28,10 +28,15 @@ SHIPPED = {
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
+def is_scope_name(name: str) -> bool:
+    """Whether it could be the name of a scope at all."""
+    return _SCOPE_TOKEN.fullmatch(name) is not None
+
+
 def parse_scope(scope: str) -> frozenset[str]:
     """The scopes that a request's `scope` parameter names. Raises InvalidScope (RFC 6749 §3.3)."""
     names = [name for name in scope.split(" ") if name]
-    if not names or not all(_SCOPE_TOKEN.fullmatch(name) for name in names):
+    if not names or not all(map(is_scope_name, names)):
         raise InvalidScope("The scope has characters that no scope has.")
     return frozenset(names)
 

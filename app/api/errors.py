@@ -97,7 +97,11 @@ async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
     FastAPI's own handler sends the input back, and fails on NaN and on broken characters.
     """
     assert isinstance(error, RequestValidationError)
-    problems = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in error.errors()]
+    problems = [
+        # What follows a comma in pydantic's messages can be a piece of the input.
+        {"type": each["type"], "loc": each["loc"], "msg": each["msg"].partition(",")[0]}
+        for each in error.errors()
+    ]
     return JSONResponse({"detail": problems}, 422)
 
 

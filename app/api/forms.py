@@ -20,6 +20,11 @@ from app.identity.models import User
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_PARAMETERS = 100
+PARAMETERS = {
+    *("grant_type", "username", "password", "refresh_token", "scope"),
+    *("client_id", "client_secret", "token", "token_type_hint"),
+}
+"""Those that mean something here; any other is ignored, however often it comes."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -35,19 +40,16 @@ class ClientCredentials:
 class OAuthForm:
     """The parameters of one request; an empty one counts as absent (RFC 6749 §3.2)."""
 
-    parameters: Mapping[str, list[str]]
+    parameters: Mapping[str, str]
     client: ClientCredentials | None
     """None for a public client: one that presents no secret."""
 
     def get(self, name: str) -> str | None:
-        """The parameter, None when absent. Raises InvalidRequest when it is repeated."""
-        values = self.parameters.get(name, [])
-        if len(values) > 1:
-            raise InvalidRequest(f"The parameter {name} is repeated.")
-        return values[0] if values and values[0] else None
+        """The parameter, None when absent."""
+        return self.parameters.get(name) or None
 
     def require(self, name: str) -> str:
-        """The parameter. Raises InvalidRequest when it is absent or repeated."""
+        """The parameter. Raises InvalidRequest when it is absent."""
         value = self.get(name)
         if value is None:
             raise InvalidRequest(f"The parameter {name} is missing.")
@@ -58,9 +60,7 @@ async def oauth_form(request: Request) -> OAuthForm:
     """The request's form and its client. Raises InvalidRequest or InvalidClient."""
     if len(request.headers.getlist("authorization")) > 1:
         raise InvalidRequest("Send one Authorization header, not several.")
-    media_type, _, options = request.headers.get("content-type", "").partition(";")
-    charset = options.strip().lower().removeprefix("charset=").strip('"')
-    if media_type.strip().lower() != MEDIA_TYPE or charset not in {"", "utf-8"}:
+    if not _is_form(request.headers.getlist("content-type")):
         raise InvalidRequest(f"Send the parameters as {MEDIA_TYPE}, in UTF-8.")
     form = OAuthForm(_parse(await request.body()), client=None)
     return OAuthForm(form.parameters, _client(request.headers.get("authorization"), form))
@@ -92,7 +92,14 @@ def form_body(*required: str, **descriptions: str) -> dict[str, object]:
     return {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": schema}}}}
 
 
-def _parse(body: bytes) -> dict[str, list[str]]:
+def _is_form(content_types: list[str]) -> bool:
+    if len(content_types) != 1:
+        return False
+    media_type, *options = (part.strip().lower() for part in content_types[0].split(";"))
+    return media_type == MEDIA_TYPE and set(options) <= {"", "charset=utf-8", 'charset="utf-8"'}
+
+
+def _parse(body: bytes) -> dict[str, str]:
     try:
         text = body.decode("ascii")
         if _BROKEN_ESCAPE.search(text):
@@ -104,9 +111,11 @@ def _parse(body: bytes) -> dict[str, list[str]]:
         raise InvalidRequest("The form is not UTF-8, percent-encoded.") from None
     except ValueError:
         raise InvalidRequest("The form has too many parameters.") from None
-    parameters: dict[str, list[str]] = {}
+    parameters: dict[str, str] = {}
     for name, value in pairs:
-        parameters.setdefault(name, []).append(value)
+        if name in parameters and name in PARAMETERS:
+            raise InvalidRequest(f"The parameter {name} is repeated.")
+        parameters[name] = value
     return parameters
 
 

@@ -25,7 +25,8 @@ async def live() -> Health:
 
 @router.get("/ready", responses=refusals(503))
 async def ready(runtime: RuntimeDep) -> Health:
-    """The database answers, and has all that this version needs."""
+    """The database answers and has all that this version needs, and there is a key to sign with."""
     if not await runtime.schema_is_current():
         raise SchemaOutdated
+    runtime.keyring.signing(runtime.now())
     return Health(status="ready")

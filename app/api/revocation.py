@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from app.access.scopes import format_scope
-from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.dependencies import RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
 from app.api.schemas import Introspection, oauth_answers
@@ -25,18 +25,17 @@ FORM = form_body(
 @router.post(
     "/revoke",
     dependencies=[PUBLIC],
+    response_class=Response,
     responses=oauth_answers(400, 401, 413, 503),
     openapi_extra=FORM,
 )
-async def revoke(
-    form: FormDep, runtime: RuntimeDep, session: SessionDep, response: Response
-) -> None:
+async def revoke(form: FormDep, runtime: RuntimeDep) -> Response:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
-    response.headers.update(NO_STORE)
-    await authenticated_client(form, session)
-    await revoke_token(
-        session, runtime.sessions, runtime.issuer, form.require("token"), now=runtime.now()
-    )
+    token = form.require("token")
+    async with runtime.sessions() as session:
+        await authenticated_client(form, session)
+    await revoke_token(runtime.sessions, runtime.issuer, token, now=runtime.now())
+    return Response(headers=NO_STORE)
 
 
 @router.post(

@@ -16,9 +16,8 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
-Title = Annotated[Text, Field(min_length=1, max_length=200)]
-Description = Annotated[Text, Field(max_length=10_000)]
+Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Description = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
 
 
 class Listed(BaseModel):

@@ -17,6 +17,7 @@ from app.errors import (
     AuthenticationRequired,
     ConfigurationError,
     InsufficientScope,
+    InvalidRequest,
     InvalidToken,
 )
 from app.identity.clients import authenticate_client
@@ -75,6 +76,8 @@ async def introspecting_caller(
     if form.client is None:
         await current_principal(request, required, token, runtime)
         return
+    if token is not None:
+        raise InvalidRequest("Authenticate in one way, not in two.")
     async with runtime.sessions() as session:
         client = await authenticate_client(
             session, client_id=form.client.client_id, secret=form.client.secret

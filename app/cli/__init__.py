@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 import uvicorn
+from alembic.util import CommandError
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from app.access.grants import grant as grant_scope
 from app.access.scopes import ADMIN
@@ -50,8 +51,14 @@ def main() -> None:
             _complain(setting + problem["msg"].removeprefix("Value error, "))
     except ScopegateError as error:
         _complain(str(error))
-    except (OSError, SQLAlchemyError) as error:
-        _complain(f"the database does not answer: {str(error).splitlines()[0]}")
+    except UnicodeDecodeError:
+        _complain("the settings in .env are not UTF-8")
+    except CommandError as error:
+        _complain(f"the database can't be migrated by this version: {error}")
+    except (OSError, TimeoutError, OperationalError, InterfaceError) as error:
+        _complain(f"the database does not answer: {_first_line(error)}")
+    except SQLAlchemyError as error:
+        _complain(f"the database refuses: {_first_line(error)}")
 
 
 @cli.command()
@@ -131,6 +138,10 @@ async def _make_first_admin(runtime: Runtime) -> None:
 
 async def _nothing(_: Runtime) -> None:
     """Open the runtime, and that is all."""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _complain(text: str) -> None:

@@ -44,7 +44,7 @@ def key_rotate(
                 runtime.cipher,
                 algorithm=runtime.settings.signing_algorithm,
                 publication=timedelta(seconds=publication),
-                lifetime=runtime.issuer.access_token_lifetime,
+                overlap=runtime.key_overlap,
                 now=runtime.now(),
             )
 
@@ -66,7 +66,11 @@ def key_retire(kid: Annotated[str, typer.Argument(metavar="KID", help="Which key
 
 @key.command("rewrap")
 def key_rewrap() -> None:
-    """Encrypt all keys anew under the first of SCOPEGATE_SECRET_KEYS, so that another can go."""
+    """Encrypt all keys anew under the first of SCOPEGATE_SECRET_KEYS.
+
+    Refresh tokens bear the secret too: keep the old one, as the second, until every session has
+    been refreshed or has idled out (SCOPEGATE_SESSION_IDLE_TIMEOUT). Then it can go.
+    """
 
     async def work(runtime: Runtime) -> int:
         async with runtime.unit_of_work() as session:

@@ -14,6 +14,7 @@ from app.settings import Settings
 
 # What libpq understands and asyncpg spells otherwise, or does without.
 LIBPQ_ONLY = {"channel_binding", "gssencmode"}
+UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
 
 
 def normalise_url(given: str, password: str | None = None) -> URL:
@@ -23,7 +24,7 @@ def normalise_url(given: str, password: str | None = None) -> URL:
     """
     try:
         url = make_url(given)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "SCOPEGATE_DATABASE_URL is no URL: write postgresql://user:password@host/name"
         ) from None
@@ -34,6 +35,10 @@ def normalise_url(given: str, password: str | None = None) -> URL:
     query = {name: value for name, value in url.query.items() if name not in LIBPQ_ONLY}
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
+    if unknown := sorted(query.keys() - UNDERSTOOD):
+        raise ConfigurationError(
+            f"SCOPEGATE_DATABASE_URL has options that are not understood: {', '.join(unknown)}"
+        )
     url = url.set(drivername="postgresql+asyncpg", query=query)
     return url.set(password=password) if password and not url.password else url
 

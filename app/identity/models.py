@@ -42,11 +42,7 @@ class Session(Identified, Created, Base):
     """
 
     __tablename__ = "sessions"
-    __table_args__ = (
-        Index(None, "user_id", "id"),
-        Index(None, "idle_expires_at"),
-        Index(None, "ended_at"),
-    )
+    __table_args__ = (Index(None, "user_id", "id"),)
 
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     client_id: Mapped[str | None]

@@ -39,22 +39,32 @@ class Issuer:
     session_idle_timeout: timedelta
     refresh_grace: timedelta
 
-    async def access_token(
-        self, session: AsyncSession, opened: Session, *, scopes: frozenset[str], now: datetime
-    ) -> str:
-        """A new access token of this session."""
+    async def issue(
+        self,
+        session: AsyncSession,
+        opened: Session,
+        *,
+        scopes: frozenset[str],
+        refreshable: bool,
+        now: datetime,
+    ) -> Issued:
+        """A new access token of this session, which it never outlives; and a refresh token."""
+        lifetime = min(self.access_token_lifetime, opened.idle_expires_at - now)
         claims = Claims(
             subject=opened.user_id,
             session_id=opened.id,
             client_id=opened.client_id or FIRST_PARTY_CLIENT,
             scopes=scopes,
             issued_at=now,
-            expires_at=now + self.access_token_lifetime,
+            expires_at=now + lifetime,
             token_id=uuid.uuid4(),
         )
         if self.opaque:
-            return await write_opaque_token(session, claims)
-        return self.jwt.encode(claims)
+            access_token = await write_opaque_token(session, claims)
+        else:
+            access_token = self.jwt.encode(claims)
+        refresh_token = self.refresh_tokens.write(opened) if refreshable else None
+        return Issued(access_token, lifetime, scopes, refresh_token)
 
 
 async def password_grant(
@@ -84,12 +94,7 @@ async def password_grant(
         idle_timeout=issuer.session_idle_timeout,
         now=now,
     )
-    return Issued(
-        await issuer.access_token(session, opened, scopes=scopes, now=now),
-        issuer.access_token_lifetime,
-        scopes,
-        issuer.refresh_tokens.write(opened),
-    )
+    return await issuer.issue(session, opened, scopes=scopes, refreshable=True, now=now)
 
 
 async def client_credentials_grant(
@@ -104,8 +109,10 @@ async def client_credentials_grant(
     """RFC 6749 §4.4, for a service account that authenticated: an access token and no other.
 
     Its session lasts as long as the token, so that it can be ended like any other. Raises
-    InvalidScope when nothing requested is granted.
+    InvalidScope when nothing requested is granted, LoginRefused when the account was disabled
+    meanwhile.
     """
+    await confirm_login(session, client)
     scopes = await issuable_scopes(session, client.id, requested=requested, now=now)
     opened = await open_session(
         session,
@@ -117,8 +124,7 @@ async def client_credentials_grant(
         idle_timeout=issuer.access_token_lifetime,
         now=now,
     )
-    access_token = await issuer.access_token(session, opened, scopes=scopes, now=now)
-    return Issued(access_token, issuer.access_token_lifetime, scopes, None)
+    return await issuer.issue(session, opened, scopes=scopes, refreshable=False, now=now)
 
 
 async def refresh_grant(
@@ -151,9 +157,4 @@ async def refresh_grant(
         within=frozenset(refreshed.scopes),
         now=now,
     )
-    return Issued(
-        await issuer.access_token(session, refreshed, scopes=scopes, now=now),
-        issuer.access_token_lifetime,
-        scopes,
-        issuer.refresh_tokens.write(refreshed),
-    )
+    return await issuer.issue(session, refreshed, scopes=scopes, refreshable=True, now=now)

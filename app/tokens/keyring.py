@@ -37,6 +37,16 @@ class NoSigningKey(Unavailable):
         super().__init__("There is no key to sign with just now.")
 
 
+class UnreadableKey(ConfigurationError):
+    """The private part can't be read with the secrets that are set here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The signing keys in this database were made under another secret: set "
+            "SCOPEGATE_SECRET_KEYS to the one used before, after the new one and a comma"
+        )
+
+
 class KeyNotFound(NotFound):
     """There is no key of that id."""
 
@@ -45,7 +55,7 @@ class KeyNotFound(NotFound):
 
 
 class LastSigningKey(Conflict):
-    """Without this key no token could be signed."""
+    """Without this key no token could be signed, now or soon."""
 
     def __init__(self) -> None:
         super().__init__("No other key can sign: run scopegate key rotate --now first.")
@@ -97,17 +107,21 @@ class Keyring:
         self._algorithm = algorithm
         self._keys: dict[str, Key] = {}
         self._loaded_at = -math.inf
+        self.unreadable: list[str] = []
+        """The ids of keys that no secret which is set here opens."""
 
     async def load(self) -> None:
         """Take over the keys as they are in the database now.
 
-        Raises ConfigurationError when one was encrypted under a secret that is not set now.
+        A key that no secret opens is left out and noted: while the secret is being changed, one
+        such key must not keep the others from being known.
         """
+        self._loaded_at = time.monotonic()
         async with self._sessions() as session:
             rows = await session.scalars(select(SigningKey).order_by(SigningKey.signs_from))
-            known = self._keys
-            self._keys = {row.kid: self._open(row, known.get(row.kid)) for row in rows}
-        self._loaded_at = time.monotonic()
+            found = [(row, self._open(row)) for row in rows]
+        self._keys = {row.kid: key for row, key in found if key is not None}
+        self.unreadable = [row.kid for row, key in found if key is None]
 
     def signing(self, now: datetime) -> Key:
         """The key that signs: the newest that may, of the chosen algorithm if there is one.
@@ -144,8 +158,12 @@ class Keyring:
         keys = (key for key in self._keys.values() if not key.is_retired(now))
         return {"keys": [jwk for key in keys if (jwk := key.public_jwk()) is not None]}
 
-    def _open(self, row: SigningKey, known: Key | None) -> Key:
-        private = known.private if known else decrypt_private_key(row, self._cipher)
+    def _open(self, row: SigningKey) -> Key | None:
+        known = self._keys.get(row.kid)
+        try:
+            private = known.private if known else decrypt_private_key(row, self._cipher)
+        except UnreadableKey:
+            return None
         return Key(row.kid, row.algorithm, private, row.signs_from, row.retires_at)
 
 
@@ -160,7 +178,7 @@ async def adopt_algorithm(
     *,
     algorithm: Algorithm,
     publication: timedelta,
-    lifetime: timedelta,
+    overlap: timedelta,
     now: datetime,
 ) -> None:
     """See to it that a key of this algorithm signs; another algorithm's is rotated out."""
@@ -172,7 +190,7 @@ async def adopt_algorithm(
             cipher,
             algorithm=algorithm,
             publication=publication,
-            lifetime=lifetime,
+            overlap=overlap,
             now=now,
         )
 
@@ -188,7 +206,7 @@ async def ensure_first_key(
             cipher,
             algorithm=algorithm,
             publication=timedelta(),
-            lifetime=timedelta(),
+            overlap=timedelta(),
             now=now,
         )
 
@@ -199,20 +217,20 @@ async def rotate_key(
     *,
     algorithm: Algorithm,
     publication: timedelta,
-    lifetime: timedelta,
+    overlap: timedelta,
     now: datetime,
 ) -> SigningKey:
     """A new key, published now and signing after `publication`.
 
-    The present keys verify until the last token that they may sign has expired.
+    The present keys verify for `overlap` longer: until the last token that they may sign expires.
     """
     await _lock_keys(session)
     signs_from = now + publication
     await session.execute(
-        update(SigningKey).where(_not_retiring()).values(retires_at=signs_from + lifetime)
+        update(SigningKey).where(_not_retiring()).values(retires_at=signs_from + overlap)
     )
     key = SigningKey(
-        kid=secrets.token_urlsafe(12),
+        kid=secrets.token_hex(12),
         algorithm=algorithm,
         encrypted_private_key=cipher.encrypt(_serialise(_generate(algorithm))).decode(),
         signs_from=signs_from,
@@ -232,8 +250,10 @@ async def retire_key(session: AsyncSession, kid: str, *, now: datetime) -> None:
     keys = list(await session.scalars(select(SigningKey)))
     if not any(key.kid == kid for key in keys):
         raise KeyNotFound
-    others = [key for key in keys if key.kid != kid and _signs(key, now)]
-    if not others:
+    others = [key for key in keys if key.kid != kid]
+    signs_now = any(_signs(key, now) for key in others)
+    stays = any(key.retires_at is None for key in others)
+    if not (signs_now and stays):
         raise LastSigningKey
     await session.execute(update(SigningKey).where(SigningKey.kid == kid).values(retires_at=now))
 
@@ -294,17 +314,14 @@ def _serialise(private: PrivateKey) -> bytes:
 
 
 def decrypt_private_key(row: SigningKey, cipher: MultiFernet) -> PrivateKey:
-    """The private part. Raises ConfigurationError when no secret that is set now opens it."""
+    """The private part. Raises UnreadableKey when no secret that is set now opens it."""
     try:
         serialised = cipher.decrypt(row.encrypted_private_key.encode())
     except InvalidToken:
-        raise ConfigurationError(
-            "The signing keys in this database were made under another secret: set "
-            "SCOPEGATE_SECRET_KEYS to the one used before, after the new one and a comma"
-        ) from None
+        raise UnreadableKey from None
     if row.algorithm == "HS256":
         return serialised
     private = serialization.load_der_private_key(serialised, password=None)
     if not isinstance(private, PrivateKey):
-        raise ConfigurationError(f"The signing key {row.kid} is of a kind not used here")
+        raise UnreadableKey
     return private

@@ -1,5 +1,6 @@
 """Revocation: whoever holds a token may end it, and with it its session (RFC 7009)."""
 
+import uuid
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -10,30 +11,32 @@ from app.identity.sessions import end_session
 from app.tokens.issuing import Issuer
 from app.tokens.verification import read_access_token
 
-REASON = "token revoked"
-
 
 async def revoke_token(
-    session: AsyncSession,
-    sessions: async_sessionmaker[AsyncSession],
-    issuer: Issuer,
-    token: str,
-    *,
-    now: datetime,
+    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
 ) -> None:
     """End the session of an access or refresh token; nothing happens for a string that is neither.
 
-    By the session and never by the token's bytes, which can be rewritten. An expired token will
-    do: who once held it may sign out.
+    By the session and never by the token's bytes, which can be rewritten. A JWT that has expired
+    will do: who once held it may sign out. One connection at a time.
     """
+    session_id = await _session_of(sessions, issuer, token, now=now)
+    if session_id is not None:
+        async with sessions.begin() as session:
+            await end_session(session, session_id, reason="token revoked", now=now)
+
+
+async def _session_of(
+    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
+) -> uuid.UUID | None:
+    """The session that this token proves to be its holder's."""
     presented = issuer.refresh_tokens.read(token)
     if presented is not None:
-        row = await session.get(Session, presented.session_id)
-        if row is not None and issuer.refresh_tokens.proves(presented, row):
-            await end_session(session, row.id, reason=REASON, now=now)
-        return
+        async with sessions() as session:
+            row = await session.get(Session, presented.session_id)
+        proven = row is not None and issuer.refresh_tokens.proves(presented, row)
+        return presented.session_id if proven else None
     try:
-        claims = await read_access_token(token, issuer.jwt, sessions, now=now)
+        return (await read_access_token(token, issuer.jwt, sessions, now=now)).session_id
     except InvalidToken:
-        return
-    await end_session(session, claims.session_id, reason=REASON, now=now)
+        return None

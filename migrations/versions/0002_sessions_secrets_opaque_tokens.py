@@ -77,6 +77,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Without the column, a key that has leaked would verify again.
+    op.execute("DELETE FROM signing_keys WHERE retires_at IS NOT NULL")
     op.drop_column("signing_keys", "retires_at")
     op.drop_column("signing_keys", "signs_from")
     for table in ("opaque_tokens", "sessions", "client_secrets"):

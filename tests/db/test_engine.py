@@ -28,7 +28,14 @@ def test_a_password_from_elsewhere_fills_in_but_does_not_replace() -> None:
     assert normalise_url("postgresql://u:mine@h/n", "other").password == "mine"
 
 
-@pytest.mark.parametrize("given", ["mysql://u:hunter2@h/n", "hunter2", ""])
+def test_options_that_asyncpg_does_not_know_are_named() -> None:
+    with pytest.raises(ConfigurationError, match="bogus, connect_timeout"):
+        normalise_url("postgresql://u@h/n?connect_timeout=3&bogus=1")
+
+
+@pytest.mark.parametrize(
+    "given", ["postgresql://u:hunter2@h:abc/n", "mysql://u:hunter2@h/n", "hunter2", ""]
+)
 def test_other_urls_are_refused_without_repeating_them(given: str) -> None:
     with pytest.raises(ConfigurationError, match="SCOPEGATE_DATABASE_URL") as caught:
         normalise_url(given)

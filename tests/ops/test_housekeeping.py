@@ -72,7 +72,7 @@ async def test_retired_keys_go_and_signing_ones_stay(
             own_runtime.cipher,
             algorithm="ES256",
             publication=timedelta(),
-            lifetime=timedelta(minutes=15),
+            overlap=timedelta(minutes=15),
             now=clock(),
         )
     clock.move(days=8)

@@ -30,7 +30,7 @@ async def rotate(runtime: Runtime, *, publication: float = 300) -> SigningKey:
             runtime.cipher,
             algorithm="ES256",
             publication=timedelta(seconds=publication),
-            lifetime=runtime.issuer.access_token_lifetime,
+            overlap=runtime.issuer.access_token_lifetime,
             now=runtime.now(),
         )
 
@@ -116,6 +116,38 @@ async def test_an_unknown_key_id_makes_the_keyring_look_once_and_not_at_every_to
         assert loads == 0
 
 
+async def test_the_key_that_is_to_sign_next_cant_be_retired(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    new = (await rotate(own_runtime)).kid
+    async with own_runtime.unit_of_work() as session:
+        with pytest.raises(LastSigningKey):
+            await retire_key(session, new, now=clock())
+
+
+async def test_a_key_under_an_unknown_secret_does_no_harm_to_the_others(
+    own_database_url: str, clock: MovableClock
+) -> None:
+    settings = settings_for(own_database_url)
+    both = settings_for(own_database_url, secret_keys=f"{OTHER_SECRET},{SECRET}")
+    async with (
+        Runtime.open(settings, now=clock) as behind,
+        Runtime.open(both, now=clock) as ahead,
+        client_of(behind) as client,
+        client_of(ahead) as elsewhere,
+    ):
+        user = await make_user(behind)
+        old = await bearer(client, user)
+        new_kid = (await rotate(ahead, publication=0)).kid
+        await ahead.keyring.load()
+        new = await bearer(elsewhere, user)
+        await behind.keyring.load()
+        assert behind.keyring.unreadable == [new_kid]
+        assert await works(client, old)
+        assert not await works(client, new), "401, not 500"
+        assert (await client.get("/health/ready")).status_code == 200
+
+
 async def test_without_a_usable_key_there_is_no_token_and_no_500(
     own_client: httpx2.AsyncClient, own_runtime: Runtime, clock: MovableClock
 ) -> None:
@@ -123,6 +155,7 @@ async def test_without_a_usable_key_there_is_no_token_and_no_500(
     clock.move(days=-1)
     with pytest.raises(Unavailable):
         own_runtime.keyring.signing(clock())
+    assert (await own_client.get("/health/ready")).status_code == 503
     clock.move(days=1)
     assert await bearer(own_client, user)
 
