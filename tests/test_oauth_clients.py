@@ -9,9 +9,11 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from authlib.integrations.requests_client import OAuth2Session
 from joserfc import jwt
 from joserfc.jwk import KeySet
-from oauthlib.oauth2 import LegacyApplicationClient  # type: ignore[import-untyped]
+from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient  # type: ignore[import-untyped]
 from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
 
+from app.access.grants import grant
+from app.identity.clients import create_service
 from app.runtime import Runtime
 from tests import databases
 from tests.conftest import SECRET, settings_for
@@ -19,14 +21,16 @@ from tests.factories import PASSWORD, Someone, make_user
 from tests.processes import serving
 
 CLIENT = "a-public-client"
+SERVICE = "a-service"
 
 
 @dataclass(frozen=True)
 class Served:
-    """A service that serves, and a user who may read items there and no more."""
+    """A service that serves, a user who may read items there and no more, and a service account."""
 
     url: str
     reader: Someone
+    secret: str
 
     @property
     def token_url(self) -> str:
@@ -47,8 +51,12 @@ async def served(server_url: str, template: None) -> AsyncIterator[Served]:
     url = databases.database_url(server_url, name)
     async with Runtime.open(settings_for(url)) as runtime:
         reader = await make_user(runtime, "read:items")
+        async with runtime.unit_of_work() as session:
+            account, secret = await create_service(session, username=SERVICE)
+            for scope in ("introspect", "read:items"):
+                await grant(session, user_id=account.id, scope=scope)
     with serving(database_url=url, secret_keys=SECRET) as service:
-        yield Served(service.url, reader)
+        yield Served(service.url, reader, secret.value)
     await databases.drop(server_url, name)
 
 
@@ -105,6 +113,48 @@ def test_requests_oauthlib_notices_that_less_is_issued_than_it_asked_for(
         assert token.scopes == ["read:items"]
         assert session.get(served.items_url).status_code == 200
         assert session.post(served.items_url, json={"title": "Lamp"}).status_code == 403
+
+
+async def test_authlib_refreshes_an_expired_token_by_itself(served: Served) -> None:
+    updates: list[str] = []
+
+    async def update_token(token: dict[str, str], **_: str) -> None:
+        updates.append(token["refresh_token"])
+
+    async with AsyncOAuth2Client(
+        CLIENT, token_endpoint=served.token_url, update_token=update_token
+    ) as client:
+        await client.fetch_token(served.token_url, grant_type="password", **served.login)
+        client.token["expires_at"] = 1
+        assert (await client.get(served.items_url)).status_code == 200
+        assert updates == [client.token["refresh_token"]]
+
+
+async def test_authlib_introspects_and_revokes(served: Served) -> None:
+    introspect, revoke = f"{served.url}/introspect", f"{served.url}/revoke"
+    async with (
+        AsyncOAuth2Client(SERVICE, served.secret) as service,
+        AsyncOAuth2Client(CLIENT) as client,
+    ):
+        token = await client.fetch_token(served.token_url, grant_type="password", **served.login)
+        active = await service.introspect_token(introspect, token=token["access_token"])
+        assert (active.json()["active"], active.json()["scope"]) == (True, "read:items")
+        revoked = await client.revoke_token(revoke, token=token["refresh_token"])
+        assert revoked.status_code == 200
+        for each in ("access_token", "refresh_token"):
+            answer = await service.introspect_token(introspect, token=token[each])
+            assert answer.json() == {"active": False}
+
+
+def test_requests_oauthlib_signs_a_service_in(
+    served: Served, plain_http: pytest.MonkeyPatch
+) -> None:
+    client = BackendApplicationClient(SERVICE, scope="read:items")
+    with RequestsOAuth2Session(client=client) as session:
+        token = session.fetch_token(served.token_url, client_secret=served.secret)
+        assert token.scope == "read:items"
+        assert "refresh_token" not in token
+        assert session.get(served.items_url).status_code == 200
 
 
 def test_joserfc_verifies_a_token_by_the_keys_that_are_published(served: Served) -> None:
