@@ -18,7 +18,8 @@ from app.identity.passwords import PasswordHasher
 from app.settings import Settings, split_secrets
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
-from app.tokens.keyring import Keyring, UnreadableKey, adopt_algorithm, ensure_first_key, key_cipher
+from app.tokens.keyring import Keyring
+from app.tokens.keys import UnreadableKey, adopt_algorithm, ensure_first_key, key_cipher
 from app.tokens.refresh import RefreshTokens
 
 Clock = Callable[[], datetime]

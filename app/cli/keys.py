@@ -7,7 +7,7 @@ import typer
 
 from app.cli.console import AsJson, run, show, table
 from app.runtime import Runtime
-from app.tokens import keyring
+from app.tokens import keys
 from app.tokens.models import SigningKey
 
 key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_help=True)
@@ -19,13 +19,13 @@ def key_list(as_json: AsJson = False) -> None:
 
     async def work(runtime: Runtime) -> list[dict[str, Any]]:
         async with runtime.unit_of_work() as session:
-            keys = await keyring.list_keys(session)
+            found = await keys.list_keys(session)
         now = runtime.now()
         signing = runtime.keyring.signing(now).kid
-        return [_row(each, signing=signing, now=now) for each in keys]
+        return [_row(each, signing=signing, now=now) for each in found]
 
-    keys = run(work)
-    show(keys, as_json, table(keys, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
+    rows = run(work)
+    show(rows, as_json, table(rows, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
 
 
 @key.command("rotate")
@@ -39,7 +39,7 @@ def key_rotate(
     async def work(runtime: Runtime) -> SigningKey:
         publication = 0 if at_once else runtime.settings.key_publication
         async with runtime.unit_of_work() as session:
-            return await keyring.rotate_key(
+            return await keys.rotate_key(
                 session,
                 runtime.cipher,
                 algorithm=runtime.settings.signing_algorithm,
@@ -58,7 +58,7 @@ def key_retire(kid: Annotated[str, typer.Argument(metavar="KID", help="Which key
 
     async def work(runtime: Runtime) -> None:
         async with runtime.unit_of_work() as session:
-            await keyring.retire_key(session, kid, now=runtime.now())
+            await keys.retire_key(session, kid, now=runtime.now())
 
     run(work)
     typer.echo(f"Retired the key {kid}: tokens that it signed are refused")
@@ -74,7 +74,7 @@ def key_rewrap() -> None:
 
     async def work(runtime: Runtime) -> int:
         async with runtime.unit_of_work() as session:
-            return await keyring.rewrap_keys(session, runtime.cipher)
+            return await keys.rewrap_keys(session, runtime.cipher)
 
     typer.echo(f"Rewrapped {run(work)} keys")
 

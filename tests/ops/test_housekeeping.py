@@ -12,7 +12,7 @@ from app.identity.models import Session
 from app.ops.background import background_work
 from app.ops.housekeeping import BATCH, HOUSEKEEPING_LOCK, prune
 from app.runtime import Runtime
-from app.tokens.keyring import rotate_key
+from app.tokens.keys import rotate_key
 from app.tokens.models import OpaqueToken, SigningKey
 from tests.clock import MovableClock
 from tests.conftest import settings_for

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app.errors import ConfigurationError
 from app.runtime import Runtime
 from app.settings import Algorithm
-from app.tokens.keyring import UnreadableKey, decrypt_private_key, key_cipher
+from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher
 from app.tokens.models import SigningKey
 from tests.clock import MovableClock
 from tests.conftest import SECRET, client_of, settings_for

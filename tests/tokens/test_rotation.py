@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import Unavailable
 from app.runtime import Runtime
-from app.tokens.keyring import (
+from app.tokens.keys import (
     KeyNotFound,
     LastSigningKey,
     list_keys,
