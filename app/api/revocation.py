@@ -55,15 +55,15 @@ async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> 
         return Introspection(active=False)
     return Introspection(
         active=True,
-        scope=format_scope(token.scopes),
+        scope=format_scope(token.principal.scopes),
         client_id=token.client_id,
-        username=token.username,
+        username=token.principal.username,
         token_type=token.token_type,
         exp=int(token.expires_at.timestamp()),
         iat=int(token.issued_at.timestamp()),
-        sub=token.subject,
+        sub=token.principal.user_id,
         aud=runtime.issuer.jwt.audience,
         iss=runtime.issuer.jwt.issuer,
         jti=token.token_id,
-        sid=token.session_id,
+        sid=token.principal.session_id,
     )

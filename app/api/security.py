@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 
 from app.access.grants import granted_scopes
-from app.access.principals import Principal, load_principal
+from app.access.principals import Principal
 from app.access.scopes import SHIPPED, satisfies
 from app.api.dependencies import RuntimeDep
 from app.api.forms import FormDep
@@ -18,10 +18,8 @@ from app.errors import (
     ConfigurationError,
     InsufficientScope,
     InvalidRequest,
-    InvalidToken,
 )
 from app.identity.clients import authenticate_client
-from app.runtime import Runtime
 from app.tokens.verification import verify_access_token
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
@@ -41,24 +39,10 @@ async def current_principal(
         raise AmbiguousCredentials
     if token is None:
         raise AuthenticationRequired
-    principal = await principal_of(token, runtime)
-    principal.require(tuple(required.scopes))
-    return principal
-
-
-async def principal_of(token: str, runtime: Runtime) -> Principal:
-    """Whoever an access token stands for at this moment. Raises InvalidToken."""
-    now = runtime.now()
-    claims = await verify_access_token(token, runtime.issuer.jwt, runtime.sessions, now=now)
-    principal = await load_principal(
-        runtime.sessions,
-        session_id=claims.session_id,
-        user_id=claims.subject,
-        token_scopes=claims.scopes,
-        now=now,
+    _, principal = await verify_access_token(
+        token, runtime.issuer.jwt, runtime.sessions, now=runtime.now()
     )
-    if principal is None:
-        raise InvalidToken
+    principal.require(tuple(required.scopes))
     return principal
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.access.principals import load_principal
+from app.access.principals import Principal, load_principal
 from app.errors import InvalidToken
 from app.identity.clients import FIRST_PARTY_CLIENT
 from app.identity.models import Session
@@ -18,14 +18,10 @@ from app.tokens.verification import verify_access_token
 
 @dataclass(frozen=True, slots=True)
 class ActiveToken:
-    """A token that would be accepted now."""
+    """A token that would be accepted now, and whom it stands for."""
 
-    scopes: frozenset[str]
-    """Those that count now."""
-    subject: uuid.UUID
-    username: str
+    principal: Principal
     client_id: str
-    session_id: uuid.UUID
     token_id: uuid.UUID | None
     token_type: str
     issued_at: datetime
@@ -40,24 +36,12 @@ async def introspect_token(
     if presented is not None:
         return await _refresh_token(sessions, issuer, presented, now=now)
     try:
-        claims = await verify_access_token(token, issuer.jwt, sessions, now=now)
+        claims, principal = await verify_access_token(token, issuer.jwt, sessions, now=now)
     except InvalidToken:
         return None
-    principal = await load_principal(
-        sessions,
-        session_id=claims.session_id,
-        user_id=claims.subject,
-        token_scopes=claims.scopes,
-        now=now,
-    )
-    if principal is None:
-        return None
     return ActiveToken(
-        scopes=principal.scopes,
-        subject=principal.user_id,
-        username=principal.username,
+        principal,
         client_id=claims.client_id,
-        session_id=claims.session_id,
         token_id=claims.token_id,
         token_type="bearer",  # noqa: S106
         issued_at=claims.issued_at,
@@ -90,11 +74,8 @@ async def _refresh_token(
     if principal is None:
         return None
     return ActiveToken(
-        scopes=principal.scopes,
-        subject=principal.user_id,
-        username=principal.username,
+        principal,
         client_id=row.client_id or FIRST_PARTY_CLIENT,
-        session_id=row.id,
         token_id=None,
         token_type="refresh_token",  # noqa: S106
         issued_at=row.rotated_at or row.created_at,

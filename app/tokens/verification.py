@@ -1,9 +1,10 @@
-"""Verification: from the string that a request carries to claims that can be relied on."""
+"""Verification: from the string that a request carries to whom it stands for."""
 
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.access.principals import Principal, load_principal
 from app.errors import InvalidToken
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import is_opaque, read_opaque_token
@@ -23,12 +24,21 @@ async def read_access_token(
 
 async def verify_access_token(
     token: str, jwt: JwtFormat, sessions: async_sessionmaker[AsyncSession], *, now: datetime
-) -> Claims:
-    """The claims of one of our access tokens that has not expired. Raises InvalidToken.
+) -> tuple[Claims, Principal]:
+    """What the token says, and whom it stands for at this moment with what they hold now.
 
-    Says nothing of what has happened since it was issued: `access.principals` does.
+    Raises InvalidToken when it has expired, or its session or user is no more.
     """
     claims = await read_access_token(token, jwt, sessions, now=now)
     if claims.expires_at <= now:
         raise InvalidToken
-    return claims
+    principal = await load_principal(
+        sessions,
+        session_id=claims.session_id,
+        user_id=claims.subject,
+        token_scopes=claims.scopes,
+        now=now,
+    )
+    if principal is None:
+        raise InvalidToken
+    return claims, principal
