@@ -9,10 +9,13 @@ from asyncio.subprocess import PIPE
 
 import httpx2
 import pytest
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
 from typer.testing import CliRunner, Result
 
 from app.access.scopes import SHIPPED
 from app.cli import cli, main
+from app.errors import ScopegateError
 from tests.conftest import SECRET, client_of
 from tests.factories import PASSWORD
 
@@ -221,7 +224,6 @@ async def test_password_typed_twice_must_be_the_same(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from app.cli import console
-    from app.errors import ScopegateError
 
     answers = iter([PASSWORD, PASSWORD, PASSWORD, "another"])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -265,6 +267,35 @@ async def until_answers(url: str) -> None:
                     return
             except httpx2.TransportError:
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ScopegateError("It can't be done"), "It can't be done"),
+        (TimeoutError(), "the database does not answer: TimeoutError"),
+        (ConnectionRefusedError("refused"), "the database does not answer: refused"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), "the settings in .env are not UTF-8"),
+        (CommandError("Can't locate revision"), "can't be migrated by this version"),
+        (SQLAlchemyError("no such column\nand more"), "the database refuses: no such column"),
+    ],
+)
+def test_main_says_in_one_line_what_an_operator_can_mend(
+    error: Exception,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("app.cli.cli", fail)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.count("\n") == 1
 
 
 def test_main_says_what_is_wrong_in_one_line(

@@ -1,0 +1,50 @@
+"""What Postgres says, as the caller hears it."""
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.exc import DBAPIError
+
+from app.api.errors import add_error_handlers
+
+
+class Refusal(Exception):
+    """As the driver raises it."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        super().__init__("in words that are nobody's business")
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "status"),
+    [
+        ("22021", 422),
+        ("23505", 409),
+        ("57P01", 503),
+        ("53300", 503),
+        ("40P01", 503),
+        (None, 503),
+        ("42601", 500),
+    ],
+)
+async def test_postgres_refusals_have_the_status_that_fits(
+    sqlstate: str | None, status: int
+) -> None:
+    app = FastAPI()
+    add_error_handlers(app)
+
+    async def fail() -> None:
+        raise DBAPIError("SELECT 1", {}, Refusal(sqlstate))
+
+    app.add_api_route("/fail", fail)
+    app.add_api_route("/token", fail, methods=["POST"])
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/fail")
+        assert answer.status_code == status
+        assert "nobody's business" not in answer.text
+        assert ("retry-after" in answer.headers) == (status == 503)
+        if status == 503:
+            again = await client.post("/token")
+            assert again.json()["error"] == "temporarily_unavailable"
