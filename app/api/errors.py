@@ -136,7 +136,8 @@ def _answer(
     code: str = "invalid_request",
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    if request.url.path in OAUTH_PATHS:
+    # Not request.url, which is put together from the Host header: whatever a client wrote there.
+    if request.scope["path"] in OAUTH_PATHS:
         body = {"error": code, "error_description": text}
         return JSONResponse(body, status, headers={**NO_STORE, **(headers or {})})
     return JSONResponse({"detail": text}, status, headers=dict(headers or {}))

@@ -250,3 +250,10 @@ async def test_too_large_a_body_is_refused_in_oauths_words(client: httpx2.AsyncC
 
 async def test_other_methods_are_refused_in_oauths_words(client: httpx2.AsyncClient) -> None:
     assert error_of(await client.get("/token")) == (405, "invalid_request")
+
+
+@pytest.mark.parametrize("host", ["[", "a]b", "é", "//", "x:99999", ""])
+async def test_a_broken_host_header_changes_nothing(client: httpx2.AsyncClient, host: str) -> None:
+    headers = [(b"Host", host.encode()), (b"Content-Type", FORM.encode())]
+    answer = await client.post("/token", content=b"x=y", headers=headers)
+    assert error_of(answer) == (400, "invalid_request")
