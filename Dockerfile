@@ -4,7 +4,7 @@ WORKDIR /srv/scopegate
 RUN python -m venv --without-pip .venv
 ENV PIP_PYTHON=/srv/scopegate/.venv/bin/python PIP_NO_CACHE_DIR=1
 COPY requirements.lock ./
-RUN pip install --require-hashes --requirement requirements.lock
+RUN pip install --require-hashes --no-deps --requirement requirements.lock
 # Editable, and of one file: a change to the rest of the code installs nothing anew.
 COPY pyproject.toml README.md LICENSE ./
 COPY app/__init__.py app/

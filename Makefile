@@ -21,6 +21,7 @@ test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
 	@python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, migrations
+	@$(PIP) check >/dev/null || $(PIP) check
 	@ruff format --check .
 	@ruff check .
 	@mypy
@@ -48,14 +49,16 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Scopegate needs Python 3.11 or later: make PYTHON=python3.11 …")'
 	@$(PYTHON) -m venv $(VENV)
 
+# --no-deps: the locks are complete. Without it an older pip (Python 3.11 brings 23.2) asks the index
+# for the newest release of what is needed with extras, and finds it without a hash.
 $(VENV)/.run: requirements.lock requirements-embedded.lock pyproject.toml | $(VENV)/bin/python
 	@echo 'Installing what Scopegate needs into $(VENV) …'
-	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --require-hashes --no-deps --requirement requirements.lock
 	@$(PIP) install --require-hashes --no-deps --requirement requirements-embedded.lock
 	@$(PIP) install --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@echo 'Installing what the tests and checks need into $(VENV) …'
-	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --require-hashes --no-deps --requirement requirements-dev.lock
 	@touch $@
