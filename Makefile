@@ -21,7 +21,7 @@ test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
 	@python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, migrations
-	@$(PIP) check >/dev/null || $(PIP) check
+	@$(PIP) check
 	@ruff format --check .
 	@ruff check .
 	@mypy
