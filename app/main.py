@@ -6,16 +6,28 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import discovery, health, items, me, revocation, token
+from app.api import (
+    audit,
+    discovery,
+    grants,
+    health,
+    items,
+    me,
+    revocation,
+    scopes,
+    token,
+    users,
+)
 from app.api.docs import UNSCOPED, add_docs
 from app.api.errors import add_error_handlers
-from app.api.middleware import BodyLimit
+from app.api.middleware import BodyLimit, RequestId
 from app.api.security import refuse_undeclared_routes
 from app.ops.background import background_work
 from app.runtime import Runtime
 from app.settings import Settings
 
-ROUTERS = (token, revocation, discovery, me, items, health)
+# `me` before `users`: a path is answered by the first that fits.
+ROUTERS = (token, revocation, discovery, me, items, users, grants, scopes, audit, health)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -40,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestId)
     add_error_handlers(app)
     for module in ROUTERS:
         app.include_router(module.router)

@@ -104,6 +104,14 @@ class Settings(BaseSettings):
     ended_sessions_kept: Annotated[
         int, Field(ge=0, description="Seconds that a session's row is kept after its end.")
     ] = 7 * 86400
+    audit_kept: Annotated[
+        int,
+        Field(
+            # What is younger, Postgres lets nobody remove: see migration 0004.
+            ge=30 * 86400,
+            description="Seconds that an audit entry is kept: 30 days at least.",
+        ),
+    ] = 365 * 86400
     password_grant: Annotated[
         bool, Field(description="`false` switches the password grant off (RFC 9700 §2.4).")
     ] = True

@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 import app.access.models
+import app.audit.models
 import app.identity.models
 import app.items.models
 import app.tokens.models  # noqa: F401 - each import puts its tables into the metadata

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 
+from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.users import create_user
 from app.runtime import Runtime
@@ -36,9 +37,17 @@ async def make_user(
             runtime.hasher,
             username=username or f"user-{uuid.uuid4().hex[:12]}",
             password=password,
+            by=OPERATOR,
         )
         for scope in scopes:
-            await grant(session, user_id=user.id, scope=scope, expires_at=expires_at)
+            await grant(
+                session,
+                user_id=user.id,
+                scope=scope,
+                expires_at=expires_at,
+                by=OPERATOR,
+                now=runtime.now(),
+            )
     return Someone(user.id, user.username)
 
 

@@ -12,6 +12,7 @@ from joserfc.jwk import KeySet
 from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient  # type: ignore[import-untyped]
 from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
 
+from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.clients import create_service
 from app.runtime import Runtime
@@ -52,9 +53,11 @@ async def served(server_url: str, template: None) -> AsyncIterator[Served]:
     async with Runtime.open(settings_for(url)) as runtime:
         reader = await make_user(runtime, "read:items")
         async with runtime.unit_of_work() as session:
-            account, secret = await create_service(session, username=SERVICE)
+            account, secret = await create_service(session, username=SERVICE, by=OPERATOR)
             for scope in ("introspect", "read:items"):
-                await grant(session, user_id=account.id, scope=scope)
+                await grant(
+                    session, user_id=account.id, scope=scope, by=OPERATOR, now=runtime.now()
+                )
     with serving(database_url=url, secret_keys=SECRET) as service:
         yield Served(service.url, reader, secret.value)
     await databases.drop(server_url, name)

@@ -1,67 +1,18 @@
-"""Grants: giving a user a scope, taking it back, and what a request for scopes comes to."""
+"""Grants: giving a user a scope, and taking it back."""
 
 import uuid
-from collections.abc import Set as AbstractSet
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import delete, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.models import Grant, Scope
-from app.access.scopes import ADMIN, is_scope_name, satisfies
-from app.errors import InvalidScope, NotFound
-
-
-class ScopeNotRegistered(NotFound):
-    """There is no such scope to grant."""
-
-    def __init__(self) -> None:
-        super().__init__("There is no such scope: see the list of scopes.")
-
-
-def in_force(now: datetime) -> ColumnElement[bool]:
-    """The condition that a grant counts at that moment."""
-    return or_(Grant.expires_at.is_(None), Grant.expires_at > now)
-
-
-async def granted_scopes(
-    session: AsyncSession, user_id: uuid.UUID, *, now: datetime
-) -> frozenset[str]:
-    """The scopes that the user holds now, as granted: `admin` stands for itself alone."""
-    scopes = select(Grant.scope).where(Grant.user_id == user_id, in_force(now))
-    return frozenset(await session.scalars(scopes))
-
-
-async def issuable_scopes(
-    session: AsyncSession,
-    user_id: uuid.UUID,
-    *,
-    requested: AbstractSet[str] | None,
-    within: AbstractSet[str] | None = None,
-    now: datetime,
-) -> frozenset[str]:
-    """Requested ∩ granted now; everything granted when nothing was requested.
-
-    `within` is what a refresh may not exceed: the scopes of its login.
-    Raises InvalidScope when more is requested than that, or nothing of it is held.
-    """
-    if within is not None and requested is not None and not satisfies(within, requested):
-        raise InvalidScope("More is asked for than was issued at login.")
-    granted = await granted_scopes(session, user_id, now=now)
-    if requested is None and within is None:
-        return granted
-    wanted = requested if requested is not None else within or frozenset()
-    if ADMIN in granted:
-        # An admin holds every scope that is registered, and may ask for just one.
-        known = select(Scope.name).where(Scope.name.in_(wanted))
-        issued = frozenset(await session.scalars(known))
-    else:
-        issued = granted & wanted
-    if requested is not None and not issued:
-        raise InvalidScope("None of the scopes asked for is granted.")
-    return issued
+from app.access.authority import FOREVER, Caller, keep_an_admin, managed_user, require_holding
+from app.access.models import Grant
+from app.access.scopes import ADMIN, ScopeNotRegistered, is_scope_name
+from app.audit.log import record
+from app.errors import Refused
 
 
 async def grant(
@@ -69,32 +20,69 @@ async def grant(
     *,
     user_id: uuid.UUID,
     scope: str,
-    granted_by: uuid.UUID | None = None,
+    by: Caller,
     expires_at: datetime | None = None,
     reason: str | None = None,
+    now: datetime,
+    force: bool = False,
 ) -> None:
-    """Let the user hold the scope. Again is the same, with the newer end and reason.
+    """Let the user hold the scope, until `expires_at` if that is given.
 
-    Raises ScopeNotRegistered.
+    Again is the same; with another end or reason, these count from now on. Raises UserNotFound,
+    ScopeNotRegistered, BeyondAuthority, Refused for an end that is past, and LastAdmin for an end
+    to what the last admin holds, unless forced.
     """
     if not is_scope_name(scope):
         raise ScopeNotRegistered
-    terms = {"granted_by": granted_by, "expires_at": expires_at, "reason": reason}
+    if expires_at is not None and expires_at <= now:
+        raise Refused("This end is past: to take a scope back, revoke it.")
+    await managed_user(session, user_id, by=by, now=now)
+    await require_holding(session, scope, until=expires_at or FOREVER, by=by, now=now)
+    if scope == ADMIN and expires_at is not None and not force:
+        await keep_an_admin(session, user_id, now=now)
+    terms = {"expires_at": expires_at, "reason": reason}
     statement = (
         insert(Grant)
-        .values(user_id=user_id, scope=scope, **terms)
-        .on_conflict_do_update(index_elements=[Grant.user_id, Grant.scope], set_=terms)
+        .values(user_id=user_id, scope=scope, granted_by=by.user_id, **terms)
+        .on_conflict_do_update(
+            index_elements=[Grant.user_id, Grant.scope],
+            set_={"granted_by": by.user_id, **terms},
+            where=or_(
+                Grant.expires_at.is_distinct_from(expires_at),
+                Grant.reason.is_distinct_from(reason),
+            ),
+        )
+        .returning(Grant.scope)
     )
     try:
         async with session.begin_nested():
-            await session.execute(statement)
+            changed = await session.scalar(statement)
     except IntegrityError:
         raise ScopeNotRegistered from None
+    if changed:
+        record(session, "grant.made", by=by, subject=user_id, scope=scope, **terms)
 
 
-async def revoke(session: AsyncSession, *, user_id: uuid.UUID, scope: str) -> bool:
-    """Take the scope back. Tokens already out lose it too. False: it was not held anyway."""
-    removed = await session.execute(
+async def revoke(
+    session: AsyncSession,
+    *,
+    user_id: uuid.UUID,
+    scope: str,
+    by: Caller,
+    now: datetime,
+    force: bool = False,
+) -> bool:
+    """Take the scope back. Tokens already out lose it too. False: it was not held anyway.
+
+    Raises UserNotFound, BeyondAuthority, and LastAdmin for the last admin's, unless forced.
+    """
+    await managed_user(session, user_id, by=by, now=now)
+    await require_holding(session, scope, until=now, by=by, now=now)
+    if scope == ADMIN and not force:
+        await keep_an_admin(session, user_id, now=now)
+    removed = await session.scalar(
         delete(Grant).where(Grant.user_id == user_id, Grant.scope == scope).returning(Grant.scope)
     )
-    return removed.first() is not None
+    if removed:
+        record(session, "grant.revoked", by=by, subject=user_id, scope=scope)
+    return removed is not None

@@ -1,16 +1,16 @@
 """The live principal: who a request is from, and which of its token's scopes count right now."""
 
 import uuid
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.access.grants import in_force
+from app.access.holdings import in_force
 from app.access.models import Grant
-from app.access.scopes import ADMIN, satisfies
+from app.access.scopes import ADMIN, effective_scopes, satisfies
 from app.errors import InsufficientScope
 from app.identity.models import Session, User
 from app.identity.sessions import is_live
@@ -25,7 +25,8 @@ class Principal:
     username: str
     kind: str
     created_at: datetime
-    granted: frozenset[str]
+    granted: Mapping[str, datetime | None]
+    """Held now, and when each ends."""
     scopes: frozenset[str]
     """Effective: the token's scopes that are granted now."""
 
@@ -40,11 +41,6 @@ class Principal:
             raise InsufficientScope(required)
 
 
-def effective_scopes(token: AbstractSet[str], granted: AbstractSet[str]) -> frozenset[str]:
-    """Token's scopes ∩ granted now; whoever is granted `admin` holds each scope they asked for."""
-    return frozenset(token if ADMIN in granted else token & granted)
-
-
 async def load_principal(
     sessions: async_sessionmaker[AsyncSession],
     *,
@@ -57,9 +53,8 @@ async def load_principal(
 
     None when this user has no such session, it has ended, or the user is gone or disabled.
     """
-    granted = func.array_remove(func.array_agg(Grant.scope), None)
     statement = (
-        select(User.username, User.kind, User.created_at, granted)
+        select(User.username, User.kind, User.created_at, Grant.scope, Grant.expires_at)
         .join(Session, Session.user_id == User.id)
         .outerjoin(Grant, and_(Grant.user_id == User.id, in_force(now)))
         .where(
@@ -68,19 +63,20 @@ async def load_principal(
             is_live(now),
             User.disabled_at.is_(None),
         )
-        .group_by(User.id)
     )
     async with sessions() as session:
-        row = (await session.execute(statement)).one_or_none()
-    if row is None:
+        rows = (await session.execute(statement)).all()
+    if not rows:
         return None
-    username, kind, created_at, held = row
+    username, kind, created_at, *_ = rows[0]
+    # One row a grant; without any, one that has none.
+    granted = {row.scope: row.expires_at for row in rows if row.scope is not None}
     return Principal(
         user_id=user_id,
         session_id=session_id,
         username=username,
         kind=kind,
         created_at=created_at,
-        granted=frozenset(held),
-        scopes=effective_scopes(token_scopes, frozenset(held)),
+        granted=granted,
+        scopes=effective_scopes(token_scopes, granted.keys()),
     )

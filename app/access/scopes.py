@@ -1,14 +1,17 @@
-"""Scopes: the ones that ship, what a request's `scope` means, and what counts as holding one."""
+"""Scopes: the ones that ship and the registered ones, and what counts as holding one."""
 
 import re
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.models import Scope
-from app.errors import InvalidScope
+from app.access.models import Grant, Scope
+from app.audit.log import Actor, record
+from app.errors import Conflict, InvalidScope, NotFound, Refused
 
 ADMIN = "admin"
 
@@ -26,6 +29,28 @@ SHIPPED = {
 
 # RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ), one space between.
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
+MAX_SCOPE = 128
+
+
+class ScopeNotRegistered(NotFound):
+    """There is no such scope."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such scope: see the list of scopes.")
+
+
+class ScopeShips(Conflict):
+    """The service itself relies on that scope."""
+
+    def __init__(self) -> None:
+        super().__init__("This scope ships with Scopegate and stays as it is.")
+
+
+class ScopeGranted(Conflict):
+    """Somebody holds the scope."""
+
+    def __init__(self) -> None:
+        super().__init__("This scope is granted: revoke it everywhere first.")
 
 
 def is_scope_name(name: str) -> bool:
@@ -51,9 +76,64 @@ def satisfies(held: AbstractSet[str], required: AbstractSet[str]) -> bool:
     return ADMIN in held or required <= held
 
 
-async def registered_scopes(session: AsyncSession) -> list[Scope]:
-    """Every scope there is, by name."""
-    return list(await session.scalars(select(Scope).order_by(Scope.name)))
+def effective_scopes(token: AbstractSet[str], granted: AbstractSet[str]) -> frozenset[str]:
+    """Token's scopes ∩ granted now; whoever is granted `admin` holds each scope they asked for."""
+    return frozenset(token if ADMIN in granted else token & granted)
+
+
+async def registered_scopes(
+    session: AsyncSession, *, after: str | None = None, limit: int | None = None
+) -> list[Scope]:
+    """The scopes there are, by name: up to `limit` of those after the given one."""
+    statement = select(Scope).order_by(Scope.name).limit(limit)
+    if after is not None:
+        statement = statement.where(Scope.name > after)
+    return list(await session.scalars(statement))
+
+
+async def register_scope(session: AsyncSession, name: str, *, description: str, by: Actor) -> Scope:
+    """A scope that can be granted from now on, and that nobody holds by this. Again is the same.
+
+    Raises Refused for a name that can't be granted by its path, or ScopeShips.
+    """
+    if not is_scope_name(name) or "/" in name or len(name) > MAX_SCOPE:
+        raise Refused(
+            f"A scope's name has up to {MAX_SCOPE} of RFC 6749's characters, and no slash."
+        )
+    if name in SHIPPED:
+        raise ScopeShips
+    statement = (
+        insert(Scope)
+        .values(name=name, description=description)
+        .on_conflict_do_update(
+            index_elements=[Scope.name],
+            set_={"description": description},
+            where=Scope.description != description,
+        )
+    )
+    if await session.scalar(statement.returning(Scope.name)):
+        record(session, "scope.registered", by=by, scope=name, description=description)
+    return await session.get_one(Scope, name, populate_existing=True)
+
+
+async def remove_scope(session: AsyncSession, name: str, *, by: Actor, now: datetime) -> None:
+    """The scope can be asked for and granted no more.
+
+    Raises ScopeNotRegistered, ScopeShips, or ScopeGranted while somebody holds it.
+    """
+    if name in SHIPPED:
+        raise ScopeShips
+    await session.execute(delete(Grant).where(Grant.scope == name, Grant.expires_at <= now))
+    try:
+        async with session.begin_nested():
+            removed = await session.scalar(
+                delete(Scope).where(Scope.name == name).returning(Scope.name)
+            )
+    except IntegrityError:
+        raise ScopeGranted from None
+    if removed is None:
+        raise ScopeNotRegistered
+    record(session, "scope.removed", by=by, scope=name)
 
 
 def put_shipped_scopes(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""What routes ask for: the runtime, and one unit of work a request."""
+"""What routes ask for: the runtime, one unit of work a request, where the request is from."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.log import Actor
 from app.runtime import Runtime
 
 
@@ -28,3 +29,15 @@ async def session(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
 # "function": committed before the answer leaves. FastAPI's default would commit after it, and a
 # failed commit would follow a 201. Defined once: with another scope it would be a second session.
 SessionDep = Annotated[AsyncSession, Depends(session, scope="function")]
+
+
+async def actor(request: Request) -> Actor:
+    """Where the request is from. Who it is from, the route finds out."""
+    return Actor(
+        address=request.client.host if request.client else None,
+        user_agent=request.headers.get("user-agent"),
+        request_id=request.state.request_id,
+    )
+
+
+ActorDep = Annotated[Actor, Depends(actor)]

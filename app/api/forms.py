@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.log import Actor
 from app.errors import InvalidClient, InvalidRequest
 from app.identity.clients import authenticate_client
 from app.identity.models import User
@@ -69,7 +70,7 @@ async def oauth_form(request: Request) -> OAuthForm:
 FormDep = Annotated[OAuthForm, Depends(oauth_form)]
 
 
-async def authenticated_client(form: OAuthForm, session: AsyncSession) -> User | None:
+async def authenticated_client(form: OAuthForm, session: AsyncSession, *, by: Actor) -> User | None:
     """The service account that the form's client is; None for a public client.
 
     Raises ClientRefused when the secret is wrong.
@@ -77,7 +78,7 @@ async def authenticated_client(form: OAuthForm, session: AsyncSession) -> User |
     if form.client is None:
         return None
     return await authenticate_client(
-        session, client_id=form.client.client_id, secret=form.client.secret
+        session, client_id=form.client.client_id, secret=form.client.secret, by=by
     )
 
 

@@ -1,13 +1,12 @@
 """Items: the sample resource. One's own, or all of them for an admin."""
 
 import uuid
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from app.access.principals import Principal
 from app.api.dependencies import SessionDep
-from app.api.schemas import PROTECTED, ItemAnswer, ItemChange, NewItem, Page, refusals
+from app.api.schemas import PROTECTED, ItemAnswer, ItemChange, Limit, NewItem, Page, refusals
 from app.api.security import CanReadItems, CanWriteItems
 from app.items import items
 
@@ -18,7 +17,7 @@ router = APIRouter(prefix="/items", tags=["items"], responses=PROTECTED | refusa
 async def list_items(
     principal: CanReadItems,
     session: SessionDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[ItemAnswer]:
     """Items, oldest first."""

@@ -1,12 +1,11 @@
 """The user behind the token: who they are, their password, their sessions."""
 
 import uuid
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
-from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, Me, Page, PasswordChange, SessionAnswer, refusals
+from app.api.dependencies import ActorDep, RuntimeDep, SessionDep
+from app.api.schemas import PROTECTED, Limit, Me, Page, PasswordChange, SessionAnswer, refusals
 from app.api.security import AnyPrincipal
 from app.identity.login import change_password
 from app.identity.sessions import end_own_session, end_sessions_of, live_sessions
@@ -24,12 +23,13 @@ async def me(principal: AnyPrincipal) -> Me:
         created_at=principal.created_at,
         scopes=sorted(principal.scopes),
         granted=sorted(principal.granted),
+        granted_until=dict(sorted(principal.granted.items())),
     )
 
 
 @router.post("/password", status_code=204, responses=refusals(413, 422))
 async def set_password(
-    change: PasswordChange, principal: AnyPrincipal, runtime: RuntimeDep
+    change: PasswordChange, principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep
 ) -> None:
     """A new password; all other sessions end."""
     await change_password(
@@ -39,6 +39,7 @@ async def set_password(
         session_id=principal.session_id,
         current=change.current_password,
         new=change.new_password,
+        by=actor.signed_in_as(principal.user_id),
         now=runtime.now(),
     )
 
@@ -48,7 +49,7 @@ async def list_sessions(
     principal: AnyPrincipal,
     runtime: RuntimeDep,
     session: SessionDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[SessionAnswer]:
     """One's own live sessions, oldest first."""
@@ -60,15 +61,26 @@ async def list_sessions(
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=refusals(404, 422))
 async def end_one_session(
-    session_id: uuid.UUID, principal: AnyPrincipal, runtime: RuntimeDep, session: SessionDep
+    session_id: uuid.UUID,
+    principal: AnyPrincipal,
+    actor: ActorDep,
+    runtime: RuntimeDep,
+    session: SessionDep,
 ) -> None:
     """End one of one's own sessions; again is the same."""
-    await end_own_session(session, session_id, user_id=principal.user_id, now=runtime.now())
+    by = actor.signed_in_as(principal.user_id)
+    await end_own_session(session, session_id, by=by, now=runtime.now())
 
 
 @router.delete("/sessions", status_code=204)
 async def end_all_sessions(
-    principal: AnyPrincipal, runtime: RuntimeDep, session: SessionDep
+    principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep, session: SessionDep
 ) -> None:
     """End all of one's own sessions, this one too."""
-    await end_sessions_of(session, principal.user_id, reason="ended by its user", now=runtime.now())
+    await end_sessions_of(
+        session,
+        principal.user_id,
+        reason="ended by its user",
+        by=actor.signed_in_as(principal.user_id),
+        now=runtime.now(),
+    )

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from app.access.scopes import format_scope
-from app.api.dependencies import RuntimeDep
+from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
 from app.api.schemas import Introspection, oauth_answers
@@ -29,12 +29,12 @@ FORM = form_body(
     responses=oauth_answers(400, 401, 413, 503),
     openapi_extra=FORM,
 )
-async def revoke(form: FormDep, runtime: RuntimeDep) -> Response:
+async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
     token = form.require("token")
-    async with runtime.sessions() as session:
-        await authenticated_client(form, session)
-    await revoke_token(runtime.sessions, runtime.issuer, token, now=runtime.now())
+    async with runtime.unit_of_work() as session:
+        await authenticated_client(form, session, by=actor)
+    await revoke_token(runtime.sessions, runtime.issuer, token, by=actor, now=runtime.now())
     return Response(headers=NO_STORE)
 
 

@@ -1,12 +1,15 @@
 """The bodies that go in and out, and the answers that OpenAPI declares."""
 
 import uuid
-from datetime import datetime
-from typing import Annotated, Any, Generic, Self, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from fastapi import Query
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from app.access.scopes import format_scope
+from app.identity.models import User
+from app.identity.users import Kind
 from app.tokens.issuing import Issued
 
 
@@ -16,16 +19,26 @@ def _storable(text: str) -> str:
     return text
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this moment is out of range") from None
+
+
+Limit = Annotated[int, Query(ge=1, le=100, description="At most how many to answer.")]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 Description = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
+Remark = Annotated[str, Field(max_length=500), AfterValidator(_storable)]
 
 
 class Listed(BaseModel):
-    """What can stand in a list: its pages are told apart by the last one's id."""
+    """What can stand in a list: its pages are told apart by the last one's key."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: uuid.UUID
+    key: ClassVar[str] = "id"
 
 
 L = TypeVar("L", bound=Listed)
@@ -41,7 +54,8 @@ class Page(BaseModel, Generic[L]):
     def of(cls, found: list[L], *, limit: int) -> Self:
         """The page of what was found when one more than `limit` was looked for."""
         items = found[:limit]
-        return cls(items=items, next=str(items[-1].id) if len(found) > limit else None)
+        more = len(found) > limit
+        return cls(items=items, next=str(getattr(items[-1], items[-1].key)) if more else None)
 
 
 class TokenAnswer(BaseModel):
@@ -102,6 +116,9 @@ class Me(BaseModel):
     created_at: datetime
     scopes: list[str] = Field(description="Effective: in the token, and granted now.")
     granted: list[str] = Field(description="Held now, whatever the token may use of it.")
+    granted_until: dict[str, datetime | None] = Field(
+        description="When each of these ends; null: not by itself."
+    )
 
 
 class PasswordChange(BaseModel):
@@ -114,6 +131,7 @@ class PasswordChange(BaseModel):
 class SessionAnswer(Listed):
     """One login."""
 
+    id: uuid.UUID
     client_id: str | None
     scopes: list[str]
     created_at: datetime
@@ -121,6 +139,119 @@ class SessionAnswer(Listed):
     expires_at: datetime
     address: str | None
     user_agent: str | None
+
+
+class UserAnswer(Listed):
+    """A user, as administrators see them."""
+
+    id: uuid.UUID
+    username: str
+    kind: Kind
+    disabled: bool
+    created_at: datetime
+
+    @classmethod
+    def of(cls, user: User) -> Self:
+        """The answer that shows this user."""
+        return cls(
+            id=user.id,
+            username=user.username,
+            kind=user.kind,
+            disabled=user.disabled_at is not None,
+            created_at=user.created_at,
+        )
+
+
+class NewUser(BaseModel):
+    """A user to create: a person with a password, or a service account, which gets a secret."""
+
+    username: str
+    kind: Kind = "person"
+    password: str | None = None
+
+    @model_validator(mode="after")
+    def _only_people_have_passwords(self) -> Self:
+        if (self.kind == "person") != (self.password is not None):
+            raise ValueError("a person has a password and a service account has none")
+        return self
+
+
+class SecretAnswer(BaseModel):
+    """What a service account authenticates with. Shown once, and kept nowhere."""
+
+    client_id: str
+    client_secret: str
+    secret_id: uuid.UUID
+
+
+class NewUserAnswer(UserAnswer):
+    """The user that was made."""
+
+    client_id: str | None = Field(None, description="A service account's: its name, for ever.")
+    client_secret: str | None = Field(None, description="A service account's, shown once.")
+    secret_id: uuid.UUID | None = Field(None, description="What to revoke the secret by.")
+
+
+class UserChange(BaseModel):
+    """What to change of a user; what is absent stays."""
+
+    username: str | None = None
+    disabled: bool | None = None
+
+
+class NewPassword(BaseModel):
+    """The password as it shall be."""
+
+    password: str
+
+
+class GrantAnswer(Listed):
+    """A scope that the user holds now."""
+
+    key = "scope"
+
+    scope: str
+    granted_at: datetime
+    granted_by: uuid.UUID | None = Field(description="Null: by an operator's command.")
+    expires_at: datetime | None
+    reason: str | None
+
+
+class GrantTerms(BaseModel):
+    """Until when the scope is held, and why. Without an end: until it is revoked."""
+
+    expires_at: Moment | None = None
+    reason: Remark | None = None
+
+
+class ScopeAnswer(Listed):
+    """A scope that can be granted."""
+
+    key = "name"
+
+    name: str
+    description: str
+
+
+class ScopeDescription(BaseModel):
+    """What the scope allows."""
+
+    description: Remark
+
+
+class AuditAnswer(Listed):
+    """Who did what to whom."""
+
+    id: uuid.UUID
+    at: datetime
+    action: str
+    actor: uuid.UUID | None = Field(
+        description="Null: not signed in, an operator's command, or the service itself."
+    )
+    subject: uuid.UUID | None = Field(description="The user it was done to.")
+    detail: dict[str, Any]
+    address: str | None
+    request_id: str | None
 
 
 class Introspection(BaseModel):
@@ -179,6 +310,7 @@ class ItemChange(BaseModel):
 class ItemAnswer(Listed):
     """An item."""
 
+    id: uuid.UUID
     owner_id: uuid.UUID
     title: str
     description: str | None

@@ -7,10 +7,11 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 
-from app.access.grants import granted_scopes
+from app.access.authority import Caller
+from app.access.holdings import granted_scopes
 from app.access.principals import Principal
-from app.access.scopes import SHIPPED, satisfies
-from app.api.dependencies import RuntimeDep
+from app.access.scopes import ADMIN, SHIPPED, satisfies
+from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.forms import FormDep
 from app.errors import (
     AmbiguousCredentials,
@@ -46,11 +47,25 @@ async def current_principal(
     return principal
 
 
+async def current_caller(
+    principal: Annotated[Principal, Depends(current_principal)], actor: ActorDep
+) -> Caller:
+    """The same as somebody who asks for a change: who, from where, with which scopes."""
+    return Caller(
+        user_id=principal.user_id,
+        address=actor.address,
+        user_agent=actor.user_agent,
+        request_id=actor.request_id,
+        scopes=principal.scopes,
+    )
+
+
 async def introspecting_caller(
     request: Request,
     required: SecurityScopes,
     token: Annotated[str | None, Depends(bearer)],
     form: FormDep,
+    actor: ActorDep,
     runtime: RuntimeDep,
 ) -> None:
     """Let a service account with its secret pass (RFC 7662 §2.1), or a bearer of the scope.
@@ -62,9 +77,9 @@ async def introspecting_caller(
         return
     if token is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
-    async with runtime.sessions() as session:
+    async with runtime.unit_of_work() as session:
         client = await authenticate_client(
-            session, client_id=form.client.client_id, secret=form.client.secret
+            session, client_id=form.client.client_id, secret=form.client.secret, by=actor
         )
         held = await granted_scopes(session, client.id, now=runtime.now())
     if not satisfies(held, frozenset(required.scopes)):
@@ -83,6 +98,11 @@ CAN_INTROSPECT = Security(introspecting_caller, scopes=["introspect"])
 AnyPrincipal = Annotated[Principal, Security(current_principal)]
 CanReadItems = Annotated[Principal, Security(current_principal, scopes=["read:items"])]
 CanWriteItems = Annotated[Principal, Security(current_principal, scopes=["write:items"])]
+CanReadUsers = Annotated[Principal, Security(current_principal, scopes=["read:users"])]
+CanWriteUsers = Annotated[Caller, Security(current_caller, scopes=["write:users"])]
+CanWriteGrants = Annotated[Caller, Security(current_caller, scopes=["write:grants"])]
+CanWriteScopes = Annotated[Caller, Security(current_caller, scopes=[ADMIN])]
+CanReadAudit = Annotated[Principal, Security(current_principal, scopes=["read:audit"])]
 
 
 def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:

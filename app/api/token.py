@@ -2,18 +2,18 @@
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from app.access.scopes import parse_scope
-from app.api.dependencies import RuntimeDep
+from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
 from app.api.schemas import TokenAnswer, oauth_answers
 from app.api.security import PUBLIC
+from app.audit.log import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType
 from app.identity.clients import ClientRefused
 from app.identity.login import authenticate
-from app.identity.sessions import Caller
 from app.runtime import Runtime
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 
@@ -35,14 +35,14 @@ router = APIRouter(tags=["tokens"], dependencies=[PUBLIC])
     ),
 )
 async def token(
-    request: Request, form: FormDep, runtime: RuntimeDep, response: Response
+    form: FormDep, actor: ActorDep, runtime: RuntimeDep, response: Response
 ) -> TokenAnswer:
     """A token whose scopes are what was asked for ∩ what is granted."""
     response.headers.update(NO_STORE)
     grant = GRANTS.get(_grant_type(form))
     if grant is None or (grant is _password and not runtime.settings.password_grant):
         raise UnsupportedGrantType("This grant type is not offered.")
-    return TokenAnswer.of(await grant(runtime, form, _caller(request)))
+    return TokenAnswer.of(await grant(runtime, form, actor))
 
 
 def _grant_type(form: OAuthForm) -> str:
@@ -55,13 +55,13 @@ def _grant_type(form: OAuthForm) -> str:
     return "password"
 
 
-async def _password(runtime: Runtime, form: OAuthForm, caller: Caller) -> Issued:
+async def _password(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested = _requested(form)
     username, password = form.require("username"), form.require("password")
-    async with runtime.sessions() as session:
-        client = await authenticated_client(form, session)
+    async with runtime.unit_of_work() as session:
+        client = await authenticated_client(form, session, by=by)
     user = await authenticate(
-        runtime.sessions, runtime.hasher, username=username, password=password
+        runtime.sessions, runtime.hasher, username=username, password=password, by=by
     )
     async with runtime.unit_of_work() as session:
         return await password_grant(
@@ -70,29 +70,30 @@ async def _password(runtime: Runtime, form: OAuthForm, caller: Caller) -> Issued
             user=user,
             client_id=client.username if client else None,
             requested=requested,
-            caller=caller,
+            by=by,
             now=runtime.now(),
         )
 
 
-async def _refresh_token(runtime: Runtime, form: OAuthForm, _: Caller) -> Issued:
+async def _refresh_token(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested, refresh_token = _requested(form), form.require("refresh_token")
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session)
+        client = await authenticated_client(form, session, by=by)
         return await refresh_grant(
             session,
             runtime.issuer,
             refresh_token=refresh_token,
             client_id=client.username if client else None,
             requested=requested,
+            by=by,
             now=runtime.now(),
         )
 
 
-async def _client_credentials(runtime: Runtime, form: OAuthForm, caller: Caller) -> Issued:
+async def _client_credentials(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested = _requested(form)
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session)
+        client = await authenticated_client(form, session, by=by)
         if client is None:
             raise ClientRefused
         return await client_credentials_grant(
@@ -100,12 +101,12 @@ async def _client_credentials(runtime: Runtime, form: OAuthForm, caller: Caller)
             runtime.issuer,
             client=client,
             requested=requested,
-            caller=caller,
+            by=by,
             now=runtime.now(),
         )
 
 
-GRANTS: dict[str, Callable[[Runtime, OAuthForm, Caller], Awaitable[Issued]]] = {
+GRANTS: dict[str, Callable[[Runtime, OAuthForm, Actor], Awaitable[Issued]]] = {
     "password": _password,
     "refresh_token": _refresh_token,
     "client_credentials": _client_credentials,
@@ -115,10 +116,3 @@ GRANTS: dict[str, Callable[[Runtime, OAuthForm, Caller], Awaitable[Issued]]] = {
 def _requested(form: OAuthForm) -> frozenset[str] | None:
     scope = form.get("scope")
     return None if scope is None else parse_scope(scope)
-
-
-def _caller(request: Request) -> Caller:
-    return Caller(
-        address=request.client.host if request.client else None,
-        user_agent=request.headers.get("user-agent"),
-    )

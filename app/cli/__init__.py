@@ -11,6 +11,7 @@ from alembic.util import CommandError
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from app.access.authority import OPERATOR
 from app.access.grants import grant as grant_scope
 from app.access.scopes import ADMIN
 from app.cli.console import run
@@ -112,8 +113,13 @@ def prune() -> None:
         typer.echo(f"\r{name}: {removed[name]} removed", nl=count == 0, err=True)
 
     async def work(runtime: Runtime) -> bool:
-        kept = timedelta(seconds=runtime.settings.ended_sessions_kept)
-        return await clear_away(runtime.sessions, now=runtime.now(), kept=kept, report=report)
+        return await clear_away(
+            runtime.sessions,
+            now=runtime.now(),
+            kept=timedelta(seconds=runtime.settings.ended_sessions_kept),
+            audit_kept=timedelta(seconds=runtime.settings.audit_kept),
+            report=report,
+        )
 
     if not run(work):
         typer.echo("Another process is at it: nothing to do")
@@ -127,8 +133,10 @@ async def _make_first_admin(runtime: Runtime) -> None:
             return
         chosen = runtime.settings.admin_password
         password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)
-        admin = await create_user(session, runtime.hasher, username=FIRST_ADMIN, password=password)
-        await grant_scope(session, user_id=admin.id, scope=ADMIN)
+        admin = await create_user(
+            session, runtime.hasher, username=FIRST_ADMIN, password=password, by=OPERATOR
+        )
+        await grant_scope(session, user_id=admin.id, scope=ADMIN, by=OPERATOR, now=runtime.now())
     # Only now that it is committed, and only when nobody knows it yet.
     typer.echo(
         f"Scopegate: made the user {FIRST_ADMIN}, "

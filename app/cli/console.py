@@ -16,6 +16,7 @@ from app.settings import Settings
 T = TypeVar("T")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
+Force = Annotated[bool, typer.Option("--force", help="Even if nobody is left who holds admin.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

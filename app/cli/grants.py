@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from app.access import grants
+from app.access.authority import OPERATOR
 from app.access.scopes import registered_scopes
-from app.cli.console import AsJson, Name, run, show, table
+from app.cli.console import AsJson, Force, Name, run, show, table
 from app.identity.users import get_user
 from app.runtime import Runtime
 
@@ -22,13 +23,15 @@ def grant(name: Name, scopes: Scopes) -> None:
         async with runtime.unit_of_work() as session:
             holder = await get_user(session, name)
             for each in scopes:
-                await grants.grant(session, user_id=holder.id, scope=each)
+                await grants.grant(
+                    session, user_id=holder.id, scope=each, by=OPERATOR, now=runtime.now()
+                )
             return holder.username
 
     typer.echo(f"Granted to {run(work)}: {' '.join(scopes)}")
 
 
-def revoke(name: Name, scopes: Scopes) -> None:
+def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
     """Take scopes back from a user. Tokens already out lose them too."""
 
     async def work(runtime: Runtime) -> tuple[str, list[str]]:
@@ -37,7 +40,14 @@ def revoke(name: Name, scopes: Scopes) -> None:
             removed = [
                 each
                 for each in scopes
-                if await grants.revoke(session, user_id=holder.id, scope=each)
+                if await grants.revoke(
+                    session,
+                    user_id=holder.id,
+                    scope=each,
+                    by=OPERATOR,
+                    now=runtime.now(),
+                    force=force,
+                )
             ]
             return holder.username, removed
 

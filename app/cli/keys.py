@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.access.authority import OPERATOR
 from app.cli.console import AsJson, run, show, table
 from app.runtime import Runtime
 from app.tokens import keys
@@ -45,6 +46,7 @@ def key_rotate(
                 algorithm=runtime.settings.signing_algorithm,
                 publication=timedelta(seconds=publication),
                 overlap=runtime.key_overlap,
+                by=OPERATOR,
                 now=runtime.now(),
             )
 
@@ -58,7 +60,7 @@ def key_retire(kid: Annotated[str, typer.Argument(metavar="KID", help="Which key
 
     async def work(runtime: Runtime) -> None:
         async with runtime.unit_of_work() as session:
-            await keys.retire_key(session, kid, now=runtime.now())
+            await keys.retire_key(session, kid, by=OPERATOR, now=runtime.now())
 
     run(work)
     typer.echo(f"Retired the key {kid}: tokens that it signed are refused")

@@ -8,12 +8,14 @@ import typer
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.authority import OPERATOR, disable_account
 from app.access.grants import grant
+from app.access.holdings import in_force
 from app.access.models import Grant
-from app.cli.console import AsJson, Name, read_password, run, show, table
+from app.cli.console import AsJson, Force, Name, read_password, run, show, table
 from app.identity.clients import NewSecret, create_service, make_secret, revoke_secret
 from app.identity.models import User
-from app.identity.users import create_user, disable_user, enable_user, get_user, list_users
+from app.identity.users import create_user, enable_user, get_user, list_users
 from app.runtime import Runtime
 
 user = typer.Typer(help="Make, list, disable and enable users.", no_args_is_help=True)
@@ -36,13 +38,15 @@ def user_create(
     async def work(runtime: Runtime) -> dict[str, Any]:
         async with runtime.unit_of_work() as session:
             if service:
-                made, secret = await create_service(session, username=name)
+                made, secret = await create_service(session, username=name, by=OPERATOR)
                 shown = _shown(made, secret)
             else:
-                made = await create_user(session, runtime.hasher, username=name, password=password)
+                made = await create_user(
+                    session, runtime.hasher, username=name, password=password, by=OPERATOR
+                )
                 shown = {}
             for each in scopes:
-                await grant(session, user_id=made.id, scope=each)
+                await grant(session, user_id=made.id, scope=each, by=OPERATOR, now=runtime.now())
         return {"id": str(made.id), "username": made.username, "granted": scopes, **shown}
 
     made = run(work)
@@ -58,7 +62,8 @@ def user_list(as_json: AsJson = False) -> None:
         async with runtime.unit_of_work() as session:
             users = await list_users(session)
             held: dict[uuid.UUID, list[str]] = {}
-            for each in await session.scalars(select(Grant).order_by(Grant.scope)):
+            counting = select(Grant).where(in_force(runtime.now())).order_by(Grant.scope)
+            for each in await session.scalars(counting):
                 held.setdefault(each.user_id, []).append(each.scope)
         return [
             {
@@ -76,11 +81,11 @@ def user_list(as_json: AsJson = False) -> None:
 
 
 @user.command("disable")
-def user_disable(name: Name) -> None:
+def user_disable(name: Name, force: Force = False) -> None:
     """No login and no token of this user counts any more."""
 
     async def work(session: AsyncSession, found: User, runtime: Runtime) -> None:
-        await disable_user(session, found.id, now=runtime.now())
+        await disable_account(session, found.id, by=OPERATOR, now=runtime.now(), force=force)
 
     typer.echo(f"Disabled {_with_user(name, work)}: all their sessions have ended")
 
@@ -90,7 +95,7 @@ def user_enable(name: Name) -> None:
     """The user may sign in again; no old token comes back."""
 
     async def work(session: AsyncSession, found: User, _: Runtime) -> None:
-        await enable_user(session, found.id)
+        await enable_user(session, found.id, by=OPERATOR)
 
     typer.echo(f"Enabled {_with_user(name, work)}")
 
@@ -102,7 +107,7 @@ def user_secret(name: Name, as_json: AsJson = False) -> None:
     async def work(runtime: Runtime) -> dict[str, Any]:
         async with runtime.unit_of_work() as session:
             found = await get_user(session, name)
-            return _shown(found, await make_secret(session, user_id=found.id))
+            return _shown(found, await make_secret(session, user_id=found.id, by=OPERATOR))
 
     made = run(work)
     show(made, as_json, _secret_text(made))
@@ -113,7 +118,7 @@ def user_revoke_secret(name: Name, secret_id: SecretId) -> None:
     """A service account's secret works no more."""
 
     async def work(session: AsyncSession, found: User, _: Runtime) -> None:
-        await revoke_secret(session, user_id=found.id, secret_id=secret_id)
+        await revoke_secret(session, user_id=found.id, secret_id=secret_id, by=OPERATOR)
 
     typer.echo(f"Revoked a secret of {_with_user(name, work)}")
 

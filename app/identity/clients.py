@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.models import ClientSecret, User
 from app.identity.users import add_user, find_user, normalise_username
@@ -37,6 +38,8 @@ class SecretNotFound(NotFound):
 class ClientRefused(InvalidClient):
     """One answer for every reason: a caller must not learn which clients exist."""
 
+    keeps_writes = True
+
     def __init__(self) -> None:
         super().__init__("There is no such client, or its secret is wrong.")
 
@@ -49,7 +52,9 @@ class NewSecret:
     value: str
 
 
-async def create_service(session: AsyncSession, *, username: str) -> tuple[User, NewSecret]:
+async def create_service(
+    session: AsyncSession, *, username: str, by: Actor
+) -> tuple[User, NewSecret]:
     """A new service account with its first secret. Its name is its `client_id` for ever.
 
     Raises UsernameTaken, or Refused for an unfit name.
@@ -58,11 +63,11 @@ async def create_service(session: AsyncSession, *, username: str) -> tuple[User,
     if not name.isascii() or ":" in name or name.lower() == FIRST_PARTY_CLIENT:
         # RFC 6749 §2.3.1 and appendix A.1: it has to fit in HTTP Basic.
         raise Refused("A service's name is ASCII without a colon, and not the product's own.")
-    user = await add_user(session, username=name, kind="service", password_hash=None)
-    return user, await make_secret(session, user_id=user.id)
+    user = await add_user(session, username=name, kind="service", password_hash=None, by=by)
+    return user, await make_secret(session, user_id=user.id, by=by)
 
 
-async def make_secret(session: AsyncSession, *, user_id: uuid.UUID) -> NewSecret:
+async def make_secret(session: AsyncSession, *, user_id: uuid.UUID, by: Actor) -> NewSecret:
     """One more secret; the old one goes on working. Raises TooManySecrets or Refused."""
     # The lock makes two who ask at once count one after the other.
     kind = await session.scalar(select(User.kind).where(User.id == user_id).with_for_update())
@@ -75,10 +80,13 @@ async def make_secret(session: AsyncSession, *, user_id: uuid.UUID) -> NewSecret
     row = ClientSecret(user_id=user_id, digest=_digest(value))
     session.add(row)
     await session.flush()
+    record(session, "secret.made", by=by, subject=user_id, secret=row.id)
     return NewSecret(row.id, value)
 
 
-async def revoke_secret(session: AsyncSession, *, user_id: uuid.UUID, secret_id: uuid.UUID) -> None:
+async def revoke_secret(
+    session: AsyncSession, *, user_id: uuid.UUID, secret_id: uuid.UUID, by: Actor
+) -> None:
     """The secret works no more. Raises SecretNotFound."""
     removed = await session.scalar(
         delete(ClientSecret)
@@ -87,10 +95,13 @@ async def revoke_secret(session: AsyncSession, *, user_id: uuid.UUID, secret_id:
     )
     if removed is None:
         raise SecretNotFound
+    record(session, "secret.revoked", by=by, subject=user_id, secret=secret_id)
 
 
-async def authenticate_client(session: AsyncSession, *, client_id: str, secret: str) -> User:
-    """The service account with this id and secret. Raises ClientRefused.
+async def authenticate_client(
+    session: AsyncSession, *, client_id: str, secret: str, by: Actor
+) -> User:
+    """The service account with this id and secret. Raises ClientRefused, which is audited.
 
     A fast digest is enough: the secrets are 256 random bits, which nobody guesses.
     """
@@ -101,9 +112,16 @@ async def authenticate_client(session: AsyncSession, *, client_id: str, secret: 
     presented = _digest(secret)
     # A list, not any(): every stored secret is compared, wherever the right one stands.
     matches = [hmac.compare_digest(presented, digest) for digest in stored]
-    if user is None or user.disabled_at is not None or not any(matches):
-        raise ClientRefused
-    return user
+    if user is None:
+        refusal = "unknown client"
+    elif not any(matches):
+        refusal = "wrong client secret"
+    elif user.disabled_at is not None:
+        refusal = "disabled"
+    else:
+        return user
+    record(session, "login.failed", by=by, subject=user.id if user else None, reason=refusal)
+    raise ClientRefused
 
 
 def _digest(secret: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Login: from a name and a password to a user; and changing that password."""
+"""Login: from a name and a password to a user; and changing or setting that password."""
 
 import uuid
 from datetime import datetime
@@ -6,7 +6,8 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.errors import DomainError, InvalidGrant
+from app.audit.log import Actor, record
+from app.errors import DomainError, InvalidGrant, Refused
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of
@@ -35,17 +36,24 @@ async def authenticate(
     *,
     username: str,
     password: str,
+    by: Actor,
 ) -> User:
     """The person with this name and password; a hash of yesterday's kind is renewed on the way.
 
     Takes sessions, not a session, because no connection may be held while the password is hashed.
-    Raises LoginRefused, after the same work, for an unknown name, a wrong password, a disabled
-    user and a service account alike; TooManyLogins when the hashing queue is full.
+    Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
+    disabled user and a service account alike; TooManyLogins when the hashing queue is full.
     """
     async with sessions() as session:
         user = await find_user(session, username)
     correct, renewed = await hasher.verify(password, user.password_hash if user else None)
-    if user is None or not correct or user.disabled_at is not None or user.kind != "person":
+    refusal = _refusal(user, correct)
+    if user is None or refusal:
+        async with sessions.begin() as session:
+            # Not the name, when nobody has it: people type their password there.
+            record(
+                session, "login.failed", by=by, subject=user.id if user else None, reason=refusal
+            )
         raise LoginRefused
     if renewed:
         async with sessions.begin() as session:
@@ -77,23 +85,66 @@ async def change_password(
     session_id: uuid.UUID,
     current: str,
     new: str,
+    by: Actor,
     now: datetime,
 ) -> None:
     """Replace the password, and end all sessions of the user but this one.
 
-    Raises WrongPassword, WeakPassword, or TooManyLogins when the hashing queue is full.
+    Raises WrongPassword, which is audited, WeakPassword, or TooManyLogins when the hashing queue
+    is full.
     """
     async with sessions() as session:
         user = await session.get_one(User, user_id)
     correct, _ = await hasher.verify(current, user.password_hash)
     if not correct:
+        async with sessions.begin() as session:
+            record(session, "login.failed", by=by, subject=user_id, reason="wrong current password")
         raise WrongPassword
     password_hash = await hasher.hash(check_password(new, username=user.username))
     async with sessions.begin() as session:
         if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
             # Somebody else has changed it meanwhile: then this one was not the current one.
             raise WrongPassword
-        await end_sessions_of(session, user_id, reason="password changed", now=now, but=session_id)
+        record(session, "password.changed", by=by, subject=user_id)
+        await end_sessions_of(
+            session, user_id, reason="password changed", by=by, now=now, but=session_id
+        )
+
+
+async def set_password(
+    sessions: async_sessionmaker[AsyncSession],
+    hasher: PasswordHasher,
+    *,
+    user: User,
+    password: str,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Give a person another password, whatever it was, and end all their sessions.
+
+    Raises WeakPassword, Refused for a service account, or TooManyLogins when the hashing queue is
+    full.
+    """
+    if user.kind != "person":
+        raise Refused("Only people have passwords: a service account has secrets.")
+    password_hash = await hasher.hash(check_password(password, username=user.username))
+    async with sessions.begin() as session:
+        await session.execute(
+            update(User).where(User.id == user.id).values(password_hash=password_hash)
+        )
+        record(session, "password.changed", by=by, subject=user.id)
+        await end_sessions_of(session, user.id, reason="password set", by=by, now=now)
+
+
+def _refusal(user: User | None, correct: bool) -> str | None:
+    """Why this login is refused, in words for the audit log alone."""
+    if user is None:
+        return "unknown user"
+    if user.kind != "person":
+        return "service account"
+    if not correct:
+        return "wrong password"
+    return "disabled" if user.disabled_at is not None else None
 
 
 async def _replace_hash(

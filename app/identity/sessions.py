@@ -3,12 +3,12 @@
 import secrets
 import uuid
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Update, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.log import Actor, record
 from app.errors import NotFound
 from app.identity.models import Session
 
@@ -23,14 +23,6 @@ class SessionNotFound(NotFound):
         super().__init__("There is no such session.")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Where a login comes from, as its user will be shown it."""
-
-    address: str | None = None
-    user_agent: str | None = None
-
-
 def is_live(now: datetime) -> ColumnElement[bool]:
     """The condition that a session counts at that moment."""
     return and_(Session.ended_at.is_(None), Session.expires_at > now, Session.idle_expires_at > now)
@@ -42,13 +34,13 @@ async def open_session(
     user_id: uuid.UUID,
     client_id: str | None,
     scopes: AbstractSet[str],
-    caller: Caller,
+    by: Actor,
     lifetime: timedelta,
     idle_timeout: timedelta,
     now: datetime,
 ) -> Session:
-    """A new session, of generation 0."""
-    agent = caller.user_agent
+    """A new session, of generation 0: somebody has signed in as this user."""
+    agent = by.user_agent
     opened = Session(
         user_id=user_id,
         client_id=client_id,
@@ -57,13 +49,22 @@ async def open_session(
         last_used_at=now,
         expires_at=now + lifetime,
         idle_expires_at=now + min(idle_timeout, lifetime),
-        address=caller.address,
+        address=by.address,
         user_agent=agent[:MAX_USER_AGENT] if agent else None,
         generation=0,
         refresh_key=secrets.token_bytes(REFRESH_KEY_BYTES),
     )
     session.add(opened)
     await session.flush()
+    record(
+        session,
+        "login.succeeded",
+        by=by.signed_in_as(user_id),
+        subject=user_id,
+        session=opened.id,
+        client_id=client_id,
+        scopes=opened.scopes,
+    )
     return opened
 
 
@@ -83,23 +84,26 @@ async def live_sessions(
 
 
 async def end_session(
-    session: AsyncSession, session_id: uuid.UUID, *, reason: str, now: datetime
+    session: AsyncSession, session_id: uuid.UUID, *, reason: str, by: Actor, now: datetime
 ) -> bool:
     """End that session and all its tokens. False: there is none, or it has ended before."""
-    ended = await session.execute(
-        _ending(reason, now).where(Session.id == session_id).returning(Session.id)
+    user_id = await session.scalar(
+        _ending(reason, now).where(Session.id == session_id).returning(Session.user_id)
     )
-    return ended.first() is not None
+    if user_id is None:
+        return False
+    record(session, "session.ended", by=by, subject=user_id, session=session_id, reason=reason)
+    return True
 
 
 async def end_own_session(
-    session: AsyncSession, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
+    session: AsyncSession, session_id: uuid.UUID, *, by: Actor, now: datetime
 ) -> None:
-    """End one of the user's own sessions; again is the same. Raises SessionNotFound."""
-    owned = select(Session.id).where(Session.id == session_id, Session.user_id == user_id)
+    """End one of the actor's own sessions; again is the same. Raises SessionNotFound."""
+    owned = select(Session.id).where(Session.id == session_id, Session.user_id == by.user_id)
     if await session.scalar(owned) is None:
         raise SessionNotFound
-    await end_session(session, session_id, reason="ended by its user", now=now)
+    await end_session(session, session_id, reason="ended by its user", by=by, now=now)
 
 
 async def end_sessions_of(
@@ -107,12 +111,18 @@ async def end_sessions_of(
     user_id: uuid.UUID,
     *,
     reason: str,
+    by: Actor,
     now: datetime,
     but: uuid.UUID | None = None,
 ) -> None:
     """End all sessions of the user, except perhaps one."""
     statement = _ending(reason, now).where(Session.user_id == user_id)
-    await session.execute(statement if but is None else statement.where(Session.id != but))
+    if but is not None:
+        statement = statement.where(Session.id != but)
+    ended = len((await session.execute(statement.returning(Session.id))).all())
+    if ended:
+        # How many, not which: a busy service account has thousands.
+        record(session, "session.ended", by=by, subject=user_id, sessions=ended, reason=reason)
 
 
 def _ending(reason: str, now: datetime) -> Update:

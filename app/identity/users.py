@@ -1,4 +1,4 @@
-"""Users: their names, and making, finding and listing them."""
+"""Users: their names; making, changing, finding and listing them."""
 
 import unicodedata
 import uuid
@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.log import Actor, record
 from app.errors import Conflict, NotFound, Refused
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
@@ -57,15 +58,18 @@ async def create_user(
     *,
     username: str,
     password: str,
+    by: Actor,
 ) -> User:
-    """A new person. Raises UsernameTaken, or Refused for an unfit name or password."""
+    """A new person. Nothing may have been asked of `session` before: hashing holds no connection.
+
+    Raises UsernameTaken, or Refused for an unfit name or password."""
     name = normalise_username(username)
     password_hash = await hasher.hash(check_password(password, username=name))
-    return await add_user(session, username=name, kind="person", password_hash=password_hash)
+    return await add_user(session, username=name, kind="person", password_hash=password_hash, by=by)
 
 
 async def add_user(
-    session: AsyncSession, *, username: str, kind: Kind, password_hash: str | None
+    session: AsyncSession, *, username: str, kind: Kind, password_hash: str | None, by: Actor
 ) -> User:
     """The row of a new user, whose name and password have been checked. Raises UsernameTaken."""
     user = User(
@@ -80,20 +84,49 @@ async def add_user(
     except IntegrityError:
         raise UsernameTaken from None
     await session.refresh(user)
+    record(session, "user.created", by=by, subject=user.id, username=username, kind=kind)
     return user
 
 
-async def disable_user(session: AsyncSession, user_id: uuid.UUID, *, now: datetime) -> None:
-    """No login and no token of this user counts any more: all their sessions end."""
-    await session.execute(
+async def rename_user(session: AsyncSession, user: User, *, username: str, by: Actor) -> None:
+    """Give a person another name. Raises UsernameTaken, or Refused for an unfit name."""
+    name, old = normalise_username(username), user.username
+    if name == old:
+        return
+    if user.kind == "service":
+        raise Refused("A service's name is its client_id, which never changes.")
+    try:
+        async with session.begin_nested():
+            user.username, user.username_key = name, username_key(name)
+    except IntegrityError:
+        raise UsernameTaken from None
+    record(session, "user.changed", by=by, subject=user.id, username=name, was=old)
+
+
+async def disable_user(
+    session: AsyncSession, user_id: uuid.UUID, *, by: Actor, now: datetime
+) -> None:
+    """No login and no token of this user counts any more: all their sessions end.
+
+    Whether they can be done without is not asked here: see `access.authority.disable_account`.
+    """
+    disabled = (
         update(User).where(User.id == user_id, User.disabled_at.is_(None)).values(disabled_at=now)
     )
-    await end_sessions_of(session, user_id, reason="user disabled", now=now)
+    if await session.scalar(disabled.returning(User.id)):
+        record(session, "user.disabled", by=by, subject=user_id)
+    await end_sessions_of(session, user_id, reason="user disabled", by=by, now=now)
 
 
-async def enable_user(session: AsyncSession, user_id: uuid.UUID) -> None:
+async def enable_user(session: AsyncSession, user_id: uuid.UUID, *, by: Actor) -> None:
     """The user may sign in again. No old token comes back: their sessions have ended."""
-    await session.execute(update(User).where(User.id == user_id).values(disabled_at=None))
+    enabled = (
+        update(User)
+        .where(User.id == user_id, User.disabled_at.is_not(None))
+        .values(disabled_at=None)
+    )
+    if await session.scalar(enabled.returning(User.id)):
+        record(session, "user.enabled", by=by, subject=user_id)
 
 
 async def find_user(session: AsyncSession, username: str) -> User | None:
@@ -113,6 +146,28 @@ async def get_user(session: AsyncSession, username: str) -> User:
     return user
 
 
-async def list_users(session: AsyncSession) -> list[User]:
-    """All users, oldest first."""
-    return list(await session.scalars(select(User).order_by(User.id)))
+async def user_of_id(session: AsyncSession, user_id: uuid.UUID) -> User:
+    """That user. Raises UserNotFound."""
+    user = await session.get(User, user_id)
+    if user is None:
+        raise UserNotFound
+    return user
+
+
+async def list_users(
+    session: AsyncSession,
+    *,
+    name: str | None = None,
+    after: uuid.UUID | None = None,
+    limit: int | None = None,
+) -> list[User]:
+    """Users, oldest first: up to `limit` of those that come after the given one.
+
+    `name` narrows them to those whose name has this in it, in any spelling.
+    """
+    statement = select(User).order_by(User.id).limit(limit)
+    if name is not None:
+        statement = statement.where(User.username_key.contains(username_key(name), autoescape=True))
+    if after is not None:
+        statement = statement.where(User.id > after)
+    return list(await session.scalars(statement))

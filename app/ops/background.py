@@ -18,8 +18,12 @@ async def background_work(runtime: Runtime) -> AsyncIterator[None]:
     settings = runtime.settings
 
     async def clear_away() -> None:
-        kept = timedelta(seconds=settings.ended_sessions_kept)
-        await prune(runtime.sessions, now=runtime.now(), kept=kept)
+        await prune(
+            runtime.sessions,
+            now=runtime.now(),
+            kept=timedelta(seconds=settings.ended_sessions_kept),
+            audit_kept=timedelta(seconds=settings.audit_kept),
+        )
 
     tasks = [
         # Twice within the bound, so that one failure is not felt.

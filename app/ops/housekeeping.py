@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Executable, delete, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.audit.models import AuditEntry
 from app.identity.models import Session
 from app.tokens.models import OpaqueToken, SigningKey
 
@@ -26,8 +27,11 @@ class Chore:
     batch: Executable
 
 
-def chores(*, now: datetime, kept: timedelta) -> list[Chore]:
-    """What there is to clear away; `kept` is how long an ended session is still of interest."""
+def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Chore]:
+    """What there is to clear away.
+
+    `kept` is how long an ended session is still of interest, `audit_kept` an audit entry.
+    """
     cutoff = now - kept
     return [
         Chore("opaque tokens", _batch(OpaqueToken.digest, OpaqueToken.expires_at <= now)),
@@ -37,6 +41,7 @@ def chores(*, now: datetime, kept: timedelta) -> list[Chore]:
             _batch(Session.id, or_(Session.ended_at <= cutoff, Session.idle_expires_at <= cutoff)),
         ),
         Chore("signing keys", _batch(SigningKey.kid, SigningKey.retires_at <= cutoff)),
+        Chore("audit entries", _batch(AuditEntry.id, AuditEntry.at <= now - audit_kept)),
     ]
 
 
@@ -45,13 +50,14 @@ async def prune(
     *,
     now: datetime,
     kept: timedelta,
+    audit_kept: timedelta,
     report: Callable[[str, int], None] | None = None,
 ) -> bool:
     """Remove all that has expired; `report` is told of every batch.
 
     False when another replica is at it: then there is nothing to do here.
     """
-    for chore in chores(now=now, kept=kept):
+    for chore in chores(now=now, kept=kept, audit_kept=audit_kept):
         removed = BATCH
         while removed == BATCH:
             async with sessions.begin() as session:

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.grants import issuable_scopes
+from app.access.holdings import issuable_scopes
+from app.audit.log import Actor
 from app.identity.clients import FIRST_PARTY_CLIENT
 from app.identity.login import confirm_login
 from app.identity.models import Session, User
-from app.identity.sessions import Caller, open_session
+from app.identity.sessions import open_session
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import write_opaque_token
 from app.tokens.refresh import RefreshTokens
@@ -74,7 +75,7 @@ async def password_grant(
     user: User,
     client_id: str | None,
     requested: AbstractSet[str] | None,
-    caller: Caller,
+    by: Actor,
     now: datetime,
 ) -> Issued:
     """RFC 6749 §4.3, for a user who was authenticated: scopes are requested ∩ granted now.
@@ -89,7 +90,7 @@ async def password_grant(
         user_id=user.id,
         client_id=client_id,
         scopes=scopes,
-        caller=caller,
+        by=by,
         lifetime=issuer.session_lifetime,
         idle_timeout=issuer.session_idle_timeout,
         now=now,
@@ -103,7 +104,7 @@ async def client_credentials_grant(
     *,
     client: User,
     requested: AbstractSet[str] | None,
-    caller: Caller,
+    by: Actor,
     now: datetime,
 ) -> Issued:
     """RFC 6749 §4.4, for a service account that authenticated: an access token and no other.
@@ -119,7 +120,7 @@ async def client_credentials_grant(
         user_id=client.id,
         client_id=client.username,
         scopes=scopes,
-        caller=caller,
+        by=by,
         lifetime=issuer.access_token_lifetime,
         idle_timeout=issuer.access_token_lifetime,
         now=now,
@@ -134,6 +135,7 @@ async def refresh_grant(
     refresh_token: str,
     client_id: str | None,
     requested: AbstractSet[str] | None,
+    by: Actor,
     now: datetime,
 ) -> Issued:
     """RFC 6749 §6: a new pair; scopes are the session's ∩ requested ∩ granted now.
@@ -148,6 +150,7 @@ async def refresh_grant(
         client_id=client_id,
         grace=issuer.refresh_grace,
         idle_timeout=issuer.session_idle_timeout,
+        by=by,
         now=now,
     )
     scopes = await issuable_scopes(

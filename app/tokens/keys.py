@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import ColumnElement, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.log import Actor, record
 from app.errors import ConfigurationError, Conflict, NotFound
 from app.settings import Algorithm
 from app.tokens.models import SigningKey
@@ -23,6 +24,8 @@ RSA_BITS = 3072
 HMAC_BYTES = 32
 # Any number will do, as long as nothing else in this database locks it.
 KEYS_LOCK = 0x5C09E6A7
+THE_SERVICE = Actor()
+"""Who makes the keys that nobody asked for."""
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | bytes
 
@@ -75,6 +78,7 @@ async def adopt_algorithm(
             algorithm=algorithm,
             publication=publication,
             overlap=overlap,
+            by=THE_SERVICE,
             now=now,
         )
 
@@ -91,6 +95,7 @@ async def ensure_first_key(
             algorithm=algorithm,
             publication=timedelta(),
             overlap=timedelta(),
+            by=THE_SERVICE,
             now=now,
         )
 
@@ -102,6 +107,7 @@ async def rotate_key(
     algorithm: Algorithm,
     publication: timedelta,
     overlap: timedelta,
+    by: Actor,
     now: datetime,
 ) -> SigningKey:
     """A new key, published now and signing after `publication`.
@@ -122,10 +128,11 @@ async def rotate_key(
     )
     session.add(key)
     await session.flush()
+    record(session, "key.rotated", by=by, made=key.kid, algorithm=algorithm)
     return key
 
 
-async def retire_key(session: AsyncSession, kid: str, *, now: datetime) -> None:
+async def retire_key(session: AsyncSession, kid: str, *, by: Actor, now: datetime) -> None:
     """That key verifies nothing from now on: for a key that has leaked.
 
     Raises KeyNotFound, or LastSigningKey when nothing would be left to sign with.
@@ -140,6 +147,7 @@ async def retire_key(session: AsyncSession, kid: str, *, now: datetime) -> None:
     if not (signs_now and stays):
         raise LastSigningKey
     await session.execute(update(SigningKey).where(SigningKey.kid == kid).values(retires_at=now))
+    record(session, "key.rotated", by=by, retired=kid)
 
 
 async def list_keys(session: AsyncSession) -> list[SigningKey]:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.log import Actor, record
 from app.errors import InvalidGrant
 from app.identity.models import Session, User
 from app.identity.sessions import end_session, is_live
@@ -97,6 +98,7 @@ class RefreshTokens:
         client_id: str | None,
         grace: timedelta,
         idle_timeout: timedelta,
+        by: Actor,
         now: datetime,
     ) -> Session:
         """Use the token up; the session, whose `write` is now its successor.
@@ -131,14 +133,20 @@ class RefreshTokens:
             found = await session.scalar(select(Session).where(*good))
             if found is None or not self.proves(presented, found):
                 raise RefreshTokenRefused
-            await _allow_grace(session, found, presented, grace=grace, now=now)
+            await _allow_grace(session, found, presented, grace=grace, by=by, now=now)
         if not self.proves(presented, found):
             raise RefreshTokenRefused
         return found
 
 
 async def _allow_grace(
-    session: AsyncSession, found: Session, presented: Presented, *, grace: timedelta, now: datetime
+    session: AsyncSession,
+    found: Session,
+    presented: Presented,
+    *,
+    grace: timedelta,
+    by: Actor,
+    now: datetime,
 ) -> None:
     """Return if the token is the one just before, and its grace is not over; else it is reuse."""
     behind = found.generation - presented.generation
@@ -147,7 +155,8 @@ async def _allow_grace(
         raise RefreshTokenRefused
     if behind == 1 and found.rotated_at is not None and now - found.rotated_at <= grace:
         return
-    await end_session(session, found.id, reason="refresh token reused", now=now)
+    record(session, "session.reuse_detected", by=by, subject=found.user_id, session=found.id)
+    await end_session(session, found.id, reason="refresh token reused", by=by, now=now)
     raise RefreshTokenReused
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.audit.log import Actor
 from app.errors import InvalidToken
 from app.identity.models import Session
 from app.identity.sessions import end_session
@@ -13,30 +14,40 @@ from app.tokens.verification import read_access_token
 
 
 async def revoke_token(
-    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
+    sessions: async_sessionmaker[AsyncSession],
+    issuer: Issuer,
+    token: str,
+    *,
+    by: Actor,
+    now: datetime,
 ) -> None:
     """End the session of an access or refresh token; nothing happens for a string that is neither.
 
     By the session and never by the token's bytes, which can be rewritten. A JWT that has expired
     will do: who once held it may sign out. One connection at a time.
     """
-    session_id = await _session_of(sessions, issuer, token, now=now)
-    if session_id is not None:
+    proven = await _proven_by(sessions, issuer, token, now=now)
+    if proven is not None:
+        session_id, user_id = proven
         async with sessions.begin() as session:
-            await end_session(session, session_id, reason="token revoked", now=now)
+            await end_session(
+                session, session_id, reason="token revoked", by=by.signed_in_as(user_id), now=now
+            )
 
 
-async def _session_of(
+async def _proven_by(
     sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
-) -> uuid.UUID | None:
-    """The session that this token proves to be its holder's."""
+) -> tuple[uuid.UUID, uuid.UUID] | None:
+    """The session that this token proves to be its holder's, and the holder."""
     presented = issuer.refresh_tokens.read(token)
     if presented is not None:
         async with sessions() as session:
             row = await session.get(Session, presented.session_id)
-        proven = row is not None and issuer.refresh_tokens.proves(presented, row)
-        return presented.session_id if proven else None
+        if row is None or not issuer.refresh_tokens.proves(presented, row):
+            return None
+        return row.id, row.user_id
     try:
-        return (await read_access_token(token, issuer.jwt, sessions, now=now)).session_id
+        claims = await read_access_token(token, issuer.jwt, sessions, now=now)
     except InvalidToken:
         return None
+    return claims.session_id, claims.subject

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.access.principals import effective_scopes
-from app.access.scopes import format_scope, parse_scope, satisfies
+from app.access.scopes import effective_scopes, format_scope, parse_scope, satisfies
 from app.errors import InvalidScope
 
 scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users", "introspect"]))

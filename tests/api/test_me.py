@@ -3,6 +3,7 @@
 import httpx2
 import pytest
 
+from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.runtime import Runtime
 from tests.factories import bearer, make_user
@@ -16,7 +17,7 @@ async def test_me_tells_effective_and_granted_scopes(
     user = await make_user(runtime, "read:items", "write:items", "introspect", username="Zoë")
     token = await bearer(client, user, scope="read:items write:items")
     async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=user.id, scope="write:items")
+        await revoke(session, user_id=user.id, scope="write:items", by=OPERATOR, now=runtime.now())
     me = (await client.get("/users/me", headers=token)).json()
     assert me.pop("created_at")
     assert me == {
@@ -25,4 +26,5 @@ async def test_me_tells_effective_and_granted_scopes(
         "kind": "person",
         "scopes": ["read:items"],
         "granted": ["introspect", "read:items"],
+        "granted_until": {"introspect": None, "read:items": None},
     }

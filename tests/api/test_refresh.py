@@ -6,6 +6,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
+from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.identity.clients import create_service
 from app.identity.models import Session
@@ -64,18 +65,18 @@ async def test_scopes_are_those_of_login_intersected_with_granted_now(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, pair: Pair
 ) -> None:
     async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=alice.id, scope="write:items")
-        await grant(session, user_id=alice.id, scope="read:users")
+        await revoke(session, user_id=alice.id, scope="write:items", by=OPERATOR, now=runtime.now())
+        await grant(session, user_id=alice.id, scope="read:users", by=OPERATOR, now=runtime.now())
     pair = await pair_of(await refresh(client, pair))
     assert pair["scope"] == "read:items"
     await assert_refused(await refresh(client, pair, scope="write:items"), "invalid_scope")
     async with runtime.unit_of_work() as session:
-        await grant(session, user_id=alice.id, scope="write:items")
+        await grant(session, user_id=alice.id, scope="write:items", by=OPERATOR, now=runtime.now())
     pair = await pair_of(await refresh(client, pair))
     assert pair["scope"] == "read:items write:items"
     async with runtime.unit_of_work() as session:
         for scope in ("read:items", "write:items"):
-            await revoke(session, user_id=alice.id, scope=scope)
+            await revoke(session, user_id=alice.id, scope=scope, by=OPERATOR, now=runtime.now())
     assert (await pair_of(await refresh(client, pair)))["scope"] == ""
 
 
@@ -151,11 +152,11 @@ async def test_a_disabled_user_gets_nothing_and_enabling_revives_no_old_token(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, pair: Pair
 ) -> None:
     async with runtime.unit_of_work() as session:
-        await disable_user(session, alice.id, now=runtime.now())
+        await disable_user(session, alice.id, by=OPERATOR, now=runtime.now())
     await assert_refused(await refresh(client, pair))
     assert await status_of(client, pair) == 401
     async with runtime.unit_of_work() as session:
-        await enable_user(session, alice.id)
+        await enable_user(session, alice.id, by=OPERATOR)
     await assert_refused(await refresh(client, pair))
     assert await status_of(client, pair) == 401
     await pair_of(await login(client, alice))
@@ -181,8 +182,8 @@ async def test_a_session_is_bound_to_the_client_that_signed_in(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
     async with runtime.unit_of_work() as session:
-        _, secret = await create_service(session, username="portal")
-        _, other = await create_service(session, username="other")
+        _, secret = await create_service(session, username="portal", by=OPERATOR)
+        _, other = await create_service(session, username="other", by=OPERATOR)
     portal = {"client_id": "portal", "client_secret": secret.value}
     bound = await pair_of(await login(client, alice, **portal))
     await assert_refused(await refresh(client, bound))

@@ -1,6 +1,7 @@
 """Scopes on routes: the challenges of RFC 6750, and that what counts is what is granted now."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -8,7 +9,9 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Security
 from sqlalchemy import update
 
+from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
+from app.access.scopes import SHIPPED
 from app.api.security import PUBLIC, current_principal, refuse_undeclared_routes
 from app.errors import ConfigurationError
 from app.identity.models import User
@@ -69,10 +72,12 @@ async def test_revoked_grant_stops_a_token_already_issued(
     token = await bearer(client, user)
     assert (await client.get("/items", headers=token)).status_code == 200
     async with runtime.unit_of_work() as session:
-        assert await revoke(session, user_id=user.id, scope="read:items")
+        assert await revoke(
+            session, user_id=user.id, scope="read:items", by=OPERATOR, now=runtime.now()
+        )
     assert (await client.get("/items", headers=token)).status_code == 403
     async with runtime.unit_of_work() as session:
-        await grant(session, user_id=user.id, scope="read:items")
+        await grant(session, user_id=user.id, scope="read:items", by=OPERATOR, now=runtime.now())
     assert (await client.get("/items", headers=token)).status_code == 200
 
 
@@ -80,14 +85,32 @@ async def test_expired_grant_stops_a_token_already_issued(
     client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
 ) -> None:
     user = await make_user(runtime)
-    async with runtime.unit_of_work() as session:
-        ends = runtime.now().replace(year=runtime.now().year + 1)
-        await grant(session, user_id=user.id, scope="read:items", expires_at=ends)
+
+    async def grant_for(**time: float) -> None:
+        now = runtime.now()
+        async with runtime.unit_of_work() as session:
+            await grant(
+                session,
+                user_id=user.id,
+                scope="read:items",
+                expires_at=now + timedelta(**time),
+                by=OPERATOR,
+                now=now,
+            )
+
+    async def status() -> int:
+        return (await client.get("/items", headers=token)).status_code
+
+    await grant_for(days=365)
     token = await bearer(client, user)
-    assert (await client.get("/items", headers=token)).status_code == 200
-    async with runtime.unit_of_work() as session:
-        await grant(session, user_id=user.id, scope="read:items", expires_at=runtime.now())
-    assert (await client.get("/items", headers=token)).status_code == 403
+    assert await status() == 200
+    await grant_for(seconds=10)
+    clock.move(seconds=9)
+    assert await status() == 200
+    clock.move(seconds=1)
+    assert await status() == 403
+    await grant_for(seconds=10)
+    assert await status() == 200, "extended"
 
 
 async def test_scope_granted_after_login_is_not_in_the_old_token(
@@ -96,7 +119,7 @@ async def test_scope_granted_after_login_is_not_in_the_old_token(
     user = await make_user(runtime)
     token = await bearer(client, user)
     async with runtime.unit_of_work() as session:
-        await grant(session, user_id=user.id, scope="read:items")
+        await grant(session, user_id=user.id, scope="read:items", by=OPERATOR, now=runtime.now())
     assert (await client.get("/items", headers=token)).status_code == 403
 
 
@@ -132,7 +155,14 @@ async def test_admin_satisfies_every_requirement_until_it_is_revoked(
     assert (await client.get("/items", headers=narrow)).status_code == 200
     assert (await client.post("/items", json={"title": "x"}, headers=narrow)).status_code == 403
     async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=root.id, scope="admin")
+        await revoke(
+            session,
+            user_id=root.id,
+            scope="admin",
+            by=OPERATOR,
+            now=runtime.now(),
+            force=True,
+        )
     assert (await client.get("/items", headers=full)).status_code == 403
     assert (await client.get("/items", headers=narrow)).status_code == 403
 
@@ -180,6 +210,22 @@ PERMISSIONS = {
     ("GET", "/users/me/sessions"): [],
     ("DELETE", "/users/me/sessions"): [],
     ("DELETE", "/users/me/sessions/{session_id}"): [],
+    ("GET", "/users"): ["read:users"],
+    ("POST", "/users"): ["write:users"],
+    ("GET", "/users/{user_id}"): ["read:users"],
+    ("PATCH", "/users/{user_id}"): ["write:users"],
+    ("POST", "/users/{user_id}/password"): ["write:users"],
+    ("POST", "/users/{user_id}/secrets"): ["write:users"],
+    ("DELETE", "/users/{user_id}/secrets/{secret_id}"): ["write:users"],
+    ("GET", "/users/{user_id}/sessions"): ["read:users"],
+    ("DELETE", "/users/{user_id}/sessions"): ["write:users"],
+    ("GET", "/users/{user_id}/grants"): ["read:users"],
+    ("PUT", "/users/{user_id}/grants/{scope}"): ["write:grants"],
+    ("DELETE", "/users/{user_id}/grants/{scope}"): ["write:grants"],
+    ("GET", "/scopes"): [],
+    ("PUT", "/scopes/{name}"): ["admin"],
+    ("DELETE", "/scopes/{name}"): ["admin"],
+    ("GET", "/audit"): ["read:audit"],
     ("GET", "/items"): ["read:items"],
     ("POST", "/items"): ["write:items"],
     ("GET", "/items/{item_id}"): ["read:items"],
@@ -203,11 +249,10 @@ async def test_openapi_declares_the_scopes_of_every_route(runtime: Runtime) -> N
 async def test_every_scoped_route_refuses_a_token_without_its_scope(
     client: httpx2.AsyncClient, runtime: Runtime, method: str, path: str
 ) -> None:
-    others = {"read:items", "write:items", "introspect", "read:users"} - set(
-        PERMISSIONS[method, path] or []
-    )
+    others = SHIPPED.keys() - {"admin", *(PERMISSIONS[method, path] or [])}
     token = await bearer(client, await make_user(runtime, *others))
-    path = path.format(item_id=uuid.uuid4())
+    ids = dict.fromkeys(("item_id", "user_id", "secret_id"), uuid.uuid4())
+    path = path.format(scope="read:items", name="x:y", **ids)
     body: dict[str, Any] = {"json": {"title": "x"}}
     if path == "/introspect":
         body = {"data": {"token": "x"}}

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.errors import Refused
 from app.identity.clients import (
@@ -53,9 +54,9 @@ async def service(
     runtime: Runtime, name: str, *scopes: str
 ) -> tuple[uuid.UUID, NewSecret, dict[str, str]]:
     async with runtime.unit_of_work() as session:
-        user, secret = await create_service(session, username=name)
+        user, secret = await create_service(session, username=name, by=OPERATOR)
         for scope in scopes:
-            await grant(session, user_id=user.id, scope=scope)
+            await grant(session, user_id=user.id, scope=scope, by=OPERATOR, now=runtime.now())
     return user.id, secret, {"client_id": name, "client_secret": secret.value}
 
 
@@ -237,7 +238,7 @@ async def test_introspection_shows_the_scopes_that_count_now(
     refresh = await introspect(pair["refresh_token"])
     assert (refresh["active"], refresh["sid"]) == (True, access["sid"])
     async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=alice.id, scope="read:items")
+        await revoke(session, user_id=alice.id, scope="read:items", by=OPERATOR, now=runtime.now())
     assert (await introspect(pair["access_token"]))["scope"] == ""
     await client.post("/revoke", data={"token": pair["access_token"]})
     for token in (pair["access_token"], pair["refresh_token"], "x", "sgr_" + "A" * 72):
@@ -291,10 +292,10 @@ async def test_client_credentials_give_an_access_token_and_no_other(
         assert (me["kind"], me["username"]) == ("service", "worker")
         assert (await client.get("/items", headers=token)).status_code == 200
     async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=user_id, scope="read:items")
+        await revoke(session, user_id=user_id, scope="read:items", by=OPERATOR, now=runtime.now())
     assert (await client.get("/items", headers=token)).status_code == 403
     async with runtime.unit_of_work() as session:
-        await disable_user(session, user_id, now=runtime.now())
+        await disable_user(session, user_id, by=OPERATOR, now=runtime.now())
     assert (await client.get("/users/me", headers=token)).status_code == 401
     answer = await client.post("/token", data={**form, **credentials})
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
@@ -325,11 +326,11 @@ async def test_two_secrets_live_at_a_time_for_changing_over(
 ) -> None:
     user_id, first, credentials = await service(runtime, "worker", "read:items")
     async with runtime.unit_of_work() as session:
-        second = await make_secret(session, user_id=user_id)
+        second = await make_secret(session, user_id=user_id, by=OPERATOR)
         with pytest.raises(TooManySecrets):
-            await make_secret(session, user_id=user_id)
+            await make_secret(session, user_id=user_id, by=OPERATOR)
         with pytest.raises(Refused):
-            await make_secret(session, user_id=alice.id)
+            await make_secret(session, user_id=alice.id, by=OPERATOR)
 
     async def status(secret: NewSecret) -> int:
         form = {**credentials, "client_secret": secret.value, "grant_type": "client_credentials"}
@@ -337,9 +338,9 @@ async def test_two_secrets_live_at_a_time_for_changing_over(
 
     assert [await status(first), await status(second)] == [200, 200]
     async with runtime.unit_of_work() as session:
-        await revoke_secret(session, user_id=user_id, secret_id=first.id)
+        await revoke_secret(session, user_id=user_id, secret_id=first.id, by=OPERATOR)
         with pytest.raises(SecretNotFound):
-            await revoke_secret(session, user_id=user_id, secret_id=first.id)
+            await revoke_secret(session, user_id=user_id, secret_id=first.id, by=OPERATOR)
     assert [await status(first), await status(second)] == [401, 200]
 
 
@@ -349,7 +350,7 @@ async def test_service_names_fit_in_basic_and_are_not_the_products_own(
 ) -> None:
     async with runtime.unit_of_work() as session:
         with pytest.raises(Refused):
-            await create_service(session, username=name)
+            await create_service(session, username=name, by=OPERATOR)
 
 
 async def test_metadata_is_true_and_its_issuer_is_that_of_tokens(
@@ -421,13 +422,13 @@ async def test_a_service_disabled_meanwhile_gets_no_token_that_enabling_would_re
     await disabling
     answer = await asking
     async with own_runtime.unit_of_work() as session:
-        await enable_user(session, user_id)
+        await enable_user(session, user_id, by=OPERATOR)
     assert answer.status_code == 400 or not await works(own_client, answer.json())
 
 
 async def disable(runtime: Runtime, user_id: uuid.UUID) -> None:
     async with runtime.unit_of_work() as session:
-        await disable_user(session, user_id, now=runtime.now())
+        await disable_user(session, user_id, by=OPERATOR, now=runtime.now())
 
 
 async def until_waiting(runtime: Runtime, table: str) -> None:

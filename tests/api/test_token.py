@@ -1,6 +1,7 @@
 """POST /token, by the contract."""
 
 import base64
+from datetime import timedelta
 from unittest.mock import ANY
 
 import httpx2
@@ -9,6 +10,7 @@ from sqlalchemy import update
 
 from app.identity.models import User
 from app.runtime import Runtime
+from tests.clock import MovableClock
 from tests.factories import PASSWORD, Someone, login, make_user
 
 pytestmark = pytest.mark.every_token_kind
@@ -96,8 +98,11 @@ async def test_admin_may_ask_for_any_registered_scope_and_gets_just_that(
     assert error_of(await login(client, root, scope="no:such")) == (400, "invalid_scope")
 
 
-async def test_expired_grant_is_not_issued(client: httpx2.AsyncClient, runtime: Runtime) -> None:
-    user = await make_user(runtime, "read:items", expires_at=runtime.now())
+async def test_expired_grant_is_not_issued(
+    client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(runtime, "read:items", expires_at=clock() + timedelta(seconds=1))
+    clock.move(seconds=1)
     assert (await login(client, user)).json()["scope"] == ""
 
 

@@ -4,6 +4,7 @@ import pytest
 from passlib.hash import bcrypt
 from sqlalchemy import event, select, update
 
+from app.audit.log import Actor
 from app.identity.login import LoginRefused, authenticate
 from app.identity.models import User
 from app.runtime import Runtime
@@ -17,13 +18,21 @@ async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None
         await session.execute(update(User).values(password_hash=old))
     with pytest.raises(LoginRefused):
         await authenticate(
-            runtime.sessions, runtime.hasher, username=someone.username, password="wrong"
+            runtime.sessions,
+            runtime.hasher,
+            username=someone.username,
+            password="wrong",
+            by=Actor(),
         )
     async with runtime.sessions() as session:
         assert await session.scalar(select(User.password_hash)) == old
     for _ in range(2):
         await authenticate(
-            runtime.sessions, runtime.hasher, username=someone.username, password=PASSWORD
+            runtime.sessions,
+            runtime.hasher,
+            username=someone.username,
+            password=PASSWORD,
+            by=Actor(),
         )
     async with runtime.sessions() as session:
         renewed = await session.scalar(select(User.password_hash))
@@ -44,7 +53,9 @@ async def test_unknown_users_cost_a_verification_too(
 
     monkeypatch.setattr(context, "dummy_verify", counted)
     with pytest.raises(LoginRefused):
-        await authenticate(runtime.sessions, runtime.hasher, username="nobody", password=PASSWORD)
+        await authenticate(
+            runtime.sessions, runtime.hasher, username="nobody", password=PASSWORD, by=Actor()
+        )
     assert calls == ["dummy"]
 
 
@@ -72,6 +83,10 @@ async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Run
 
     own_runtime.hasher._verify = watched  # type: ignore[method-assign]
     await authenticate(
-        own_runtime.sessions, own_runtime.hasher, username=someone.username, password=PASSWORD
+        own_runtime.sessions,
+        own_runtime.hasher,
+        username=someone.username,
+        password=PASSWORD,
+        by=Actor(),
     )
     assert held_while_hashing == [0]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from app.access.authority import OPERATOR
 from app.errors import Refused
 from app.identity.users import (
     UsernameTaken,
@@ -29,7 +30,9 @@ async def test_a_name_is_taken_in_every_spelling(runtime: Runtime) -> None:
     async with runtime.unit_of_work() as session:
         for spelling in ("STRASSE@EXAMPLE.ORG", "straße@example.org"):
             with pytest.raises(UsernameTaken):
-                await create_user(session, runtime.hasher, username=spelling, password=PASSWORD)
+                await create_user(
+                    session, runtime.hasher, username=spelling, password=PASSWORD, by=OPERATOR
+                )
             assert (await get_user(session, spelling)).id == user.id
         with pytest.raises(UserNotFound):
             await get_user(session, "somebody")

@@ -3,11 +3,13 @@
 import asyncio
 import uuid
 from datetime import timedelta
+from functools import partial
 
 import httpx2
 import pytest
 from sqlalchemy import func, insert, select, text
 
+from app.access.authority import OPERATOR
 from app.identity.models import Session
 from app.ops.background import background_work
 from app.ops.housekeeping import BATCH, HOUSEKEEPING_LOCK, prune
@@ -19,6 +21,9 @@ from tests.conftest import settings_for
 from tests.factories import login, make_user
 
 KEPT = timedelta(days=7)
+AUDIT_KEPT = timedelta(days=365)
+
+house = partial(prune, kept=KEPT, audit_kept=AUDIT_KEPT)
 
 
 async def count(runtime: Runtime, table: type) -> int:
@@ -47,10 +52,9 @@ async def test_what_has_expired_goes_in_batches_and_the_rest_stays(
     await add_sessions(own_runtime, BATCH + 10, expired=KEPT + timedelta(seconds=1))
     await add_sessions(own_runtime, 5, expired=KEPT - timedelta(minutes=1))
     seen: list[tuple[str, int]] = []
-    assert await prune(
+    assert await house(
         own_runtime.sessions,
         now=clock(),
-        kept=KEPT,
         report=lambda name, removed: seen.append((name, removed)),
     )
     assert [each for each in seen if each[0] == "sessions"] == [
@@ -59,7 +63,7 @@ async def test_what_has_expired_goes_in_batches_and_the_rest_stays(
     ]
     assert await count(own_runtime, Session) == 7
     clock.move(days=8)
-    await prune(own_runtime.sessions, now=clock(), kept=KEPT)
+    await house(own_runtime.sessions, now=clock())
     assert await count(own_runtime, Session) == 1
 
 
@@ -73,19 +77,20 @@ async def test_retired_keys_go_and_signing_ones_stay(
             algorithm="ES256",
             publication=timedelta(),
             overlap=timedelta(minutes=15),
+            by=OPERATOR,
             now=clock(),
         )
     clock.move(days=8)
-    await prune(own_runtime.sessions, now=clock(), kept=KEPT)
+    await house(own_runtime.sessions, now=clock())
     assert await count(own_runtime, SigningKey) == 1
 
 
 async def test_while_one_replica_is_at_it_another_leaves_it(own_runtime: Runtime) -> None:
     async with own_runtime.sessions() as session:
         await session.execute(text(f"SELECT pg_advisory_lock({HOUSEKEEPING_LOCK})"))
-        assert not await prune(own_runtime.sessions, now=own_runtime.now(), kept=KEPT)
+        assert not await house(own_runtime.sessions, now=own_runtime.now())
         await session.execute(text(f"SELECT pg_advisory_unlock({HOUSEKEEPING_LOCK})"))
-    assert await prune(own_runtime.sessions, now=own_runtime.now(), kept=KEPT)
+    assert await house(own_runtime.sessions, now=own_runtime.now())
 
 
 async def test_a_serving_process_houses_and_survives_a_failing_round(

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from sqlalchemy import event, text
 
+from app.access.authority import OPERATOR
 from app.identity.clients import create_service
 from app.identity.models import Session
 from app.runtime import Runtime
@@ -126,7 +127,7 @@ async def test_a_dump_of_the_database_holds_nothing_that_can_be_presented(
     async with Runtime.open(settings) as runtime, client_of(runtime) as client:
         user = await make_user(runtime, "read:items")
         async with runtime.unit_of_work() as session:
-            _, secret = await create_service(session, username="worker")
+            _, secret = await create_service(session, username="worker", by=OPERATOR)
         pair = (await login(client, user)).json()
         pair = (await refresh(client, pair["refresh_token"])).json()
         columns = 0

@@ -5,6 +5,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 
+from app.access.authority import OPERATOR
 from app.errors import Unavailable
 from app.runtime import Runtime
 from app.tokens.keys import (
@@ -31,6 +32,7 @@ async def rotate(runtime: Runtime, *, publication: float = 300) -> SigningKey:
             algorithm="ES256",
             publication=timedelta(seconds=publication),
             overlap=runtime.issuer.access_token_lifetime,
+            by=OPERATOR,
             now=runtime.now(),
         )
 
@@ -74,12 +76,12 @@ async def test_a_key_that_has_leaked_is_retired_at_once(
     old = own_runtime.keyring.signing(clock()).kid
     async with own_runtime.unit_of_work() as session:
         with pytest.raises(LastSigningKey):
-            await retire_key(session, old, now=clock())
+            await retire_key(session, old, by=OPERATOR, now=clock())
         with pytest.raises(KeyNotFound):
-            await retire_key(session, "no-such-key", now=clock())
+            await retire_key(session, "no-such-key", by=OPERATOR, now=clock())
     new = (await rotate(own_runtime, publication=0)).kid
     async with own_runtime.unit_of_work() as session:
-        await retire_key(session, old, now=clock())
+        await retire_key(session, old, by=OPERATOR, now=clock())
     await own_runtime.keyring.load()
     assert await published(own_client) == {new}
     assert not await works(own_client, token)
@@ -122,7 +124,7 @@ async def test_the_key_that_is_to_sign_next_cant_be_retired(
     new = (await rotate(own_runtime)).kid
     async with own_runtime.unit_of_work() as session:
         with pytest.raises(LastSigningKey):
-            await retire_key(session, new, now=clock())
+            await retire_key(session, new, by=OPERATOR, now=clock())
 
 
 async def test_a_key_under_an_unknown_secret_does_no_harm_to_the_others(

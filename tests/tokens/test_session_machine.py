@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.identity.users import disable_user, enable_user
 from app.runtime import Runtime
@@ -146,7 +147,13 @@ class SessionMachine(RuleBasedStateMachine):
         async def change() -> None:
             async with self.runtime.unit_of_work() as session:
                 change = grant if held else revoke
-                await change(session, user_id=self.user.id, scope=scope)
+                await change(
+                    session,
+                    user_id=self.user.id,
+                    scope=scope,
+                    by=OPERATOR,
+                    now=self.runtime.now(),
+                )
 
         self.wait(change())
         (self.granted.add if held else self.granted.discard)(scope)
@@ -156,9 +163,9 @@ class SessionMachine(RuleBasedStateMachine):
         async def change() -> None:
             async with self.runtime.unit_of_work() as session:
                 if disabled:
-                    await disable_user(session, self.user.id, now=self.runtime.now())
+                    await disable_user(session, self.user.id, by=OPERATOR, now=self.runtime.now())
                 else:
-                    await enable_user(session, self.user.id)
+                    await enable_user(session, self.user.id, by=OPERATOR)
 
         self.wait(change())
         self.disabled = disabled

@@ -1,0 +1,70 @@
+"""Holdings: what a user holds at a moment, and what a request for scopes comes to."""
+
+import uuid
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.access.models import Grant, Scope
+from app.access.scopes import ADMIN, satisfies
+from app.errors import InvalidScope
+
+
+def in_force(now: datetime) -> ColumnElement[bool]:
+    """The condition that a grant counts at that moment."""
+    return or_(Grant.expires_at.is_(None), Grant.expires_at > now)
+
+
+async def grants_of(
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    after: str | None = None,
+    limit: int | None = None,
+    now: datetime,
+) -> list[Grant]:
+    """The user's grants that count now, by scope: up to `limit` of those after the given one."""
+    statement = select(Grant).where(Grant.user_id == user_id, in_force(now)).order_by(Grant.scope)
+    if after is not None:
+        statement = statement.where(Grant.scope > after)
+    return list(await session.scalars(statement.limit(limit)))
+
+
+async def granted_scopes(
+    session: AsyncSession, user_id: uuid.UUID, *, now: datetime
+) -> frozenset[str]:
+    """The scopes that the user holds now, as granted: `admin` stands for itself alone."""
+    scopes = select(Grant.scope).where(Grant.user_id == user_id, in_force(now))
+    return frozenset(await session.scalars(scopes))
+
+
+async def issuable_scopes(
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    requested: AbstractSet[str] | None,
+    within: AbstractSet[str] | None = None,
+    now: datetime,
+) -> frozenset[str]:
+    """Requested ∩ granted now; everything granted when nothing was requested.
+
+    `within` is what a refresh may not exceed: the scopes of its login.
+    Raises InvalidScope when more is requested than that, or nothing of it is held.
+    """
+    if within is not None and requested is not None and not satisfies(within, requested):
+        raise InvalidScope("More is asked for than was issued at login.")
+    granted = await granted_scopes(session, user_id, now=now)
+    if requested is None and within is None:
+        return granted
+    wanted = requested if requested is not None else within or frozenset()
+    if ADMIN in granted:
+        # An admin holds every scope that is registered, and may ask for just one.
+        known = select(Scope.name).where(Scope.name.in_(wanted))
+        issued = frozenset(await session.scalars(known))
+    else:
+        issued = granted & wanted
+    if requested is not None and not issued:
+        raise InvalidScope("None of the scopes asked for is granted.")
+    return issued

@@ -1,0 +1,29 @@
+"""The audit log, to be read."""
+
+import uuid
+
+from fastapi import APIRouter
+
+from app.api.dependencies import SessionDep
+from app.api.schemas import PROTECTED, AuditAnswer, Limit, Moment, Page, refusals
+from app.api.security import CanReadAudit
+from app.audit.log import Action, list_entries
+
+router = APIRouter(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(422))
+
+
+@router.get("")
+async def read_audit(
+    _: CanReadAudit,
+    session: SessionDep,
+    user: uuid.UUID | None = None,
+    action: Action | None = None,
+    since: Moment | None = None,
+    limit: Limit = 20,
+    after: uuid.UUID | None = None,
+) -> Page[AuditAnswer]:
+    """What was done, newest first; `user` is who did it, or whom it was done to."""
+    found = await list_entries(
+        session, user_id=user, action=action, since=since, after=after, limit=limit + 1
+    )
+    return Page.of([AuditAnswer.model_validate(each) for each in found], limit=limit)

@@ -1,0 +1,68 @@
+"""Grants: which scopes a user holds, until when and why."""
+
+import uuid
+
+from fastapi import APIRouter
+
+from app.access import grants
+from app.access.holdings import grants_of
+from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.schemas import PROTECTED, GrantAnswer, GrantTerms, Limit, Page, refusals
+from app.api.security import CanReadUsers, CanWriteGrants
+from app.identity.users import user_of_id
+
+router = APIRouter(
+    prefix="/users/{user_id}/grants", tags=["grants"], responses=PROTECTED | refusals(404, 422)
+)
+
+
+@router.get("")
+async def list_grants(
+    user_id: uuid.UUID,
+    _: CanReadUsers,
+    runtime: RuntimeDep,
+    session: SessionDep,
+    limit: Limit = 20,
+    after: str | None = None,
+) -> Page[GrantAnswer]:
+    """What the user holds now, by scope."""
+    await user_of_id(session, user_id)
+    found = await grants_of(session, user_id, after=after, limit=limit + 1, now=runtime.now())
+    return Page.of([GrantAnswer.model_validate(each) for each in found], limit=limit)
+
+
+@router.put("/{scope}", status_code=204, responses=refusals(409, 413))
+async def grant(
+    user_id: uuid.UUID,
+    scope: str,
+    caller: CanWriteGrants,
+    runtime: RuntimeDep,
+    session: SessionDep,
+    terms: GrantTerms | None = None,
+) -> None:
+    """Let the user hold a scope that the caller holds, and no longer than they. Again is the same.
+
+    These terms take the place of earlier ones: so an end is moved, or taken away.
+    """
+    terms = terms or GrantTerms()
+    await grants.grant(
+        session,
+        user_id=user_id,
+        scope=scope,
+        by=caller,
+        expires_at=terms.expires_at,
+        reason=terms.reason,
+        now=runtime.now(),
+    )
+
+
+@router.delete("/{scope}", status_code=204, responses=refusals(409))
+async def revoke(
+    user_id: uuid.UUID,
+    scope: str,
+    caller: CanWriteGrants,
+    runtime: RuntimeDep,
+    session: SessionDep,
+) -> None:
+    """Take back a scope that the caller holds, from tokens already out too. Again is the same."""
+    await grants.revoke(session, user_id=user_id, scope=scope, by=caller, now=runtime.now())

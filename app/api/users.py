@@ -1,0 +1,151 @@
+"""Users, as administrators see and change them. What nobody may do to whom: access/authority."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.access.authority import disable_account, managed_user
+from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.schemas import (
+    PROTECTED,
+    Limit,
+    NewPassword,
+    NewUser,
+    NewUserAnswer,
+    Page,
+    SecretAnswer,
+    SessionAnswer,
+    UserAnswer,
+    UserChange,
+    refusals,
+)
+from app.api.security import CanReadUsers, CanWriteUsers
+from app.identity.clients import create_service, make_secret, revoke_secret
+from app.identity.login import set_password
+from app.identity.sessions import end_sessions_of, live_sessions
+from app.identity.users import create_user, enable_user, list_users, rename_user, user_of_id
+
+router = APIRouter(prefix="/users", tags=["users"], responses=PROTECTED | refusals(422))
+
+
+@router.get("")
+async def search_users(
+    _: CanReadUsers,
+    session: SessionDep,
+    q: Annotated[str | None, Query(max_length=128, description="A part of the name.")] = None,
+    limit: Limit = 20,
+    after: uuid.UUID | None = None,
+) -> Page[UserAnswer]:
+    """Users, oldest first."""
+    found = await list_users(session, name=q, after=after, limit=limit + 1)
+    return Page.of([UserAnswer.of(user) for user in found], limit=limit)
+
+
+@router.post("", status_code=201, response_model_exclude_none=True, responses=refusals(409, 413))
+async def make_user(
+    new: NewUser, caller: CanWriteUsers, runtime: RuntimeDep, session: SessionDep
+) -> NewUserAnswer:
+    """A new user, who holds nothing yet. A service account's secret is shown this once."""
+    if new.password is not None:
+        user = await create_user(
+            session, runtime.hasher, username=new.username, password=new.password, by=caller
+        )
+        return NewUserAnswer.of(user)
+    user, secret = await create_service(session, username=new.username, by=caller)
+    shown = {"client_id": user.username, "client_secret": secret.value, "secret_id": secret.id}
+    return NewUserAnswer.of(user).model_copy(update=shown)
+
+
+@router.get("/{user_id}", responses=refusals(404))
+async def get_user(user_id: uuid.UUID, _: CanReadUsers, session: SessionDep) -> UserAnswer:
+    """One user."""
+    return UserAnswer.of(await user_of_id(session, user_id))
+
+
+@router.patch("/{user_id}", responses=refusals(404, 409, 413))
+async def change_user(
+    user_id: uuid.UUID,
+    change: UserChange,
+    caller: CanWriteUsers,
+    runtime: RuntimeDep,
+    session: SessionDep,
+) -> UserAnswer:
+    """The user, renamed, disabled or enabled. Disabling ends all their sessions."""
+    now = runtime.now()
+    user = await managed_user(session, user_id, by=caller, now=now)
+    if change.username is not None:
+        await rename_user(session, user, username=change.username, by=caller)
+    if change.disabled is True:
+        await disable_account(session, user_id, by=caller, now=now)
+    if change.disabled is False:
+        await enable_user(session, user_id, by=caller)
+    await session.refresh(user)
+    return UserAnswer.of(user)
+
+
+@router.post("/{user_id}/password", status_code=204, responses=refusals(404, 413))
+async def replace_password(
+    user_id: uuid.UUID, new: NewPassword, caller: CanWriteUsers, runtime: RuntimeDep
+) -> None:
+    """Another password for a person, all of whose sessions end."""
+    # Not one unit of work: no connection is held while the password is hashed. What the user is
+    # granted meanwhile is granted to an account whose password was set a moment before.
+    async with runtime.unit_of_work() as session:
+        user = await managed_user(session, user_id, by=caller, now=runtime.now())
+    await set_password(
+        runtime.sessions,
+        runtime.hasher,
+        user=user,
+        password=new.password,
+        by=caller,
+        now=runtime.now(),
+    )
+
+
+@router.post("/{user_id}/secrets", status_code=201, responses=refusals(404, 409))
+async def add_secret(
+    user_id: uuid.UUID, caller: CanWriteUsers, runtime: RuntimeDep, session: SessionDep
+) -> SecretAnswer:
+    """A second live secret for a service account, to change over to. Shown this once."""
+    user = await managed_user(session, user_id, by=caller, now=runtime.now())
+    secret = await make_secret(session, user_id=user_id, by=caller)
+    return SecretAnswer(client_id=user.username, client_secret=secret.value, secret_id=secret.id)
+
+
+@router.delete("/{user_id}/secrets/{secret_id}", status_code=204, responses=refusals(404))
+async def remove_secret(
+    user_id: uuid.UUID,
+    secret_id: uuid.UUID,
+    caller: CanWriteUsers,
+    runtime: RuntimeDep,
+    session: SessionDep,
+) -> None:
+    """The secret works no more."""
+    await managed_user(session, user_id, by=caller, now=runtime.now())
+    await revoke_secret(session, user_id=user_id, secret_id=secret_id, by=caller)
+
+
+@router.get("/{user_id}/sessions", responses=refusals(404))
+async def list_sessions(
+    user_id: uuid.UUID,
+    _: CanReadUsers,
+    runtime: RuntimeDep,
+    session: SessionDep,
+    limit: Limit = 20,
+    after: uuid.UUID | None = None,
+) -> Page[SessionAnswer]:
+    """The user's live sessions, oldest first."""
+    await user_of_id(session, user_id)
+    found = await live_sessions(session, user_id, after=after, limit=limit + 1, now=runtime.now())
+    return Page.of([SessionAnswer.model_validate(each) for each in found], limit=limit)
+
+
+@router.delete("/{user_id}/sessions", status_code=204, responses=refusals(404))
+async def end_sessions(
+    user_id: uuid.UUID, caller: CanWriteUsers, runtime: RuntimeDep, session: SessionDep
+) -> None:
+    """End all sessions of the user; again is the same."""
+    now = runtime.now()
+    await managed_user(session, user_id, by=caller, now=now)
+    await end_sessions_of(session, user_id, reason="ended by an admin", by=caller, now=now)
