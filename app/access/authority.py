@@ -87,22 +87,23 @@ async def keep_an_admin(session: AsyncSession, user_id: uuid.UUID, *, now: datet
 
     Raises LastAdmin.
     """
-    if not await session.scalar(_admins(now).where(Grant.user_id == user_id)):
-        return
     # Of two who would each leave it to the other, one waits here and then finds nobody else.
     await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADMINS_LOCK})
+    if not await session.scalar(_admins(now).where(Grant.user_id == user_id)):
+        return
     lasting = _admins(now).where(Grant.user_id != user_id, Grant.expires_at.is_(None))
     if not await session.scalar(lasting):
         raise LastAdmin
 
 
 async def disable_account(
-    session: AsyncSession, user_id: uuid.UUID, *, by: Actor, now: datetime, force: bool = False
+    session: AsyncSession, user_id: uuid.UUID, *, by: Caller, now: datetime, force: bool = False
 ) -> None:
     """No login and no token of this account counts any more.
 
-    Raises LastAdmin, unless forced.
+    Raises UserNotFound, BeyondAuthority, and LastAdmin for the last admin, unless forced.
     """
+    await managed_user(session, user_id, by=by, now=now)
     if not force:
         await keep_an_admin(session, user_id, now=now)
     await disable_user(session, user_id, by=by, now=now)

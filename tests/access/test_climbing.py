@@ -1,0 +1,294 @@
+"""Nobody climbs: any admin calls, by anybody, against a small model of the rules."""
+
+import asyncio
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, TypeVar
+
+import httpx2
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import delete, select
+
+from app.access.authority import OPERATOR
+from app.access.grants import grant
+from app.access.models import Grant
+from app.access.scopes import register_scope
+from app.audit.log import Actor
+from app.identity.models import User
+from app.identity.users import Kind, add_user, user_of_id
+from app.runtime import Runtime
+from app.tokens.issuing import password_grant
+from tests.clock import MovableClock
+from tests.conftest import client_of, settings_for
+from tests.factories import PASSWORD
+
+T = TypeVar("T")
+
+FOREVER = 10**6
+NO_HASH = "nobody signs in by this"
+SCOPES = ["admin", "write:users", "write:grants", "read:items", "ship:orders"]
+scopes = st.sampled_from(SCOPES)
+# In hours from the start; the clock stands a little past whole ones.
+ends = st.sampled_from([2, 4, 8, FOREVER])
+
+
+@dataclass
+class Account:
+    """What the model knows of a user."""
+
+    id: uuid.UUID
+    kind: str
+    grants: dict[str, int] = field(default_factory=dict)
+    """Until when each is held."""
+    disabled: bool = False
+    secrets: int = 0
+
+
+class AuthorityMachine(RuleBasedStateMachine):
+    """Five accounts, one of them a service; the service's answers must be the model's."""
+
+    runner: ClassVar[asyncio.Runner]
+    runtime: ClassVar[Runtime]
+    clock: ClassVar[MovableClock]
+    client: ClassVar[httpx2.AsyncClient]
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @initialize(data=st.data())
+    def somebody_is_there(self, data: st.DataObject) -> None:
+        self.start = self.runtime.now()
+        self.hour = 0
+        others = data.draw(
+            st.lists(st.dictionaries(scopes, ends, max_size=4), min_size=4, max_size=4)
+        )
+        self.wait(self.make_accounts([{"admin": FOREVER}, *others]))
+
+    async def make_accounts(self, granted: list[dict[str, int]]) -> None:
+        self.accounts: list[Account] = []
+        async with self.runtime.unit_of_work() as session:
+            await session.execute(delete(User))
+            for grants in granted:
+                kind: Kind = "person" if self.accounts else "service"
+                user = await add_user(
+                    session,
+                    username=uuid.uuid4().hex,
+                    kind=kind,
+                    password_hash=NO_HASH,
+                    by=OPERATOR,
+                )
+                account = Account(user.id, kind, grants)
+                self.accounts.append(account)
+                for scope, end in grants.items():
+                    await grant(
+                        session,
+                        user_id=account.id,
+                        scope=scope,
+                        by=OPERATOR,
+                        expires_at=self.moment(end),
+                        now=self.runtime.now(),
+                    )
+
+    def moment(self, hour: int) -> datetime | None:
+        return None if hour == FOREVER else self.start + timedelta(hours=hour)
+
+    # The rules, as the model has them.
+
+    def granted(self, account: Account) -> dict[str, int]:
+        return {scope: end for scope, end in account.grants.items() if end > self.hour}
+
+    def issued(self, account: Account, asked: set[str] | None) -> set[str]:
+        granted = self.granted(account)
+        if asked is None:
+            return set(granted)
+        return asked if "admin" in granted else asked & granted.keys()
+
+    def may(self, token: set[str], scope: str) -> bool:
+        return scope in token or "admin" in token
+
+    def may_manage(self, token: set[str], target: Account) -> bool:
+        return all(self.may(token, scope) for scope in self.granted(target))
+
+    def holds_until(self, caller: Account, token: set[str], scope: str) -> int:
+        if not self.may(token, scope):
+            return 0
+        granted = self.granted(caller)
+        return max(granted.get(scope, 0), granted.get("admin", 0))
+
+    def is_last_admin(self, target: Account) -> bool:
+        if target.disabled or "admin" not in self.granted(target):
+            return False
+        others = [each for each in self.accounts if each is not target and not each.disabled]
+        return all(each.grants.get("admin") != FOREVER for each in others)
+
+    # What callers try.
+
+    def draw_call(self, data: st.DataObject) -> tuple[Account, set[str], Account, dict[str, str]]:
+        """A caller, the scopes of their token, whom they go for, and the token."""
+        able = [each for each in self.accounts if not each.disabled]
+        caller = data.draw(st.sampled_from(able))
+        asked = data.draw(st.none() | st.sets(scopes, min_size=1))
+        if not self.issued(caller, asked):
+            asked = None
+        target = data.draw(st.sampled_from(self.accounts))
+        return caller, self.issued(caller, asked), target, self.wait(self.token(caller, asked))
+
+    async def token(self, caller: Account, asked: set[str] | None) -> dict[str, str]:
+        async with self.runtime.unit_of_work() as session:
+            issued = await password_grant(
+                session,
+                self.runtime.issuer,
+                user=await user_of_id(session, caller.id),
+                client_id=None,
+                requested=asked,
+                by=Actor(),
+                now=self.runtime.now(),
+            )
+        return {"Authorization": f"Bearer {issued.access_token}"}
+
+    def call(self, token: dict[str, str], method: str, path: str, body: object = None) -> int:
+        answer = self.wait(self.client.request(method, path, json=body, headers=token))
+        return answer.status_code
+
+    @rule(data=st.data(), scope=scopes, end=ends)
+    def grant_a_scope(self, data: st.DataObject, scope: str, end: int) -> None:
+        caller, token, target, headers = self.draw_call(data)
+        moment = self.moment(end)
+        body = {"expires_at": moment.isoformat()} if moment else None
+        status = self.call(headers, "PUT", f"/users/{target.id}/grants/{scope}", body)
+        if not self.may(token, "write:grants"):
+            assert status == 403
+        elif end <= self.hour:
+            assert status == 422
+        elif not self.may_manage(token, target) or self.holds_until(caller, token, scope) < end:
+            assert status == 403, "more than they hold, or for longer"
+        elif scope == "admin" and end != FOREVER and self.is_last_admin(target):
+            assert status == 409
+        else:
+            assert status == 204
+            target.grants[scope] = end
+
+    @rule(data=st.data(), scope=scopes)
+    def revoke_a_scope(self, data: st.DataObject, scope: str) -> None:
+        _, token, target, headers = self.draw_call(data)
+        status = self.call(headers, "DELETE", f"/users/{target.id}/grants/{scope}")
+        allowed = self.may(token, "write:grants") and self.may(token, scope)
+        if not allowed or not self.may_manage(token, target):
+            assert status == 403
+        elif scope == "admin" and self.is_last_admin(target):
+            assert status == 409
+        else:
+            assert status == 204
+            target.grants.pop(scope, None)
+
+    @rule(data=st.data(), disabled=st.booleans())
+    def disable_or_enable(self, data: st.DataObject, disabled: bool) -> None:
+        _, token, target, headers = self.draw_call(data)
+        status = self.call(headers, "PATCH", f"/users/{target.id}", {"disabled": disabled})
+        if not self.may(token, "write:users") or not self.may_manage(token, target):
+            assert status == 403
+        elif disabled and self.is_last_admin(target):
+            assert status == 409
+        else:
+            assert status == 200
+            target.disabled = disabled
+
+    @rule(data=st.data(), way=st.sampled_from(["name", "password", "secrets", "sessions"]))
+    def take_an_account_over(self, data: st.DataObject, way: str) -> None:
+        _, token, target, headers = self.draw_call(data)
+        path = f"/users/{target.id}"
+        person = target.kind == "person"
+        match way:
+            case "name":
+                body = {"username": f"user-{uuid.uuid4().hex}"}
+                status, done = self.call(headers, "PATCH", path, body), 200 if person else 422
+            case "password":
+                status = self.call(headers, "POST", f"{path}/password", {"password": PASSWORD})
+                done = 204 if person else 422
+            case "secrets":
+                status = self.call(headers, "POST", f"{path}/secrets")
+                done = 422 if person else 201 if target.secrets < 2 else 409
+            case _:
+                status, done = self.call(headers, "DELETE", f"{path}/sessions"), 204
+        if not self.may(token, "write:users") or not self.may_manage(token, target):
+            assert status == 403
+        else:
+            assert status == done
+            target.secrets += status == 201
+
+    @rule(data=st.data())
+    def register_a_scope(self, data: st.DataObject) -> None:
+        _, token, _, headers = self.draw_call(data)
+        name = f"x:{uuid.uuid4().hex}"
+        status = self.call(headers, "PUT", f"/scopes/{name}", {"description": "Something"})
+        assert status == (200 if "admin" in token else 403)
+
+    @rule(hours=st.integers(1, 3))
+    def let_time_pass(self, hours: int) -> None:
+        self.clock.move(hours=hours)
+        self.hour += hours
+
+    @invariant()
+    def everybody_holds_what_the_model_says_and_somebody_is_admin(self) -> None:
+        if not hasattr(self, "accounts"):
+            return
+        assert self.wait(self.held()) == {
+            each.id: (each.disabled, self.granted(each)) for each in self.accounts
+        }
+        assert any(
+            each.grants.get("admin") == FOREVER and not each.disabled for each in self.accounts
+        )
+
+    async def held(self) -> dict[uuid.UUID, tuple[bool, dict[str, int]]]:
+        async with self.runtime.sessions() as session:
+            users = await session.scalars(select(User))
+            found: dict[uuid.UUID, tuple[bool, dict[str, int]]] = {
+                user.id: (user.disabled_at is not None, {}) for user in users
+            }
+            for each in await session.scalars(select(Grant)):
+                end = FOREVER
+                if each.expires_at is not None:
+                    end = round((each.expires_at - self.start) / timedelta(hours=1))
+                if end > self.hour:
+                    found[each.user_id][1][each.scope] = end
+        return found
+
+
+async def test_nobody_climbs_whoever_calls_whatever(own_database_url: str) -> None:
+    def explore() -> None:
+        # A thread and a loop of its own: hypothesis' machines are not async.
+        with asyncio.Runner() as runner:
+            clock = MovableClock()
+            opened = Runtime.open(settings_for(own_database_url), now=clock)
+            runtime = runner.run(opened.__aenter__())
+            runner.run(register(runtime))
+
+            class Machine(AuthorityMachine):
+                pass
+
+            Machine.runner, Machine.runtime, Machine.clock = runner, runtime, clock
+            Machine.client = client_of(runtime)
+            try:
+                run_state_machine_as_test(
+                    Machine,
+                    settings=settings(max_examples=60, stateful_step_count=25, deadline=None),
+                )
+            finally:
+                runner.run(opened.__aexit__(None, None, None))
+
+    await asyncio.to_thread(explore)
+
+
+async def register(runtime: Runtime) -> None:
+    async with runtime.unit_of_work() as session:
+        await register_scope(session, "ship:orders", description="Ship", by=OPERATOR)

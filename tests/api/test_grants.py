@@ -1,0 +1,128 @@
+"""Granting by API: with an end and a reason, again, and taken back."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.runtime import Runtime
+from tests.clock import MovableClock
+from tests.factories import Someone, bearer, make_user
+
+Headers = dict[str, str]
+
+
+@pytest.fixture
+async def root(client: httpx2.AsyncClient, runtime: Runtime) -> Headers:
+    return await bearer(client, await make_user(runtime, "admin", username="root"))
+
+
+@pytest.fixture
+async def alice(runtime: Runtime) -> Someone:
+    return await make_user(runtime, "read:items", username="Alice")
+
+
+def path(user: Someone, scope: str = "read:items") -> str:
+    return f"/users/{user.id}/grants/{scope}"
+
+
+async def granted(client: httpx2.AsyncClient, by: Headers, user: Someone) -> dict[str, Any]:
+    answer = await client.get(f"/users/{user.id}/grants", headers=by)
+    return {each["scope"]: each for each in answer.json()["items"]}
+
+
+async def test_a_grant_and_its_end_bite_at_once_on_a_token_already_out(
+    client: httpx2.AsyncClient, root: Headers, alice: Someone, clock: MovableClock
+) -> None:
+    token = await bearer(client, alice)
+
+    async def status() -> int:
+        return (await client.get("/items", headers=token)).status_code
+
+    async def end_in(**time: float) -> None:
+        terms = {"expires_at": (clock() + timedelta(**time)).isoformat()}
+        assert (await client.put(path(alice), json=terms, headers=root)).status_code == 204
+
+    await end_in(hours=1)
+    await end_in(seconds=2)
+    assert await status() == 200
+    clock.move(seconds=2)
+    assert await status() == 403
+    await end_in(seconds=60)
+    assert await status() == 200, "extended"
+    assert (await client.put(path(alice), headers=root)).status_code == 204
+    clock.move(seconds=61)
+    assert await status() == 200, "the end is gone"
+    assert (await client.delete(path(alice), headers=root)).status_code == 204
+    assert await status() == 403
+
+
+async def test_me_tells_when_each_granted_scope_ends(
+    client: httpx2.AsyncClient, root: Headers, alice: Someone
+) -> None:
+    end = datetime(2100, 1, 1, tzinfo=UTC)
+    terms = {"expires_at": "2100-01-01T02:00:00+02:00", "reason": "The audit of Q4"}
+    await client.put(path(alice, "read:audit"), json=terms, headers=root)
+    me = (await client.get("/users/me", headers=await bearer(client, alice))).json()
+    assert me["granted"] == ["read:audit", "read:items"]
+    assert me["granted_until"].pop("read:items") is None
+    assert datetime.fromisoformat(me["granted_until"].pop("read:audit")) == end
+    assert me["granted_until"] == {}
+
+
+async def test_grants_are_listed_with_who_and_why_and_no_longer_than_they_count(
+    client: httpx2.AsyncClient, runtime: Runtime, root: Headers, alice: Someone, clock: MovableClock
+) -> None:
+    end = clock() + timedelta(hours=1)
+    terms = {"expires_at": end.isoformat(), "reason": "On call"}
+    for _ in range(2):
+        answer = await client.put(path(alice, "write:items"), json=terms, headers=root)
+        assert answer.status_code == 204
+    me = (await client.get("/users/me", headers=root)).json()
+    found = (await granted(client, root, alice))["write:items"]
+    assert (found["reason"], found["granted_by"]) == ("On call", me["id"])
+    assert datetime.fromisoformat(found["expires_at"]) == end
+    first = (await client.get(f"/users/{alice.id}/grants?limit=1", headers=root)).json()
+    assert [each["scope"] for each in first["items"]] == ["read:items"]
+    rest = await client.get(f"/users/{alice.id}/grants?after={first['next']}", headers=root)
+    assert [each["scope"] for each in rest.json()["items"]] == ["write:items"]
+    clock.move(hours=1)
+    root = await bearer(client, Someone(alice.id, "root"))
+    assert list(await granted(client, root, alice)) == ["read:items"]
+
+
+async def test_revoking_again_is_the_same(
+    client: httpx2.AsyncClient, root: Headers, alice: Someone
+) -> None:
+    for scope in ("read:items", "read:items", "introspect"):
+        assert (await client.delete(path(alice, scope), headers=root)).status_code == 204
+    assert await granted(client, root, alice) == {}
+
+
+@pytest.mark.parametrize(
+    ("scope", "terms", "status"),
+    [
+        ("no:such", None, 404),
+        ("%00", None, 404),
+        ("é", None, 404),
+        ("read:items", {"expires_at": "2001-01-01T00:00:00Z"}, 422),
+        ("read:items", {"expires_at": "2100-01-01T00:00:00"}, 422),
+        ("read:items", {"expires_at": "9999-12-31T23:59:59-12:00"}, 422),
+        ("read:items", {"expires_at": "soon"}, 422),
+        ("read:items", {"reason": "nul\0"}, 422),
+        ("read:items", {"reason": "\ud800"}, 422),
+        ("read:items", {"reason": "x" * 501}, 422),
+        ("read:items", [], 422),
+    ],
+)
+async def test_grants_that_cant_be_are_refused(
+    client: httpx2.AsyncClient, root: Headers, alice: Someone, scope: str, terms: Any, status: int
+) -> None:
+    before = await granted(client, root, alice)
+    # Not json=: the client would refuse to send a lone surrogate.
+    headers = {**root, "Content-Type": "application/json"}
+    answer = await client.put(path(alice, scope), content=json.dumps(terms), headers=headers)
+    assert answer.status_code == status, answer.text
+    assert await granted(client, root, alice) == before

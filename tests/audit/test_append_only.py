@@ -1,0 +1,77 @@
+"""The log is append-only for the service's own database role, and pruned by age alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from app.audit.models import AuditEntry
+from app.ops.housekeeping import BATCH, prune
+from app.runtime import Runtime
+from tests.factories import make_user
+
+
+async def count(runtime: Runtime) -> int:
+    async with runtime.sessions() as session:
+        return await session.scalar(select(func.count()).select_from(AuditEntry)) or 0
+
+
+async def add_entries(runtime: Runtime, number: int, *, age: timedelta) -> None:
+    async with runtime.unit_of_work() as session:
+        at = datetime.now(UTC) - age
+        session.add_all(AuditEntry(action="user.created", detail={}, at=at) for _ in range(number))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_entries SET detail = '{}'",
+        "UPDATE audit_entries SET at = at - interval '1 year'",
+        "DELETE FROM audit_entries",
+        "DELETE FROM audit_entries WHERE at < now() - interval '29 days'",
+        "TRUNCATE audit_entries",
+        "INSERT INTO audit_entries SELECT * FROM audit_entries "
+        "ON CONFLICT (id) DO UPDATE SET detail = '{}'",
+    ],
+)
+async def test_no_statement_rewrites_or_removes_what_is_young(
+    own_runtime: Runtime, statement: str
+) -> None:
+    await make_user(own_runtime, "read:items")
+    await add_entries(own_runtime, 1, age=timedelta(days=29, hours=23))
+    before = await count(own_runtime)
+    async with own_runtime.sessions() as session:
+        with pytest.raises(DBAPIError, match="append-only"):
+            await session.execute(text(statement))
+    assert await count(own_runtime) == before
+
+
+async def test_what_is_older_than_the_setting_is_pruned_in_batches(own_runtime: Runtime) -> None:
+    await add_entries(own_runtime, BATCH + 1, age=timedelta(days=60, minutes=1))
+    await add_entries(own_runtime, 1, age=timedelta(days=59))
+    young = await count(own_runtime) - BATCH - 1
+    seen: list[tuple[str, int]] = []
+    await prune(
+        own_runtime.sessions,
+        now=datetime.now(UTC),
+        kept=timedelta(),
+        audit_kept=timedelta(days=60),
+        report=lambda name, removed: seen.append((name, removed)),
+    )
+    assert [each for each in seen if each[0] == "audit entries"] == [
+        ("audit entries", BATCH),
+        ("audit entries", 1),
+    ]
+    assert await count(own_runtime) == young
+
+
+async def test_an_entry_outlives_its_user(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient
+) -> None:
+    user = await make_user(own_runtime)
+    before = await count(own_runtime)
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(text("DELETE FROM users WHERE id = :id"), {"id": user.id})
+    assert await count(own_runtime) == before
