@@ -81,6 +81,17 @@ async def test_a_user_is_disabled_and_enabled(environment: Environment) -> None:
     assert json.loads(await succeed("user", "list", "--json"))[0]["disabled"] is False
 
 
+async def test_the_last_admin_goes_only_by_force(environment: Environment) -> None:
+    await succeed("user", "create", "root", "--scope", "admin", stdin=f"{PASSWORD}\n")
+    for command in (["revoke", "root", "admin"], ["user", "disable", "root"]):
+        refused = await scopegate(*command)
+        assert refused.exit_code == 1
+        assert "No other enabled user holds admin" in str(refused.exception)
+    assert "Disabled root" in await succeed("user", "disable", "root", "--force")
+    await succeed("user", "enable", "root")
+    assert "Revoked from root: admin" in await succeed("revoke", "root", "admin", "--force")
+
+
 async def test_keys_are_listed_rotated_rewrapped_and_retired(environment: Environment) -> None:
     async def states() -> dict[str, str]:
         keys = json.loads(await succeed("key", "list", "--json"))

@@ -3,10 +3,11 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from app.access.authority import disable_account, managed_user
 from app.api.dependencies import RuntimeDep, SessionDep
+from app.api.errors import NO_STORE
 from app.api.schemas import (
     PROTECTED,
     Limit,
@@ -44,9 +45,14 @@ async def search_users(
 
 @router.post("", status_code=201, response_model_exclude_none=True, responses=refusals(409, 413))
 async def make_user(
-    new: NewUser, caller: CanWriteUsers, runtime: RuntimeDep, session: SessionDep
+    new: NewUser,
+    caller: CanWriteUsers,
+    runtime: RuntimeDep,
+    session: SessionDep,
+    response: Response,
 ) -> NewUserAnswer:
     """A new user, who holds nothing yet. A service account's secret is shown this once."""
+    response.headers.update(NO_STORE)
     if new.password is not None:
         user = await create_user(
             session, runtime.hasher, username=new.username, password=new.password, by=caller
@@ -105,9 +111,14 @@ async def replace_password(
 
 @router.post("/{user_id}/secrets", status_code=201, responses=refusals(404, 409))
 async def add_secret(
-    user_id: uuid.UUID, caller: CanWriteUsers, runtime: RuntimeDep, session: SessionDep
+    user_id: uuid.UUID,
+    caller: CanWriteUsers,
+    runtime: RuntimeDep,
+    session: SessionDep,
+    response: Response,
 ) -> SecretAnswer:
     """A second live secret for a service account, to change over to. Shown this once."""
+    response.headers.update(NO_STORE)
     user = await managed_user(session, user_id, by=caller, now=runtime.now())
     secret = await make_secret(session, user_id=user_id, by=caller)
     return SecretAnswer(client_id=user.username, client_secret=secret.value, secret_id=secret.id)

@@ -106,6 +106,7 @@ async def test_revoking_again_is_the_same(
     [
         ("no:such", None, 404),
         ("%00", None, 404),
+        ("x" * 5000, None, 404),
         ("é", None, 404),
         ("read:items", {"expires_at": "2001-01-01T00:00:00Z"}, 422),
         ("read:items", {"expires_at": "2100-01-01T00:00:00"}, 422),
@@ -126,3 +127,15 @@ async def test_grants_that_cant_be_are_refused(
     answer = await client.put(path(alice, scope), content=json.dumps(terms), headers=headers)
     assert answer.status_code == status, answer.text
     assert await granted(client, root, alice) == before
+
+
+async def test_odd_names_in_paths_and_queries_do_no_harm(
+    client: httpx2.AsyncClient, root: Headers, alice: Someone
+) -> None:
+    answers = [
+        await client.delete(path(alice, "%00"), headers=root),
+        await client.get(f"/users/{alice.id}/grants?after=%00", headers=root),
+        await client.get("/scopes?after=%00", headers=root),
+    ]
+    assert [answer.status_code for answer in answers] == [422] * 3
+    assert (await client.delete(path(alice, "%C3%A9"), headers=root)).status_code == 204

@@ -31,6 +31,7 @@ async def alice(runtime: Runtime) -> Someone:
 async def make_service(client: httpx2.AsyncClient, by: Headers, name: str) -> dict[str, Any]:
     answer = await client.post("/users", json={"username": name, "kind": "service"}, headers=by)
     assert answer.status_code == 201, answer.text
+    assert answer.headers["cache-control"] == "no-store"
     made: dict[str, Any] = answer.json()
     return made
 
@@ -67,6 +68,7 @@ async def test_a_service_gets_a_secret_shown_once_and_another_to_change_over_to(
     path = f"/users/{made['id']}/secrets"
     second = await client.post(path, headers=root)
     assert second.status_code == 201
+    assert second.headers["cache-control"] == "no-store"
     assert [await token_status(client, each) for each in (made, second.json())] == [200, 200]
     assert (await client.post(path, headers=root)).status_code == 409, "two live at a time"
     old = f"{path}/{made['secret_id']}"
