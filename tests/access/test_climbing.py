@@ -123,7 +123,9 @@ class AuthorityMachine(RuleBasedStateMachine):
         if not self.may(token, scope):
             return 0
         granted = self.granted(caller)
-        return max(granted.get(scope, 0), granted.get("admin", 0))
+        by_admin = granted.get("admin", 0)
+        # A grant that the token does not name counts for nothing; that of admin for every scope.
+        return max(granted.get(scope, 0), by_admin) if scope in token else by_admin
 
     def is_last_admin(self, target: Account) -> bool:
         if target.disabled or "admin" not in self.granted(target):
