@@ -48,10 +48,22 @@ class Settings(BaseSettings):
     database_pool_size: Annotated[
         int, Field(ge=1, description="Connections that one process keeps.")
     ] = 10
-    database_timeout: Annotated[
-        float,
-        Field(gt=0, description="Seconds to wait for a connection, and for one statement."),
+    database_pool_timeout: Annotated[
+        float, Field(gt=0, description="Seconds to wait for a connection to be free; then: 503.")
+    ] = 2.0
+    database_connect_timeout: Annotated[
+        float, Field(gt=0, description="Seconds in which a new connection must be made.")
+    ] = 2.0
+    database_statement_timeout: Annotated[
+        float, Field(gt=0, description="Seconds that one statement may take.")
     ] = 5.0
+    listen_database_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="Where to listen for changes, when `SCOPEGATE_DATABASE_URL` leads to a "
+            "pooler like PgBouncer: a URL that leads directly to Postgres."
+        ),
+    ] = None
     secret_keys: Annotated[
         SecretStr | None,
         Field(
@@ -96,8 +108,21 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="Seconds that a new signing key is published before it signs.")
     ] = 300
     revocation_bound: Annotated[
-        float, Field(gt=0, description="Seconds after which every replica has heard of a change.")
+        float,
+        Field(
+            gt=0,
+            description="Seconds after which a revocation counts on every replica at the latest; "
+            "it mostly takes milliseconds.",
+        ),
     ] = 5.0
+    cache_size: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Sessions, and tokens, that a process remembers; `0`: none, every request "
+            "asks the database.",
+        ),
+    ] = 20_000
     housekeeping_interval: Annotated[
         float, Field(gt=0, description="Seconds between clearing away what has expired.")
     ] = 60.0

@@ -20,7 +20,6 @@ from app.errors import (
     InvalidRequest,
 )
 from app.identity.clients import authenticate_client
-from app.tokens.verification import verify_access_token
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
 
@@ -39,9 +38,7 @@ async def current_principal(
         raise AmbiguousCredentials
     if token is None:
         raise AuthenticationRequired
-    _, principal = await verify_access_token(
-        token, runtime.issuer.jwt, runtime.sessions, now=runtime.now()
-    )
+    _, principal = await runtime.access_tokens.verify(token, now=runtime.now())
     principal.require(tuple(required.scopes))
     return principal
 
