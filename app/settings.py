@@ -19,6 +19,9 @@ HOW_TO_MAKE_A_SECRET = (
 )
 
 
+SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
+
+
 class Settings(BaseSettings):
     """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
 
@@ -138,6 +141,14 @@ class Settings(BaseSettings):
     hash_queue: Annotated[
         int, Field(ge=1, description="Logins that may wait for a thread; past it: 503.")
     ] = 64
+    metrics_token: Annotated[
+        SecretStr | None,
+        Field(
+            description="Whoever presents it as a bearer token gets `GET /metrics`, for "
+            "Prometheus; unset: nobody."
+        ),
+    ] = None
+    metrics_token_file: Path | None = None
     max_body_bytes: Annotated[
         int, Field(ge=4096, description="The largest request body; past it: 413.")
     ] = 262_144
@@ -145,7 +156,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("database_password", "secret_keys", "admin_password"):
+        for name in SECRETS_FROM_FILES:
             path = values.get(f"{name}_file")
             if path and not values.get(name):
                 try:
@@ -157,7 +168,7 @@ class Settings(BaseSettings):
                     ) from error
         return values
 
-    @field_validator("secret_keys")
+    @field_validator("secret_keys", "metrics_token")
     @classmethod
     def _refuse_weak_secrets(cls, value: SecretStr | None) -> SecretStr | None:
         for key in split_secrets(value):
