@@ -6,9 +6,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -21,6 +22,8 @@ from app.settings import Settings
 from app.tokens.verification import AccessTokens
 from tests import databases
 from tests.clock import MovableClock
+from tests.faults import OwnPostgres
+from tests.processes import until
 from tests.servers import Server, start_server
 
 SECRET = "a-secret-for-the-tests-only-0123456789"
@@ -174,6 +177,14 @@ async def own_runtime(
 
 
 @pytest.fixture
+async def own_postgres(tmp_path: Path) -> AsyncIterator[OwnPostgres]:
+    """A server that the test may stop, start and stall."""
+    server = await OwnPostgres.start(tmp_path / "home")
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
 async def own_client(own_runtime: Runtime) -> AsyncIterator[httpx2.AsyncClient]:
     async with client_of(own_runtime) as client:
         yield client
@@ -203,10 +214,3 @@ async def following(runtime: Runtime) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until it comes true; a deadline against hanging, not a budget."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)

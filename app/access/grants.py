@@ -22,7 +22,7 @@ class ScopeNotRegistered(NotFound):
         super().__init__("There is no such scope: see the list of scopes.")
 
 
-def in_force(now: datetime) -> ColumnElement[bool]:
+def in_force(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """The condition that a grant counts at that moment."""
     return or_(Grant.expires_at.is_(None), Grant.expires_at > now)
 

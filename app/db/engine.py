@@ -24,6 +24,7 @@ DATABASE_GONE = (
     PoolTimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
 )
 """What is raised when the database can't be asked, beside SQLAlchemy's DBAPIError."""
 

@@ -32,7 +32,7 @@ class Caller:
     user_agent: str | None = None
 
 
-def is_live(now: datetime) -> ColumnElement[bool]:
+def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """The condition that a session counts at that moment."""
     return and_(Session.ended_at.is_(None), Session.expires_at > now, Session.idle_expires_at > now)
 
