@@ -82,12 +82,9 @@ async def connect_apart(url: URL, settings: Settings) -> Any:
     """A connection of asyncpg's own that no pool knows: a pool would make it forget its LISTEN."""
     _, where = url.get_dialect()().create_connect_args(url)
     where.pop("prepared_statement_cache_size", None)
-    connection = await asyncpg.connect(
+    return await asyncpg.connect(
         **where, **_connect_args(settings, application_name="scopegate changes")
     )
-    # A heartbeat is a transaction, but nobody would miss it: not worth a write to the disk.
-    await connection.execute("SET synchronous_commit = off")
-    return connection
 
 
 def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any]:

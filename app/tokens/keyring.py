@@ -102,7 +102,8 @@ class Keyring:
 
     def _is_current(self) -> bool:
         return self._changes_read == self._changes and (
-            self._feed.fresh() or time.monotonic() - self._read_at < RELOAD_INTERVAL
+            self._feed.fresh()
+            or time.monotonic() - self._read_at < min(RELOAD_INTERVAL, self._feed.bound)
         )
 
     async def load(self) -> None:

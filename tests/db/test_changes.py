@@ -245,8 +245,8 @@ async def test_an_announced_change_is_heard_at_once_but_not_before_the_commit(
         async with session.begin_nested():
             announce(session, Change("scopes"))
             await session.execute(text("SELECT 1"))
-        assert heard == [], "a savepoint is not a commit"
-    assert heard == [Change("scopes")]
+        assert Change("scopes") not in heard, "a savepoint is not a commit"
+    assert Change("scopes") in heard
 
 
 async def test_the_clock_is_the_databases(own_runtime: Runtime, clock: MovableClock) -> None:
