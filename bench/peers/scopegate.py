@@ -1,0 +1,39 @@
+"""Scopegate itself, and beside it the same routes without authorization: what they are held to."""
+
+import uuid
+
+from fastapi import FastAPI
+
+from app.api.dependencies import SessionDep
+from app.api.schemas import ItemAnswer, Me
+from app.items.items import get_item
+from app.main import create_app as create_scopegate
+from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
+
+BARE = "/bench/bare"
+BARE_ITEM = "/bench/owners/{owner_id}/items/{item_id}"
+
+
+def create_app() -> FastAPI:
+    """Scopegate with two more routes, which protect nothing."""
+    app = create_scopegate()
+    app.add_api_route(BARE, bare)
+    app.add_api_route(BARE_ITEM, bare_item)
+    return app
+
+
+async def bare() -> Me:
+    """What `GET /users/me` answers, without asking who wants it."""
+    return Me(
+        id=USER_ID,
+        username=USERNAME,
+        kind="person",
+        created_at=CREATED_AT,
+        scopes=SCOPES,
+        granted=SCOPES,
+    )
+
+
+async def bare_item(owner_id: uuid.UUID, item_id: uuid.UUID, session: SessionDep) -> ItemAnswer:
+    """What `GET /items/{item_id}` does and answers, without asking who wants it."""
+    return ItemAnswer.model_validate(await get_item(session, item_id, owner_id=owner_id))
