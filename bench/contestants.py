@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from app.settings import Settings
 from bench.fill import ITEM_ID, Population, fill
 from bench.peers.account import CLIENT_ID, EMAIL, PASSWORD, SCOPES, SECRET, USER_ID, USERNAME
 from bench.postgres import Postgres
@@ -154,20 +155,28 @@ def scopegate_uncached(database: str) -> Contestant:
 
 async def prepare_scopegate(database: str, population: Population) -> None:
     """Migrate an empty database and fill it."""
-    command = [OURS, "-m", "app", "migrate"]
-    await run_to_its_end(Program(command, scopegate_settings(database)))
+    await run_to_its_end(Program([OURS, "-m", "app", "migrate"], _environment(database)))
     await fill(database, population)
 
 
-def scopegate_settings(database: str) -> dict[str, str]:
-    """What all replicas of one Scopegate share."""
-    return {
-        "SCOPEGATE_DATABASE_URL": database,
-        "SCOPEGATE_SECRET_KEYS": SECRET,
-        "SCOPEGATE_ISSUER": "http://scopegate.example",
-    }
+def scopegate_settings(database: str) -> Settings:
+    """The settings of a Scopegate in this process, the same as of those that serve."""
+    return Settings(_env_file=None, **_shared(database))  # type: ignore[arg-type]
 
 
 def _scopegate(database: str, **settings: str) -> Program:
     app = "bench.peers.scopegate:create_app"
-    return uvicorn(OURS, app, "--factory", **scopegate_settings(database), **settings)
+    return uvicorn(OURS, app, "--factory", **_environment(database), **settings)
+
+
+def _environment(database: str) -> dict[str, str]:
+    return {f"SCOPEGATE_{name.upper()}": value for name, value in _shared(database).items()}
+
+
+def _shared(database: str) -> dict[str, str]:
+    """What all replicas of one Scopegate have in common."""
+    return {
+        "database_url": database,
+        "secret_keys": SECRET,
+        "issuer": "http://scopegate.example",
+    }

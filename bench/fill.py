@@ -35,6 +35,10 @@ class Population:
         """The id of a user."""
         return uuid.UUID(int=USER_ID.int + number)
 
+    def username(self, number: int) -> str:
+        """The name of a user."""
+        return f"user-{number}"
+
     def session_id(self, number: int) -> uuid.UUID:
         """The id of a session."""
         return uuid.UUID(int=FIRST_SESSION.int + number)
@@ -86,7 +90,7 @@ _USERS = ("id", "username", "username_key", "password_hash", "created_at")
 
 def _users(population: Population) -> Iterator[Row]:
     for number in range(population.users):
-        name = f"user-{number}"
+        name = population.username(number)
         yield population.user_id(number), name, name, PASSWORD_HASH, CREATED_AT
 
 

@@ -29,6 +29,10 @@ class Postgres:
         """Make the database anew, empty; return its URL, for SQLAlchemy."""
         await self.drop(name)
         await self._administer(f'CREATE DATABASE "{PREFIX}{name}" TEMPLATE template0')
+        return self.url_of(name)
+
+    def url_of(self, name: str) -> str:
+        """The URL of a database that was made, for SQLAlchemy."""
         return make_url(self.url).set(database=PREFIX + name).render_as_string(hide_password=False)
 
     async def drop(self, name: str) -> None:

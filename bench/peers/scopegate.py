@@ -1,4 +1,7 @@
-"""Scopegate itself, and beside it the same routes without authorization: what they are held to."""
+"""Scopegate itself, and beside it the same routes without authorization: what they are held to.
+
+One more needs a scope and does nothing else: by it one sees when a scope no longer counts.
+"""
 
 import uuid
 
@@ -6,19 +9,22 @@ from fastapi import FastAPI
 
 from app.api.dependencies import SessionDep
 from app.api.schemas import ItemAnswer, Me
+from app.api.security import CanReadItems
 from app.items.items import get_item
 from app.main import create_app as create_scopegate
 from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
 
 BARE = "/bench/bare"
 BARE_ITEM = "/bench/owners/{owner_id}/items/{item_id}"
+SCOPED = "/bench/scoped"
 
 
 def create_app() -> FastAPI:
-    """Scopegate with two more routes, which protect nothing."""
+    """Scopegate with these routes beside its own."""
     app = create_scopegate()
     app.add_api_route(BARE, bare)
     app.add_api_route(BARE_ITEM, bare_item)
+    app.add_api_route(SCOPED, scoped)
     return app
 
 
@@ -37,3 +43,8 @@ async def bare() -> Me:
 async def bare_item(owner_id: uuid.UUID, item_id: uuid.UUID, session: SessionDep) -> ItemAnswer:
     """What `GET /items/{item_id}` does and answers, without asking who wants it."""
     return ItemAnswer.model_validate(await get_item(session, item_id, owner_id=owner_id))
+
+
+async def scoped(_: CanReadItems) -> Me:
+    """The same as the bare one, for whoever holds `read:items`."""
+    return await bare()
