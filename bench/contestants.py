@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from app.settings import Settings
 from bench.fill import ITEM_ID, Population, fill
 from bench.peers.account import CLIENT_ID, EMAIL, PASSWORD, SCOPES, SECRET, USER_ID, USERNAME
+from bench.peers.scopegate import BARE_ITEM_PATH, BARE_PATH
 from bench.postgres import Postgres
 from bench.servers import OURS, PEERS, Program, gunicorn, run_to_its_end, uvicorn
 from bench.wire import Answer, Connection, request
@@ -131,18 +132,19 @@ def fastapi_users_app(
 def django_oauth_toolkit(database: str) -> Contestant:
     """Django."""
     app = "bench.peers.toolkit.wsgi:application"
-    program = gunicorn(PEERS, app, threads=4, BENCH_DATABASE_URL=database)
+    program = gunicorn(PEERS, app, threads=8, BENCH_DATABASE_URL=database)
     sign_in = SignIn("/o/token/", more={"client_id": CLIENT_ID})
     return Contestant(TOOLKIT, program, sign_in, (Route(TOOLKIT),))
 
 
 def scopegate_cached(database: str) -> Contestant:
     """Scopegate as it comes, and what its routes are held to, in the same server."""
+    bare_item = BARE_ITEM_PATH.format(owner_id=USER_ID, item_id=ITEM_ID)
     routes = (
         Route(SCOPEGATE),
-        Route(SCOPEGATE_BARE, "/bench/bare", protected=False),
+        Route(SCOPEGATE_BARE, BARE_PATH, protected=False),
         Route(SCOPEGATE_ITEM, f"/items/{ITEM_ID}"),
-        Route(SCOPEGATE_BARE_ITEM, f"/bench/owners/{USER_ID}/items/{ITEM_ID}", protected=False),
+        Route(SCOPEGATE_BARE_ITEM, bare_item, protected=False),
     )
     return Contestant(SCOPEGATE, _scopegate(database), SignIn("/token"), routes)
 

@@ -63,10 +63,11 @@ def _soon_enough(name: str, refusals: Refusals) -> Goal:
     if not refusals.seconds:
         return Goal(promise, "never refused", met=False)
     median, worst = percentile(refusals.seconds, 50), max(refusals.seconds)
+    missed = refusals.tries - len(refusals.seconds)
     return Goal(
         promise,
-        f"{median * 1e3:.1f} ms, {worst * 1e3:.1f} ms, {refusals.missed} missed",
-        met=median < 0.010 and worst < 0.100 and refusals.missed == 0,
+        f"{median * 1e3:.1f} ms, {worst * 1e3:.1f} ms, {missed} missed",
+        met=median < 0.010 and worst < 0.100 and missed == 0,
     )
 
 

@@ -6,6 +6,7 @@ server's. `run` starts one; started so, it reads a `Job` from standard input and
 
 import asyncio
 import json
+import math
 import sys
 import time
 from array import array
@@ -17,8 +18,9 @@ from typing import Any
 
 import uvloop
 
-from bench.wire import Answer, Connection
+from bench.wire import Answer, Connection, NotUnderstood
 
+CONNECTIONS = 16
 PATIENCE = 30.0  # seconds, past the job's own, until a server counts as hanging
 
 
@@ -34,7 +36,7 @@ class Job:
     requests: Sequence[str]
     """Sent in turn by all connections."""
     seconds: float
-    connections: int = 16
+    connections: int = CONNECTIONS
     at_most: int = 1_000_000
     expected: int = 200
 
@@ -71,7 +73,11 @@ async def run(job: Job) -> Load:
 
 
 async def perform(job: Job) -> Load:
-    """Do the job in this process. Raises WrongAnswer at the first status that is not expected."""
+    """Do the job in this process.
+
+    Raises WrongAnswer at the first status that is not expected, and when the server hangs up or
+    does not answer in time.
+    """
     connections = [await Connection.open(job.port) for _ in range(job.connections)]
     statuses: Counter[int] = Counter()
     latencies = array("d")
@@ -93,8 +99,9 @@ async def perform(job: Job) -> Load:
             for connection in connections:
                 group.create_task(keep_asking(connection))
         seconds = time.perf_counter() - started
-    except* WrongAnswer as wrong:
-        raise wrong.exceptions[0] from None
+    except* (WrongAnswer, NotUnderstood, OSError) as failed:
+        # One says it all: the others failed with it.
+        raise WrongAnswer(f"{_asked(job)}: {failed.exceptions[0]}") from None
     finally:
         for connection in connections:
             connection.close()
@@ -102,15 +109,17 @@ async def perform(job: Job) -> Load:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of all do not exceed (the nearest rank)."""
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
+    """The smallest value that `percent` of all do not exceed (the nearest rank)."""
+    return sorted(values)[max(1, math.ceil(len(values) * percent / 100)) - 1]
 
 
 def _wrong(answer: Answer, job: Job) -> WrongAnswer:
     body = answer.body[:300].decode(errors="replace")
-    asked = job.requests[0].partition("\r\n")[0]
-    return WrongAnswer(f"{asked}: expected {job.expected}, got {answer.status}: {body}")
+    return WrongAnswer(f"expected {job.expected}, got {answer.status}: {body}")
+
+
+def _asked(job: Job) -> str:
+    return job.requests[0].partition("\r\n")[0]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The ways to revoke that the contestants have, each tried on two replicas."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from app.access import grants
 from app.db.engine import open_engine
 from bench.contestants import (
+    TUTORIAL,
     USERS_DATABASE,
     USERS_JWT,
     Contestant,
@@ -23,7 +24,7 @@ from bench.contestants import (
 from bench.effort import Effort
 from bench.fill import Population
 from bench.peers.account import CLIENT_ID, USER_ID
-from bench.peers.scopegate import SCOPED
+from bench.peers.scopegate import SCOPED_PATH
 from bench.postgres import Postgres, connect
 from bench.progress import say
 from bench.revocation import BOUND, Revocation, Way, measure
@@ -37,17 +38,29 @@ SOMEBODY = 1  # the number of a user whom the contest does not know
 
 async def try_all(postgres: Postgres, population: Population, effort: Effort) -> list[Revocation]:
     """Try every way. The databases are those of the contest, which is over."""
-    fastapi_users = postgres.url_of("fastapi_users")
-    toolkit = postgres.url_of("toolkit")
+    found = await _try_peers(postgres, effort.peer_tries)
     scopegate = postgres.url_of("scopegate")
+    for contestant, tries in (
+        (scopegate_cached(scopegate), effort.tries),
+        (scopegate_uncached(scopegate), effort.peer_tries),
+    ):
+        found += await _scopegate(contestant, scopegate, population, tries)
+    return found
+
+
+async def _try_peers(postgres: Postgres, tries: int) -> list[Revocation]:
+    fastapi_users = postgres.url_of("fastapi_users")
+    by_jwt = fastapi_users_app(USERS_JWT, fastapi_users, strategy="jwt", token_seconds=SHORT_LIFE)
+    by_row = fastapi_users_app(USERS_DATABASE, fastapi_users, strategy="database")
+    toolkit = django_oauth_toolkit(postgres.url_of("toolkit"))
+    jwt_only = tutorial(TUTORIAL, algorithm="HS256", token_seconds=SHORT_LIFE)
+    until_expiry = SHORT_LIFE + BOUND
     return [
-        *await _tutorial(),
-        *await _orm(postgres.url_of("orm"), effort.peer_tries),
-        *await _fastapi_users_jwt(fastapi_users),
-        *await _fastapi_users_database(fastapi_users, effort.peer_tries),
-        *await _toolkit(toolkit, effort.peer_tries),
-        *await _scopegate(scopegate_cached(scopegate), scopegate, population, effort.tries),
-        *await _scopegate(scopegate_uncached(scopegate), scopegate, population, effort.peer_tries),
+        await _by_request(jwt_only, "nothing to call", None, bound=until_expiry),
+        await _orm(postgres.url_of("orm"), tries),
+        await _by_request(by_jwt, "POST /auth/logout", _log_out, bound=until_expiry),
+        await _by_request(by_row, "POST /auth/logout", _log_out, tries=tries),
+        await _by_request(toolkit, "POST /o/revoke_token/", _revoke_token, tries=tries),
     ]
 
 
@@ -59,75 +72,42 @@ async def _replicas(contestant: Contestant) -> AsyncIterator[tuple[int, int]]:
         yield one.port, other.port
 
 
-async def _tutorial() -> list[Revocation]:
-    contestant = tutorial("tutorial, JWT", algorithm="HS256", token_seconds=SHORT_LIFE)
-
-    async def nothing(_: str) -> None:
-        """There is no call to revoke with."""
-
-    async with _replicas(contestant) as ports:
-        way = Way(
-            f"{contestant.name}: nothing to call",
-            issue=lambda: contestant.sign_in(ports[0]),
-            revoke=nothing,
-            bound=SHORT_LIFE + BOUND,
-            remark=f"until the token expires (here after {SHORT_LIFE} s)",
-        )
-        return [await measure(way, ports)]
+def _log_out(token: str) -> bytes:
+    return request("/auth/logout", method="POST", token=token, form={})
 
 
-async def _fastapi_users_jwt(database: str) -> list[Revocation]:
-    contestant = fastapi_users_app(USERS_JWT, database, strategy="jwt", token_seconds=SHORT_LIFE)
-    async with _replicas(contestant) as ports:
-        way = _logging_out(
-            contestant,
-            ports[0],
-            bound=SHORT_LIFE + BOUND,
-            remark=f"until the token expires (here after {SHORT_LIFE} s); a disabled user at once",
-        )
-        return [await measure(way, ports)]
+def _revoke_token(token: str) -> bytes:
+    form = {"token": token, "client_id": CLIENT_ID}
+    return request("/o/revoke_token/", method="POST", form=form)
 
 
-async def _fastapi_users_database(database: str, tries: int) -> list[Revocation]:
-    contestant = fastapi_users_app(USERS_DATABASE, database, strategy="database")
-    async with _replicas(contestant) as ports:
-        return [await measure(_logging_out(contestant, ports[0], tries=tries), ports)]
-
-
-def _logging_out(
-    contestant: Contestant, port: int, *, tries: int = 1, bound: float = BOUND, remark: str = ""
-) -> Way:
-    async def log_out(token: str) -> None:
-        await ask_once(port, request("/auth/logout", method="POST", token=token, form={}))
-
-    return Way(
-        f"{contestant.name}: POST /auth/logout",
-        issue=lambda: contestant.sign_in(port),
-        revoke=log_out,
-        tries=tries,
-        bound=bound,
-        remark=remark,
-    )
-
-
-async def _toolkit(database: str, tries: int) -> list[Revocation]:
-    contestant = django_oauth_toolkit(database)
+async def _by_request(
+    contestant: Contestant,
+    what: str,
+    revoking: Callable[[str], bytes] | None,
+    *,
+    tries: int = 1,
+    bound: float = BOUND,
+) -> Revocation:
+    """Revoke by a request to the first replica; None: there is none that would."""
     async with _replicas(contestant) as ports:
 
         async def revoke(token: str) -> None:
-            form = {"token": token, "client_id": CLIENT_ID}
-            await ask_once(ports[0], request("/o/revoke_token/", method="POST", form=form))
+            if revoking is not None:
+                await ask_once(ports[0], revoking(token))
 
         way = Way(
-            f"{contestant.name}: POST /o/revoke_token/",
+            f"{contestant.name}: {what}",
             issue=lambda: contestant.sign_in(ports[0]),
             revoke=revoke,
             tries=tries,
+            bound=bound,
         )
-        return [await measure(way, ports)]
+        return await measure(way, ports)
 
 
-async def _orm(database: str, tries: int) -> list[Revocation]:
+async def _orm(database: str, tries: int) -> Revocation:
+    """Delete the row of a scope, by a connection of this process."""
     contestant = orm_look_up(database)
     connection = await connect(database)
 
@@ -146,7 +126,7 @@ async def _orm(database: str, tries: int) -> list[Revocation]:
         async with _replicas(contestant) as ports:
             name = f"{contestant.name}: a scope is deleted"
             way = Way(name, issue=grant_and_sign_in, revoke=take_scope, tries=tries)
-            return [await measure(way, ports)]
+            return await measure(way, ports)
     finally:
         await connection.close()
 
@@ -176,7 +156,7 @@ async def _scopegate(
 
         name = contestant.name
         ways = [
-            Way(f"{name}: POST /revoke", grant_and_sign_in, end_session, SCOPED, tries),
-            Way(f"{name}: a grant is revoked", grant_and_sign_in, revoke_grant, SCOPED, tries),
+            Way(f"{name}: POST /revoke", grant_and_sign_in, end_session, SCOPED_PATH, tries),
+            Way(f"{name}: a grant is revoked", grant_and_sign_in, revoke_grant, SCOPED_PATH, tries),
         ]
         return [await measure(way, ports) for way in ways]

@@ -14,17 +14,17 @@ from app.items.items import get_item
 from app.main import create_app as create_scopegate
 from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
 
-BARE = "/bench/bare"
-BARE_ITEM = "/bench/owners/{owner_id}/items/{item_id}"
-SCOPED = "/bench/scoped"
+BARE_PATH = "/bench/bare"
+BARE_ITEM_PATH = "/bench/owners/{owner_id}/items/{item_id}"
+SCOPED_PATH = "/bench/scoped"
 
 
 def create_app() -> FastAPI:
     """Scopegate with these routes beside its own."""
     app = create_scopegate()
-    app.add_api_route(BARE, bare)
-    app.add_api_route(BARE_ITEM, bare_item)
-    app.add_api_route(SCOPED, scoped)
+    app.add_api_route(BARE_PATH, bare)
+    app.add_api_route(BARE_ITEM_PATH, bare_item)
+    app.add_api_route(SCOPED_PATH, scoped)
     return app
 
 
