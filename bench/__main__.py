@@ -76,7 +76,7 @@ async def _weigh(postgres: Postgres, effort: Effort) -> memory.Weight:
     population = Population(effort.principals, effort.principals)
     database = await postgres.create("memory")
     await prepare_scopegate(database, population)
-    return await memory.measure(database, population, effort.principals)
+    return await memory.measure(database, effort.principals)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """What one cached principal weighs, in a process of its own that loads very many.
 
-`measure` starts it; started so, it prints a `Weight`. All that knows the cache is in `fill_cache`.
+`measure` starts it; started so, it reads what to do from standard input and prints a `Weight`.
+All that knows the cache is in `fill_cache`.
 """
 
 import asyncio
@@ -10,14 +11,13 @@ import sys
 import tracemalloc
 from asyncio.subprocess import PIPE, create_subprocess_exec
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from app.access.principals import load_principal
 from app.runtime import Runtime
 from bench.contestants import scopegate_settings
 from bench.fill import Population
 from bench.peers.account import SCOPES
-from bench.servers import OURS, ROOT, ServerFailed, environment
+from bench.servers import OURS, ROOT, ServerFailed, environment, memory_of
 
 WARM_UP = 500  # principals, loaded before counting: pools, caches of statements, imports
 
@@ -31,17 +31,18 @@ class Weight:
     traced: float
 
 
-async def measure(database: str, population: Population, principals: int) -> Weight:
-    """Weigh that many principals, each of a session of its own. Raises ServerFailed."""
-    arguments = (database, str(population.users), str(population.sessions), str(principals))
+async def measure(database: str, principals: int) -> Weight:
+    """Weigh that many principals, each of a session and a user of its own. Raises ServerFailed."""
     process = await create_subprocess_exec(
-        *(OURS, "-m", "bench.memory", *arguments),
+        *(OURS, "-m", "bench.memory"),
         cwd=ROOT,
         env=environment(),
+        stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
     )
-    output, complaint = await process.communicate()
+    job = json.dumps({"database": database, "principals": principals})
+    output, complaint = await process.communicate(job.encode())
     if process.returncode != 0:
         raise ServerFailed(complaint.decode())
     return Weight(**json.loads(output))
@@ -64,39 +65,33 @@ async def fill_cache(runtime: Runtime, population: Population, numbers: range) -
     ]
 
 
-async def weigh(database: str, population: Population, principals: int) -> Weight:
-    """Half of them are weighed by the process's memory, then half by tracemalloc, which slows."""
+async def weigh(database: str, principals: int) -> Weight:
+    """Weigh half of them by the process's memory, then half by tracemalloc, which is slow."""
+    half = (principals - WARM_UP) // 2
+    population = Population(users=principals, sessions=principals)
     async with Runtime.open(scopegate_settings(database)) as runtime:
-        half = (principals - WARM_UP) // 2
         kept = [await fill_cache(runtime, population, range(WARM_UP))]
         before = _rss()
         kept.append(await fill_cache(runtime, population, range(WARM_UP, WARM_UP + half)))
         after = _rss()
-        gc.collect()
         tracemalloc.start()
-        last = range(WARM_UP + half, WARM_UP + 2 * half)
-        kept.append(await fill_cache(runtime, population, last))
+        kept.append(await fill_cache(runtime, population, range(WARM_UP + half, principals)))
         gc.collect()
         traced, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     by_rss = (after - before) / half if before is not None and after is not None else None
-    return Weight(sum(map(len, kept)), by_rss, traced / half)
+    return Weight(principals, by_rss, traced / len(kept[-1]))
 
 
 def _rss() -> int | None:
     gc.collect()
-    try:
-        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
+    memory = memory_of("self")
+    return memory.rss if memory else None
 
 
 def main() -> None:
     """What the process does."""
-    database, *numbers = sys.argv[1:]
-    users, sessions, principals = map(int, numbers)
-    weight = asyncio.run(weigh(database, Population(users, sessions), principals))
+    weight = asyncio.run(weigh(**json.load(sys.stdin)))
     json.dump(asdict(weight), sys.stdout)
 
 

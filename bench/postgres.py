@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -24,19 +24,25 @@ class Postgres:
 
     url: str
     name: str
+    _made: set[str] = field(default_factory=set)
 
     async def create(self, name: str) -> str:
         """Make the database anew, empty; return its URL, for SQLAlchemy."""
-        await self.drop(name)
+        await self._drop(name)
         await self._administer(f'CREATE DATABASE "{PREFIX}{name}" TEMPLATE template0')
+        self._made.add(name)
         return self.url_of(name)
 
     def url_of(self, name: str) -> str:
         """The URL of a database that was made, for SQLAlchemy."""
         return make_url(self.url).set(database=PREFIX + name).render_as_string(hide_password=False)
 
-    async def drop(self, name: str) -> None:
-        """Remove the database, whoever is still connected."""
+    async def clean_up(self) -> None:
+        """Remove all databases that were made, whoever is still connected."""
+        for name in self._made:
+            await self._drop(name)
+
+    async def _drop(self, name: str) -> None:
         await self._administer(f'DROP DATABASE IF EXISTS "{PREFIX}{name}" WITH (FORCE)')
 
     async def _administer(self, statement: str) -> None:
@@ -55,10 +61,17 @@ async def connect(url: str) -> asyncpg.Connection:
 
 @asynccontextmanager
 async def open_postgres() -> AsyncIterator[Postgres]:
-    """The server that SCOPEGATE_BENCH_DATABASE_URL names, else an embedded one, gone at the end."""
+    """The server that SCOPEGATE_BENCH_DATABASE_URL names, else an embedded one.
+
+    Nothing stays of what was made on it.
+    """
     if given := os.environ.get(URL_VARIABLE):
         url = make_url(given).set(drivername="postgresql+asyncpg")
-        yield Postgres(url.render_as_string(hide_password=False), URL_VARIABLE)
+        named = Postgres(url.render_as_string(hide_password=False), URL_VARIABLE)
+        try:
+            yield named
+        finally:
+            await named.clean_up()
         return
     home = Path(tempfile.mkdtemp(prefix="scopegate-bench-"))
     embedded = await asyncio.to_thread(EmbeddedPostgres.start, home)

@@ -134,16 +134,20 @@ async def _calls(
     """Seconds that one call takes, round by round; the first round only warms up."""
     found = []
     for number in range(effort.rounds + 1):
-        found.append({name: await _time(call, place, effort) for name, place in places.items()})
+        found.append(await _time(call, places, effort.calls))
         say(f"{what}: round {number} of {effort.rounds}")
     return found[1:]
 
 
-async def _time(call: Call, place: Place, effort: Effort) -> float:
-    started = time.perf_counter()
-    for _ in range(effort.calls):
-        await call(place)
-    return (time.perf_counter() - started) / effort.calls
+async def _time(call: Call, places: Mapping[str, Place], calls: int) -> Seconds:
+    """Seconds that one call takes in each place, alternating call by call."""
+    passed = dict.fromkeys(places, 0.0)
+    for _ in range(calls):
+        for name, place in places.items():
+            started = time.perf_counter()
+            await call(place)
+            passed[name] += time.perf_counter() - started
+    return {name: seconds / calls for name, seconds in passed.items()}
 
 
 def _comparison(what: str, found: Sequence[Seconds]) -> Comparison:

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bench.wire import HOST, Connection, request
 
 ROOT = Path(__file__).parents[1]
 OURS = sys.executable
 PEERS = str(ROOT / ".venv-bench" / "bin" / "python")
+PORT = "{port}"
 PATIENCE = 60.0  # seconds, for a server to start or end
 
 
@@ -42,18 +44,12 @@ class Server:
 
     def memory(self) -> Memory | None:
         """The memory of the process that answers; None where the kernel does not tell."""
-        rollup = Path(f"/proc/{_worker(self.process.pid)}/smaps_rollup")
-        try:
-            lines = [line.split() for line in rollup.read_text().splitlines()]
-        except OSError:
-            return None
-        kilobytes = {line[0]: int(line[1]) for line in lines if line[0] in {"Rss:", "Pss:"}}
-        return Memory(kilobytes["Rss:"] * 1024, kilobytes["Pss:"] * 1024)
+        return memory_of(_worker(self.process.pid))
 
 
 @dataclass(frozen=True)
 class Program:
-    """How a server is started; `{port}` in a word of the command stands for its port."""
+    """How a server is started; PORT in the words of the command stands for its port."""
 
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +57,7 @@ class Program:
 
 def uvicorn(python: str, app: str, *options: str, **environment: str) -> Program:
     """One uvicorn worker, the same for all who run on it."""
-    command = [python, "-m", "uvicorn", app, *options, "--host", HOST, "--port", "{port}"]
+    command = [python, "-m", "uvicorn", app, *options, "--host", HOST, "--port", PORT]
     command += ["--workers", "1", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
     command += ["--no-proxy-headers", "--no-server-header", "--log-level", "warning"]
     return Program(command, environment)
@@ -69,7 +65,7 @@ def uvicorn(python: str, app: str, *options: str, **environment: str) -> Program
 
 def gunicorn(python: str, app: str, *, threads: int, **environment: str) -> Program:
     """One gunicorn worker of some threads, with kept connections."""
-    command = [python, "-m", "gunicorn", app, "--bind", f"{HOST}:{{port}}", "--workers", "1"]
+    command = [python, "-m", "gunicorn", app, "--bind", f"{HOST}:{PORT}", "--workers", "1"]
     command += ["--worker-class", "gthread", "--threads", str(threads), "--keep-alive", "75"]
     return Program([*command, "--log-level", "warning"], environment)
 
@@ -78,12 +74,12 @@ def gunicorn(python: str, app: str, *, threads: int, **environment: str) -> Prog
 async def serving(program: Program) -> AsyncIterator[Server]:
     """The program as a server that answers; ended when the block is left.
 
-    Raises ServerFailed when it does not come to answer.
+    Raises ServerFailed when it does not come to answer, or has ended by itself.
     """
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
         process = await create_subprocess_exec(
-            *(word.format(port=port) for word in program.command),
+            *(word.replace(PORT, str(port)) for word in program.command),
             # Not the checkout, whose .env would set what is to be measured.
             cwd=folder,
             env=environment(**program.environment, SCOPEGATE_PORT=str(port)),
@@ -95,11 +91,12 @@ async def serving(program: Program) -> AsyncIterator[Server]:
         try:
             await _until_it_answers(port, process)
             yield Server(port, process)
-        except (ServerFailed, ConnectionError) as error:
-            written = os.pread(output.fileno(), 10_000, 0).decode(errors="replace")
-            raise ServerFailed(f"{error}\n{' '.join(program.command)}\n{written}") from error
         finally:
+            ended_by_itself = process.returncode is not None
             await _end(process)
+            if ended_by_itself:  # Whatever else went wrong, this is why.
+                written = os.pread(output.fileno(), 10_000, 0).decode(errors="replace")
+                raise ServerFailed(f"{' '.join(program.command)} has ended:\n{written}")
 
 
 async def run_to_its_end(program: Program) -> None:
@@ -118,6 +115,17 @@ async def run_to_its_end(program: Program) -> None:
         raise ServerFailed(f"{' '.join(program.command)}\n{output.decode(errors='replace')}")
 
 
+def memory_of(process: int | Literal["self"]) -> Memory | None:
+    """The memory of a process; None where the kernel does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    words = [line.split() for line in lines]
+    kilobytes = {line[0]: int(line[1]) for line in words if line[0] in {"Rss:", "Pss:"}}
+    return Memory(rss=kilobytes["Rss:"] * 1024, pss=kilobytes["Pss:"] * 1024)
+
+
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment without settings of Scopegate or Postgres, and with these."""
     kept = {
@@ -132,7 +140,7 @@ async def _until_it_answers(port: int, process: Process) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         if process.returncode is not None:
-            raise ServerFailed("A server has ended before it answered.")
+            return  # `serving` says so
         try:
             connection = await Connection.open(port)
             await connection.ask(request("/"))
@@ -140,7 +148,7 @@ async def _until_it_answers(port: int, process: Process) -> None:
             return
         except ConnectionError:
             if time.monotonic() > deadline:
-                raise ServerFailed("A server does not answer.") from None
+                raise ServerFailed(f"The server on port {port} does not answer.") from None
             await asyncio.sleep(0.05)
 
 
