@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import discovery, health, items, me, revocation, token
+from app.api import discovery, health, items, me, metrics, revocation, token
 from app.api.docs import UNSCOPED, add_docs
 from app.api.errors import add_error_handlers
 from app.api.middleware import BodyLimit
@@ -15,7 +15,8 @@ from app.ops.background import background_work
 from app.runtime import Runtime
 from app.settings import Settings
 
-ROUTERS = (token, revocation, discovery, me, items, health)
+ROUTERS = (me, items, token, revocation, discovery, health, metrics)
+"""In the order in which they are looked through: what is asked most comes first."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.models import Grant, Scope
 from app.access.scopes import ADMIN, is_scope_name, satisfies
+from app.db.changes import Change, announce
 from app.errors import InvalidScope, NotFound
 
 
@@ -79,6 +80,7 @@ async def grant(
     """
     if not is_scope_name(scope):
         raise ScopeNotRegistered
+    announce(session, Change("user", user_id))
     terms = {"granted_by": granted_by, "expires_at": expires_at, "reason": reason}
     statement = (
         insert(Grant)
@@ -94,6 +96,7 @@ async def grant(
 
 async def revoke(session: AsyncSession, *, user_id: uuid.UUID, scope: str) -> bool:
     """Take the scope back. Tokens already out lose it too. False: it was not held anyway."""
+    announce(session, Change("user", user_id))
     removed = await session.execute(
         delete(Grant).where(Grant.user_id == user_id, Grant.scope == scope).returning(Grant.scope)
     )

@@ -34,7 +34,9 @@ async def revoke(form: FormDep, runtime: RuntimeDep) -> Response:
     token = form.require("token")
     async with runtime.sessions() as session:
         await authenticated_client(form, session)
-    await revoke_token(runtime.sessions, runtime.issuer, token, now=runtime.now())
+    await revoke_token(
+        token, runtime.issuer, runtime.access_tokens, runtime.sessions, now=runtime.now()
+    )
     return Response(headers=NO_STORE)
 
 
@@ -49,7 +51,11 @@ async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> 
     """Whether a token is active, and which of its scopes count now."""
     response.headers.update(NO_STORE)
     token = await introspect_token(
-        runtime.sessions, runtime.issuer, form.require("token"), now=runtime.now()
+        form.require("token"),
+        runtime.issuer,
+        runtime.access_tokens,
+        runtime.sessions,
+        now=runtime.now(),
     )
     if token is None:
         return Introspection(active=False)

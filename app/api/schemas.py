@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -196,6 +196,12 @@ class Health(BaseModel):
     """How the service is."""
 
     status: str
+
+
+class Readiness(Health):
+    """Whether it can serve, and how it checks requests."""
+
+    checks: Literal["cached", "database"]
 
 
 def oauth_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Update, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.changes import Change, announce
 from app.errors import NotFound
 from app.identity.models import Session
 
@@ -86,6 +87,7 @@ async def end_session(
     session: AsyncSession, session_id: uuid.UUID, *, reason: str, now: datetime
 ) -> bool:
     """End that session and all its tokens. False: there is none, or it has ended before."""
+    announce(session, Change("session", session_id))
     ended = await session.execute(
         _ending(reason, now).where(Session.id == session_id).returning(Session.id)
     )
@@ -111,6 +113,7 @@ async def end_sessions_of(
     but: uuid.UUID | None = None,
 ) -> None:
     """End all sessions of the user, except perhaps one."""
+    announce(session, Change("user", user_id))
     statement = _ending(reason, now).where(Session.user_id == user_id)
     await session.execute(statement if but is None else statement.where(Session.id != but))
 

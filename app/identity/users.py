@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.changes import Change, announce
 from app.errors import Conflict, NotFound, Refused
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
@@ -93,6 +94,7 @@ async def disable_user(session: AsyncSession, user_id: uuid.UUID, *, now: dateti
 
 async def enable_user(session: AsyncSession, user_id: uuid.UUID) -> None:
     """The user may sign in again. No old token comes back: their sessions have ended."""
+    announce(session, Change("user", user_id))
     await session.execute(update(User).where(User.id == user_id).values(disabled_at=None))
 
 

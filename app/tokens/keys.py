@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import ColumnElement, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.changes import Change, announce
 from app.errors import ConfigurationError, Conflict, NotFound
 from app.settings import Algorithm
 from app.tokens.models import SigningKey
@@ -158,6 +159,8 @@ async def rewrap_keys(session: AsyncSession, cipher: MultiFernet) -> int:
 
 
 async def _lock_keys(session: AsyncSession) -> None:
+    """Change the keys alone; and let this process read them anew afterwards."""
+    announce(session, Change("keys"))
     await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": KEYS_LOCK})
 
 

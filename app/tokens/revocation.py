@@ -9,25 +9,35 @@ from app.errors import InvalidToken
 from app.identity.models import Session
 from app.identity.sessions import end_session
 from app.tokens.issuing import Issuer
-from app.tokens.verification import read_access_token
+from app.tokens.verification import AccessTokens
 
 
 async def revoke_token(
-    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
+    token: str,
+    issuer: Issuer,
+    access_tokens: AccessTokens,
+    sessions: async_sessionmaker[AsyncSession],
+    *,
+    now: datetime,
 ) -> None:
     """End the session of an access or refresh token; nothing happens for a string that is neither.
 
     By the session and never by the token's bytes, which can be rewritten. A JWT that has expired
     will do: who once held it may sign out. One connection at a time.
     """
-    session_id = await _session_of(sessions, issuer, token, now=now)
+    session_id = await _session_of(token, issuer, access_tokens, sessions, now=now)
     if session_id is not None:
         async with sessions.begin() as session:
             await end_session(session, session_id, reason="token revoked", now=now)
 
 
 async def _session_of(
-    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
+    token: str,
+    issuer: Issuer,
+    access_tokens: AccessTokens,
+    sessions: async_sessionmaker[AsyncSession],
+    *,
+    now: datetime,
 ) -> uuid.UUID | None:
     """The session that this token proves to be its holder's."""
     presented = issuer.refresh_tokens.read(token)
@@ -37,6 +47,6 @@ async def _session_of(
         proven = row is not None and issuer.refresh_tokens.proves(presented, row)
         return presented.session_id if proven else None
     try:
-        return (await read_access_token(token, issuer.jwt, sessions, now=now)).session_id
+        return (await access_tokens.read(token, now=now)).session_id
     except InvalidToken:
         return None
