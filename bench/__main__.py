@@ -14,6 +14,7 @@ from bench.effort import FULL, QUICK, Effort
 from bench.fill import Population
 from bench.goals import Goal
 from bench.load import WrongAnswer
+from bench.memory import Weight
 from bench.postgres import PREFIX, URL_VARIABLE, Postgres, open_postgres
 from bench.progress import say
 from bench.report import Section
@@ -38,7 +39,6 @@ def main() -> None:
         results = uvloop.run(_measure(parts, effort))
     except FAILURES as failure:
         sys.exit(f"The benchmark has failed, nothing was written. {failure}")
-    print(f"\n{results}")
     if effort is FULL and set(parts) == set(PARTS):
         RESULTS.write_text(results)
         print("Written to bench/RESULTS.md")
@@ -47,36 +47,47 @@ def main() -> None:
 
 
 async def _measure(parts: Sequence[str], effort: Effort) -> str:
+    """Measure these parts, printing what is found as it comes; return all of it."""
     sections: list[Section] = []
     judged: list[Goal] = []
+
+    def show(*found: Section) -> None:
+        sections.extend(found)
+        for section in found:
+            print(f"\n{section}\n", flush=True)
+
     population = Population(effort.small, effort.small)
     async with open_postgres() as postgres:
         contestants = await line_up(postgres, population)
         if "contest" in parts:
             held = await contest.hold(contestants, effort)
-            sections += report.contest_sections(held, effort)
+            show(*report.contest_sections(held, effort))
             judged += goals.of_contest(held)
         if "revocation" in parts:
             revoked = await ways.try_all(postgres, population, effort)
-            sections.append(report.revocation_section(revoked))
+            show(report.revocation_section(revoked))
             judged += goals.of_revocation(revoked)
+        if "memory" in parts:
+            show(report.memory_section(await _weigh(postgres, effort)))
         if "scale" in parts:
             compared = await scale.compare(postgres, effort)
-            sections.append(report.scale_section(compared, effort))
+            show(report.scale_section(compared, effort))
             judged += goals.of_scale(compared)
-        if "memory" in parts:
-            sections.append(report.memory_section(await _weigh(postgres, effort)))
-        sections.insert(0, goals.goals_section(judged))
-        texts = [report.front_matter(effort, postgres.name), *map(str, sections)]
-    return "\n\n".join(texts) + "\n"
+        introduction = report.introduction(effort, postgres.name)
+    show(goals.goals_section(judged))
+    # The goals are what one looks for first, in a file; and last, in a terminal.
+    return "\n\n".join([introduction, *map(str, sections[-1:] + sections[:-1])]) + "\n"
 
 
-async def _weigh(postgres: Postgres, effort: Effort) -> memory.Weight:
-    say("weighing cached principals")
-    population = Population(effort.principals, effort.principals)
+async def _weigh(postgres: Postgres, effort: Effort) -> list[Weight]:
+    population = Population(effort.remembered, effort.remembered)
     database = await postgres.create("memory")
     await prepare_scopegate(database, population)
-    return await memory.measure(database, effort.principals)
+    found = []
+    for what in memory.FILLINGS:
+        say(f"weighing {effort.remembered:,} remembered sessions: {what}")
+        found.append(await memory.measure(database, what, effort.remembered))
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +100,7 @@ parts:
   contest     throughput, latency and memory of all contestants, round by round
   revocation  how soon a revoked token is refused, on the same replica and on another
   scale       {FULL.small:,} users against {FULL.large:,}
-  memory      what one cached principal weighs
+  memory      what one remembered session weighs
 
 With make, arguments go into ARGS: make bench ARGS="--quick --only contest"
 A Postgres of the bench's own is started and removed again. {URL_VARIABLE}

@@ -161,9 +161,9 @@ async def prepare_scopegate(database: str, population: Population) -> None:
     await fill(database, population)
 
 
-def scopegate_settings(database: str) -> Settings:
+def scopegate_settings(database: str, **more: str) -> Settings:
     """The settings of a Scopegate in this process, the same as of those that serve."""
-    return Settings(_env_file=None, **_shared(database))  # type: ignore[arg-type]
+    return Settings(_env_file=None, **_shared(database), **more)  # type: ignore[arg-type]
 
 
 def _scopegate(database: str, **settings: str) -> Program:

@@ -21,8 +21,8 @@ class Effort:
     """Sessions in the larger database; the smaller has at most one a user."""
     calls: int
     """Calls of one function in one database, each round."""
-    principals: int
-    """Principals that are loaded into a cache to see what one weighs."""
+    remembered: int
+    """Sessions that one process remembers, to see what one weighs."""
 
 
 FULL = Effort(
@@ -35,7 +35,7 @@ FULL = Effort(
     large=1_000_000,
     sessions=100_000,
     calls=300,
-    principals=20_000,
+    remembered=20_000,
 )
 QUICK = Effort(
     name="quick",
@@ -47,5 +47,5 @@ QUICK = Effort(
     large=20_000,
     sessions=10_000,
     calls=50,
-    principals=2000,
+    remembered=2000,
 )

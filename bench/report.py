@@ -52,7 +52,7 @@ def table(head: Row, rows: Sequence[Row]) -> str:
     )
 
 
-def front_matter(effort: Effort, server: str) -> str:
+def introduction(effort: Effort, server: str) -> str:
     """What it was measured on."""
     return (
         "# Results\n\n"
@@ -132,15 +132,21 @@ def scale_section(found: Sequence[Comparison], effort: Effort) -> Section:
     )
 
 
-def memory_section(weight: Weight) -> Section:
-    """What a cached principal weighs."""
-    rss = "—" if weight.rss is None else f"{weight.rss:,.0f}"
+def memory_section(found: Sequence[Weight]) -> Section:
+    """What a remembered session weighs."""
     return Section(
-        "Memory of a cached principal",
-        "With 5 grants, each of a session and a user of its own.",
-        ("principals", "bytes each, by RSS", "bytes each, by tracemalloc"),
-        [(f"{weight.principals:,}", rss, f"{weight.traced:,.0f}")],
+        "Memory of a remembered session",
+        "Each of a user of its own, with 5 grants. Bytes a session.",
+        ("what is remembered", "sessions", "by RSS", "by tracemalloc"),
+        [
+            (each.what, f"{each.sessions:,}", _bytes(each.rss), _bytes(each.traced))
+            for each in found
+        ],
     )
+
+
+def _bytes(number: float | None) -> str:
+    return "" if number is None else f"{number:,.0f}"
 
 
 _SPREAD = ("median", "min", "max")

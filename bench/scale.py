@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from app.access.principals import load_principal
+from app.access.principals import load_holder
 from app.identity.sessions import Caller
 from app.identity.users import find_user
 from app.runtime import Runtime
@@ -72,23 +72,22 @@ async def compare(postgres: Postgres, effort: Effort) -> list[Comparison]:
             places[name] = Place(database, population, runtime)
         return [
             _comparison(CACHED, await _requests(places, effort)),
-            _comparison(MISS, await _calls(MISS, load_one_principal, places, effort)),
+            _comparison(MISS, await _calls(MISS, load_one_holder, places, effort)),
             _comparison(LOGIN, await _calls(LOGIN, log_in, places, effort)),
         ]
 
 
-async def load_one_principal(place: Place) -> None:
-    """What a request costs the database whose principal is not in the cache."""
+async def load_one_holder(place: Place) -> None:
+    """What a request costs the database whose session is not in the cache."""
     number = random.randrange(place.population.sessions)
-    principal = await load_principal(
+    holder = await load_holder(
         place.runtime.sessions,
-        session_id=place.population.session_id(number),
+        place.population.session_id(number),
         user_id=place.population.user_id(place.population.owner(number)),
-        token_scopes=frozenset(SCOPES),
         now=place.runtime.now(),
     )
-    assert principal is not None
-    assert len(principal.scopes) == len(SCOPES)
+    assert holder is not None
+    assert len(holder.granted) == len(SCOPES)
 
 
 async def log_in(place: Place) -> None:
