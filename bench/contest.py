@@ -12,7 +12,7 @@ from bench.servers import Memory, serving
 
 @dataclass(frozen=True)
 class Contest:
-    """What was found, by the name of the route; memory by that of the contestant."""
+    """What was found, by the name of the route; memory by that of a contestant's first one."""
 
     rounds: list[Round]
     memory: dict[str, Memory | None]
@@ -21,11 +21,11 @@ class Contest:
 async def hold(contestants: list[Contestant], effort: Effort) -> Contest:
     """Measure every route of every contestant."""
     async with AsyncExitStack() as stack:
-        servers, targets = {}, []
+        servers, targets = [], []
         for contestant in contestants:
             say(f"starting: {contestant.name}")
             server = await stack.enter_async_context(serving(contestant.program))
-            servers[contestant.name] = server
+            servers.append((contestant.routes[0].name, server))
             targets += [await aim(contestant, route, server.port) for route in contestant.routes]
         rounds = await measure(targets, rounds=effort.rounds, seconds=effort.seconds)
-        return Contest(rounds, {name: server.memory() for name, server in servers.items()})
+        return Contest(rounds, {name: server.memory() for name, server in servers})

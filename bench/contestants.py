@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from app.settings import Settings
 from bench.fill import ITEM_ID, Population, fill
 from bench.peers.account import CLIENT_ID, EMAIL, PASSWORD, SCOPES, SECRET, USER_ID, USERNAME
-from bench.peers.scopegate import BARE_ITEM_PATH, BARE_PATH
+from bench.peers.scopegate import BARE_ITEM_PATH, BARE_PATH, SCOPED_PATH
 from bench.postgres import Postgres
 from bench.servers import OURS, PEERS, Program, gunicorn, run_to_its_end, uvicorn
 from bench.wire import Answer, Connection, request
@@ -18,12 +18,20 @@ ORM = "one ORM look-up"
 USERS_JWT = "fastapi-users, JWT"
 USERS_DATABASE = "fastapi-users, database"
 TOOLKIT = "django-oauth-toolkit"
-SCOPEGATE = "Scopegate"
+SERVICE = "Scopegate"
+SCOPEGATE = "Scopegate, GET /users/me"
 SCOPEGATE_BARE = "Scopegate's bare route"
+SCOPEGATE_SCOPED = "Scopegate's bare route, with a scope"
 SCOPEGATE_ITEM = "Scopegate, GET /items/{id}"
 SCOPEGATE_BARE_ITEM = "Scopegate's bare item"
-SCOPEGATE_OFF = "Scopegate, cache off"
+SCOPEGATE_OFF = "Scopegate, cache off, GET /users/me"
 
+UNPROTECTED = {
+    SCOPEGATE_SCOPED: SCOPEGATE_BARE,
+    SCOPEGATE: SCOPEGATE_BARE,
+    SCOPEGATE_ITEM: SCOPEGATE_BARE_ITEM,
+}
+"""Scopegate's protected routes, and what does the same without asking who wants it."""
 PEER_NAMES = (TUTORIAL, TUTORIAL_ES256, ORM, USERS_JWT, USERS_DATABASE, TOOLKIT)
 
 
@@ -143,16 +151,17 @@ def scopegate_cached(database: str) -> Contestant:
     routes = (
         Route(SCOPEGATE),
         Route(SCOPEGATE_BARE, BARE_PATH, protected=False),
+        Route(SCOPEGATE_SCOPED, SCOPED_PATH),
         Route(SCOPEGATE_ITEM, f"/items/{ITEM_ID}"),
         Route(SCOPEGATE_BARE_ITEM, bare_item, protected=False),
     )
-    return Contestant(SCOPEGATE, _scopegate(database), SignIn("/token"), routes)
+    return Contestant(SERVICE, _scopegate(database), SignIn("/token"), routes)
 
 
 def scopegate_uncached(database: str) -> Contestant:
     """Scopegate, asking the database at each request."""
     program = _scopegate(database, SCOPEGATE_CACHE_SIZE="0")
-    return Contestant(SCOPEGATE_OFF, program, SignIn("/token"), (Route(SCOPEGATE_OFF),))
+    return Contestant("Scopegate, cache off", program, SignIn("/token"), (Route(SCOPEGATE_OFF),))
 
 
 async def prepare_scopegate(database: str, population: Population) -> None:

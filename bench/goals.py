@@ -7,9 +7,8 @@ from bench.contest import Contest
 from bench.contestants import (
     ORM,
     SCOPEGATE,
-    SCOPEGATE_BARE,
-    SCOPEGATE_BARE_ITEM,
-    SCOPEGATE_ITEM,
+    SERVICE,
+    UNPROTECTED,
     USERS_DATABASE,
     USERS_JWT,
 )
@@ -43,7 +42,7 @@ def goals_section(goals: Sequence[Goal]) -> Section:
 
 def of_contest(contest: Contest) -> Iterator[Goal]:
     """Of authorization's cost, and of the distance to others."""
-    for of, to in ((SCOPEGATE, SCOPEGATE_BARE), (SCOPEGATE_ITEM, SCOPEGATE_BARE_ITEM)):
+    for of, to in UNPROTECTED.items():
         value = ratio(contest.rounds, of, to).median
         yield Goal(f"{of}: at least 0.80 of {to}", f"{value:.2f}", met=value >= 0.80)
     for peer in (ORM, USERS_JWT, USERS_DATABASE):
@@ -54,7 +53,7 @@ def of_contest(contest: Contest) -> Iterator[Goal]:
 def of_revocation(found: Sequence[Revocation]) -> Iterator[Goal]:
     """Of how soon another replica refuses."""
     for each in found:
-        if each.way.name.startswith(f"{SCOPEGATE}: "):
+        if each.way.name.startswith(f"{SERVICE}: "):
             yield _soon_enough(each.way.name, each.other)
 
 

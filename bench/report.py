@@ -11,10 +11,8 @@ from bench.contestants import (
     BARE,
     PEER_NAMES,
     SCOPEGATE,
-    SCOPEGATE_BARE,
-    SCOPEGATE_BARE_ITEM,
-    SCOPEGATE_ITEM,
     SCOPEGATE_OFF,
+    UNPROTECTED,
 )
 from bench.effort import Effort
 from bench.load import CONNECTIONS, percentile
@@ -78,10 +76,7 @@ def contest_sections(contest: Contest, effort: Effort) -> list[Section]:
             "Authorization: Scopegate against its own routes without it",
             "In the same server, the same model in the answer, and for the item the same SELECT.",
             ("route", "over", *_SPREAD),
-            [
-                (of, to, *_spread(ratio(rounds, of, to)))
-                for of, to in ((SCOPEGATE, SCOPEGATE_BARE), (SCOPEGATE_ITEM, SCOPEGATE_BARE_ITEM))
-            ],
+            [(of, to, *_spread(ratio(rounds, of, to))) for of, to in UNPROTECTED.items()],
         ),
         Section(
             "Scopegate against the others",
