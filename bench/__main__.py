@@ -9,27 +9,26 @@ from pathlib import Path
 import uvloop
 
 from bench import contest, goals, memory, report, scale, ways
-from bench.contestants import NotSignedIn, line_up, prepare_scopegate
+from bench.contestants import line_up, prepare_scopegate
 from bench.effort import FULL, QUICK, Effort
+from bench.errors import BenchmarkFailed
 from bench.fill import Population
 from bench.goals import Goal
-from bench.load import WrongAnswer
 from bench.memory import Weight
 from bench.postgres import PREFIX, URL_VARIABLE, Postgres, open_postgres
 from bench.progress import say
 from bench.report import Section
-from bench.revocation import NeverLetIn
-from bench.rounds import NotComparable
-from bench.servers import ServerFailed
+from bench.servers import PEERS
 
 PARTS = ("contest", "revocation", "memory", "scale")
 RESULTS = Path(__file__).with_name("RESULTS.md")
-FAILURES = (NeverLetIn, NotComparable, NotSignedIn, ServerFailed, WrongAnswer)
 
 
 def main() -> None:
     """Read the arguments, measure, print, and write what a full run found."""
     arguments = _parser().parse_args()
+    if not Path(PEERS).exists():
+        sys.exit("The peers are not installed: run make bench")
     effort = QUICK if arguments.quick else FULL
     parts = arguments.only or PARTS
     for name in [name for name in os.environ if name.startswith("SCOPEGATE_")]:
@@ -37,7 +36,7 @@ def main() -> None:
             del os.environ[name]  # what is measured has the default settings
     try:
         results = uvloop.run(_measure(parts, effort))
-    except FAILURES as failure:
+    except BenchmarkFailed as failure:
         sys.exit(f"The benchmark has failed, nothing was written. {failure}")
     if effort is FULL and set(parts) == set(PARTS):
         RESULTS.write_text(results)

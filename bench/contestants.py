@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.settings import Settings
+from bench.errors import BenchmarkFailed
 from bench.fill import ITEM_ID, Population, fill
 from bench.peers.account import CLIENT_ID, EMAIL, PASSWORD, SCOPES, SECRET, USER_ID, USERNAME
 from bench.peers.scopegate import BARE_ITEM_PATH, BARE_PATH, SCOPED_PATH
 from bench.postgres import Postgres
 from bench.servers import OURS, PEERS, Program, gunicorn, run_to_its_end, uvicorn
-from bench.wire import Answer, Connection, request
+from bench.wire import ask_once, request
 
 BARE = "bare FastAPI route"
 TUTORIAL = "tutorial, JWT HS256"
@@ -35,7 +36,7 @@ UNPROTECTED = {
 PEER_NAMES = (TUTORIAL, TUTORIAL_ES256, ORM, USERS_JWT, USERS_DATABASE, TOOLKIT)
 
 
-class NotSignedIn(Exception):
+class NotSignedIn(BenchmarkFailed):
     """A contestant did not let the bench's user in."""
 
 
@@ -75,15 +76,6 @@ class Contestant:
     program: Program
     sign_in: SignIn
     routes: tuple[Route, ...]
-
-
-async def ask_once(port: int, raw: bytes) -> Answer:
-    """The answer to one request on a connection of its own."""
-    connection = await Connection.open(port)
-    try:
-        return await connection.ask(raw)
-    finally:
-        connection.close()
 
 
 async def line_up(postgres: Postgres, population: Population) -> list[Contestant]:

@@ -18,13 +18,13 @@ from typing import Any
 
 import uvloop
 
-from bench.wire import Answer, Connection, NotUnderstood
+from bench.errors import BenchmarkFailed
+from bench.wire import PATIENCE, Answer, Connection, NotUnderstood
 
 CONNECTIONS = 16
-PATIENCE = 30.0  # seconds, past the job's own, until a server counts as hanging
 
 
-class WrongAnswer(Exception):
+class WrongAnswer(BenchmarkFailed):
     """A server answered otherwise than it should: error pages must never be measured."""
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import jwt
 
+from bench.errors import BenchmarkFailed
 from bench.progress import say
-from bench.wire import Connection, request
+from bench.wire import PATIENCE, Connection, request
 
 BOUND = 5.0  # seconds: whoever is let in for longer was not revoked
 GIVE_UP = 10  # tries that missed, after which there is no need to go on
@@ -20,7 +21,7 @@ SAY_EVERY = 100  # tries
 REFUSED = {401, 403}
 
 
-class NeverLetIn(Exception):
+class NeverLetIn(BenchmarkFailed):
     """A fresh token was refused: there is nothing to revoke."""
 
 
@@ -67,7 +68,8 @@ async def measure(way: Way, ports: tuple[int, int]) -> Revocation:
     replicas = [await Connection.open(port) for port in ports]
     found = [Refusals() for _ in replicas]
     for number in range(1, way.tries + 1):
-        await _try(way, replicas, found)
+        async with asyncio.timeout(way.bound + PATIENCE):
+            await _try(way, replicas, found)
         if number % SAY_EVERY == 0 or number == way.tries:
             say(f"revocation: {way.name}: {number:,} of {way.tries:,}")
         if max(refusals.missed for refusals in found) >= GIVE_UP:

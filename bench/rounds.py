@@ -5,19 +5,20 @@ the same round can.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import load
-from bench.contestants import Contestant, Route, ask_once
+from bench.contestants import Contestant, Route
+from bench.errors import BenchmarkFailed
 from bench.load import Job, Load
 from bench.progress import say
-from bench.wire import request
+from bench.wire import ask_once, request
 
 Round = dict[str, Load]
 
 
-class NotComparable(Exception):
+class NotComparable(BenchmarkFailed):
     """A route does not do what it is measured for."""
 
 
@@ -78,13 +79,6 @@ async def _round(targets: Sequence[Target], number: int, rounds: int, seconds: f
     return found
 
 
-def throughput(measured: Load) -> float:
-    """Answers a second."""
-    return measured.throughput
-
-
-def ratio(
-    rounds: Sequence[Round], of: str, to: str, quantity: Callable[[Load], float] = throughput
-) -> Spread:
-    """One target's quantity over another's, formed within each round."""
-    return Spread.of([quantity(each[of]) / quantity(each[to]) for each in rounds])
+def ratio(rounds: Sequence[Round], of: str, to: str) -> Spread:
+    """One target's throughput over another's, formed within each round."""
+    return Spread.of([each[of].throughput / each[to].throughput for each in rounds])

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bench.errors import BenchmarkFailed
 from bench.wire import HOST, Connection, request
 
 ROOT = Path(__file__).parents[1]
 OURS = sys.executable
 PEERS = str(ROOT / ".venv-bench" / "bin" / "python")
 PORT = "{port}"
-PATIENCE = 60.0  # seconds, for a server to start or end
+START_OR_END = 60.0  # seconds that a server may take for it
 
 
-class ServerFailed(Exception):
+class ServerFailed(BenchmarkFailed):
     """A server ended or did not start; what it wrote is in the message."""
 
 
@@ -137,7 +138,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 async def _until_it_answers(port: int, process: Process) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + START_OR_END
     while True:
         if process.returncode is not None:
             return  # `serving` says so
@@ -157,7 +158,7 @@ async def _end(process: Process) -> None:
         return
     process.terminate()
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(START_OR_END):
             await process.wait()
     except TimeoutError:
         os.killpg(process.pid, signal.SIGKILL)

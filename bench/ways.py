@@ -12,7 +12,6 @@ from bench.contestants import (
     USERS_DATABASE,
     USERS_JWT,
     Contestant,
-    ask_once,
     django_oauth_toolkit,
     fastapi_users_app,
     orm_look_up,
@@ -29,7 +28,7 @@ from bench.postgres import Postgres, connect
 from bench.progress import say
 from bench.revocation import BOUND, Revocation, Way, measure
 from bench.servers import serving
-from bench.wire import request
+from bench.wire import ask_once, request
 
 SHORT_LIFE = 3  # seconds, of tokens that are good until they expire
 SCOPE = "read:items"

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlencode
 
+from bench.errors import BenchmarkFailed
+
 HOST = "127.0.0.1"  # nothing is ever sent to another machine
+PATIENCE = 30.0  # seconds, until a server counts as hanging
 
 
-class NotUnderstood(Exception):
+class NotUnderstood(BenchmarkFailed):
     """The server's answer is not of the plain kind that this client reads."""
 
 
@@ -49,6 +52,16 @@ def request(
         fields["Content-Length"] = str(len(body))
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def ask_once(port: int, raw: bytes) -> Answer:
+    """The answer to one request on a connection of its own. Raises as `Connection.ask` does."""
+    connection = await Connection.open(port)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await connection.ask(raw)
+    finally:
+        connection.close()
 
 
 class Connection(asyncio.Protocol):
