@@ -27,14 +27,14 @@ class Effort:
 
 FULL = Effort(
     name="full",
-    rounds=10,
-    seconds=2.0,
+    rounds=20,  # rather many short ones: the nearer in time, the better two can be compared
+    seconds=1.0,
     tries=1000,
     peer_tries=100,
     small=1000,
     large=1_000_000,
     sessions=100_000,
-    calls=300,
+    calls=150,
     remembered=20_000,
 )
 QUICK = Effort(
