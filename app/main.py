@@ -37,6 +37,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own telemetry can carry request bodies, and here those hold passwords.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
     )

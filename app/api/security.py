@@ -33,6 +33,15 @@ from app.identity.clients import authenticate_client
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
 
 
+def bearer_token(request: Request) -> str | None:
+    """The request's bearer token (RFC 6750 §2.1). Raises AmbiguousCredentials."""
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        raise AmbiguousCredentials
+    scheme, _, token = given[0].partition(" ") if given else ("", "", "")
+    return token if scheme.lower() == "bearer" else None
+
+
 class CurrentPrincipal(SecurityBase):
     """The tutorial's `oauth2_scheme` and `get_current_user` in one.
 
@@ -50,9 +59,7 @@ class CurrentPrincipal(SecurityBase):
 
         Raises AuthenticationRequired, AmbiguousCredentials, InvalidToken or InsufficientScope.
         """
-        if len(request.headers.getlist("authorization")) > 1:
-            raise AmbiguousCredentials
-        token = await self._scheme(request)
+        token = bearer_token(request)
         if token is None:
             raise AuthenticationRequired
         runtime = runtime_of(request)

@@ -147,22 +147,25 @@ class ChangeFeed:
             # Whatever was told before this moment, nobody here has heard.
             self.tell(EVERYTHING)
             self._clock.doubt()
-            started = time.monotonic()
+            unheard = 0
             while not lost.is_set():
-                await self._beat(connection)
+                sent = await self._beat(connection)
                 await _wait(lost, self.bound / BEATS_PER_BOUND)
-                if time.monotonic() - max(started, self._heard_up_to) > self.bound:
+                unheard = 0 if self._heard_up_to >= sent else unheard + 1
+                if unheard == BEATS_PER_BOUND:
                     raise FeedDeaf
             raise ConnectionError("the connection was closed")
         finally:
             # Not close(), which would wait for a server that may have gone.
             connection.terminate()
 
-    async def _beat(self, connection: Any) -> None:
+    async def _beat(self, connection: Any) -> float:
+        """Send a beat, and set the clock by the answer; when it was sent."""
         sent = time.monotonic()
         async with asyncio.timeout(self.bound):
             told = await connection.fetchval(BEAT, self._beat_channel, repr(sent))
         self._clock.adopt(told, sent=sent, received=time.monotonic())
+        return sent
 
     def _on_beat(self, _connection: object, _pid: int, _channel: str, sent: str) -> None:
         self._heard_up_to = float(sent)
