@@ -7,7 +7,7 @@ from app.settings import Settings
 from bench.errors import BenchmarkFailed
 from bench.fill import ITEM_ID, Population, fill
 from bench.peers.account import CLIENT_ID, EMAIL, PASSWORD, SCOPES, SECRET, USER_ID, USERNAME
-from bench.peers.scopegate import BARE_ITEM_PATH, BARE_PATH, SCOPED_PATH
+from bench.peers.scopegate import BARE_ITEM_PATH, BARE_PATH, PUBLIC_PATH, SCOPED_PATH
 from bench.postgres import Postgres
 from bench.servers import OURS, PEERS, Program, gunicorn, run_to_its_end, uvicorn
 from bench.wire import ask_once, request
@@ -16,24 +16,28 @@ BARE = "bare FastAPI route"
 TUTORIAL = "tutorial, JWT HS256"
 TUTORIAL_ES256 = "tutorial, JWT ES256"
 ORM = "one ORM look-up"
+ORM_PING = "one ORM look-up, pre-ping"
 USERS_JWT = "fastapi-users, JWT"
 USERS_DATABASE = "fastapi-users, database"
 TOOLKIT = "django-oauth-toolkit"
 SERVICE = "Scopegate"
 SCOPEGATE = "Scopegate, GET /users/me"
 SCOPEGATE_BARE = "Scopegate's bare route"
+SCOPEGATE_PUBLIC = "Scopegate's bare route, marked public"
 SCOPEGATE_SCOPED = "Scopegate's bare route, with a scope"
 SCOPEGATE_ITEM = "Scopegate, GET /items/{id}"
 SCOPEGATE_BARE_ITEM = "Scopegate's bare item"
 SCOPEGATE_OFF = "Scopegate, cache off, GET /users/me"
 
-UNPROTECTED = {
-    SCOPEGATE_SCOPED: SCOPEGATE_BARE,
-    SCOPEGATE: SCOPEGATE_BARE,
-    SCOPEGATE_ITEM: SCOPEGATE_BARE_ITEM,
-}
+UNPROTECTED = (
+    (SCOPEGATE_SCOPED, SCOPEGATE_PUBLIC),
+    (SCOPEGATE_SCOPED, SCOPEGATE_BARE),
+    (SCOPEGATE, SCOPEGATE_PUBLIC),
+    (SCOPEGATE, SCOPEGATE_BARE),
+    (SCOPEGATE_ITEM, SCOPEGATE_BARE_ITEM),
+)
 """Scopegate's protected routes, and what does the same without asking who wants it."""
-PEER_NAMES = (TUTORIAL, TUTORIAL_ES256, ORM, USERS_JWT, USERS_DATABASE, TOOLKIT)
+PEER_NAMES = (TUTORIAL, TUTORIAL_ES256, ORM, ORM_PING, USERS_JWT, USERS_DATABASE, TOOLKIT)
 
 
 class NotSignedIn(BenchmarkFailed):
@@ -91,7 +95,8 @@ async def line_up(postgres: Postgres, population: Population) -> list[Contestant
         bare(),
         tutorial(TUTORIAL, algorithm="HS256"),
         tutorial(TUTORIAL_ES256, algorithm="ES256"),
-        orm_look_up(orm),
+        orm_look_up(ORM, orm),
+        orm_look_up(ORM_PING, orm, BENCH_PRE_PING="1"),
         fastapi_users_app(USERS_JWT, fastapi_users, strategy="jwt"),
         fastapi_users_app(USERS_DATABASE, fastapi_users, strategy="database"),
         django_oauth_toolkit(toolkit),
@@ -113,10 +118,10 @@ def tutorial(name: str, *, algorithm: str, token_seconds: int = 3600) -> Contest
     return Contestant(name, program, SignIn("/token"), (Route(name),))
 
 
-def orm_look_up(database: str) -> Contestant:
+def orm_look_up(name: str, database: str, **settings: str) -> Contestant:
     """The user and their scopes are read at each request."""
-    program = uvicorn(PEERS, "bench.peers.orm:app", BENCH_DATABASE_URL=database)
-    return Contestant(ORM, program, SignIn("/token"), (Route(ORM),))
+    program = uvicorn(PEERS, "bench.peers.orm:app", BENCH_DATABASE_URL=database, **settings)
+    return Contestant(name, program, SignIn("/token"), (Route(name),))
 
 
 def fastapi_users_app(
@@ -143,6 +148,7 @@ def scopegate_cached(database: str) -> Contestant:
     routes = (
         Route(SCOPEGATE),
         Route(SCOPEGATE_BARE, BARE_PATH, protected=False),
+        Route(SCOPEGATE_PUBLIC, PUBLIC_PATH, protected=False),
         Route(SCOPEGATE_SCOPED, SCOPED_PATH),
         Route(SCOPEGATE_ITEM, f"/items/{ITEM_ID}"),
         Route(SCOPEGATE_BARE_ITEM, bare_item, protected=False),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bench.contest import Contest
 from bench.contestants import (
     ORM,
+    ORM_PING,
     SCOPEGATE,
     SERVICE,
     UNPROTECTED,
@@ -42,10 +43,10 @@ def goals_section(goals: Sequence[Goal]) -> Section:
 
 def of_contest(contest: Contest) -> Iterator[Goal]:
     """Of authorization's cost, and of the distance to others."""
-    for of, to in UNPROTECTED.items():
+    for of, to in UNPROTECTED:
         value = ratio(contest.rounds, of, to).median
         yield Goal(f"{of}: at least 0.80 of {to}", f"{value:.2f}", met=value >= 0.80)
-    for peer in (ORM, USERS_JWT, USERS_DATABASE):
+    for peer in (ORM, ORM_PING, USERS_JWT, USERS_DATABASE):
         value = ratio(contest.rounds, SCOPEGATE, peer).median
         yield Goal(f"{SCOPEGATE}: at least 10 times {peer}", f"{value:.1f}", met=value >= 10)
 

@@ -76,7 +76,7 @@ def contest_sections(contest: Contest, effort: Effort) -> list[Section]:
             "Authorization: Scopegate against its own routes without it",
             "In the same server, the same model in the answer, and for the item the same SELECT.",
             ("route", "over", *_SPREAD),
-            [(of, to, *_spread(ratio(rounds, of, to))) for of, to in UNPROTECTED.items()],
+            [(of, to, *_spread(ratio(rounds, of, to))) for of, to in UNPROTECTED],
         ),
         Section(
             "Scopegate against the others",

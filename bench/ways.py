@@ -14,6 +14,7 @@ from bench.contestants import (
     Contestant,
     django_oauth_toolkit,
     fastapi_users_app,
+    ORM,
     orm_look_up,
     scopegate_cached,
     scopegate_settings,
@@ -107,7 +108,7 @@ async def _by_request(
 
 async def _orm(database: str, tries: int) -> Revocation:
     """Delete the row of a scope, by a connection of this process."""
-    contestant = orm_look_up(database)
+    contestant = orm_look_up(ORM, database)
     connection = await connect(database)
 
     async def grant_and_sign_in() -> str:

@@ -32,7 +32,12 @@ from bench.peers.account import (
     Me,
 )
 
-engine = create_async_engine(os.environ["BENCH_DATABASE_URL"], pool_size=POOL_SIZE, max_overflow=0)
+engine = create_async_engine(
+    os.environ["BENCH_DATABASE_URL"],
+    pool_size=POOL_SIZE,
+    max_overflow=0,
+    pool_pre_ping="BENCH_PRE_PING" in os.environ,
+)
 sessions = async_sessionmaker(engine, expire_on_commit=False)
 
 

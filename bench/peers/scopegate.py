@@ -1,6 +1,7 @@
 """Scopegate itself, and beside it the same routes without authorization: what they are held to.
 
-One more differs from the bare one by nothing but the scope that it needs.
+One more differs from the bare one by nothing but the scope that it needs, and one by nothing but
+the mark that every public route bears here: a dependency that does nothing.
 """
 
 import uuid
@@ -9,12 +10,13 @@ from fastapi import APIRouter, FastAPI
 
 from app.api.dependencies import SessionDep
 from app.api.schemas import ItemAnswer, Me
-from app.api.security import CanReadItems
+from app.api.security import PUBLIC, CanReadItems
 from app.items.items import get_item
 from app.main import create_app as create_scopegate
 from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
 
 BARE_PATH = "/bench/bare"
+PUBLIC_PATH = "/bench/public"
 BARE_ITEM_PATH = "/bench/owners/{owner_id}/items/{item_id}"
 SCOPED_PATH = "/bench/scoped"
 
@@ -29,6 +31,7 @@ def create_app() -> FastAPI:
     own = app.router.routes[:]
     router = APIRouter()
     router.add_api_route(BARE_PATH, bare)
+    router.add_api_route(PUBLIC_PATH, bare, dependencies=[PUBLIC])
     router.add_api_route(SCOPED_PATH, scoped)
     router.add_api_route(BARE_ITEM_PATH, bare_item)
     app.include_router(router)

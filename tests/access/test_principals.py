@@ -344,6 +344,19 @@ async def test_never_more_than_its_size_is_remembered(own_runtime: Runtime) -> N
     assert principals.counts.hits == hits + 1, "what was used last is kept"
 
 
+async def test_only_what_a_change_may_touch_is_forgotten(
+    own_runtime: Runtime, alice: Login
+) -> None:
+    other = await sign_in(own_runtime, await make_user(own_runtime, SCOPE))
+    principals = own_runtime.principals
+    for kind, left in (("keys", 2), ("token", 2), ("session", 1), ("user", 1), ("scopes", 0)):
+        for login in (alice, other):
+            assert await find(principals, own_runtime, login)
+        key = {"session": alice.session_id, "user": alice.user.id}.get(kind)
+        principals.hear(Change(kind, key))  # type: ignore[arg-type]
+        assert len(principals) == left
+
+
 async def test_a_hundred_thousand_sessions_take_no_more_room_than_the_bound(
     own_runtime: Runtime,
 ) -> None:

@@ -14,7 +14,7 @@ from app.runtime import Runtime
 from app.tokens.keys import retire_key, rotate_key
 from tests.conftest import client_of, following, settings_for
 from tests.factories import PASSWORD, bearer, login, make_user
-from tests.faults import OwnPostgres
+from tests.faults import OwnPostgres, proxy_to
 from tests.processes import until
 
 METRICS_TOKEN = "a-token-for-the-scraper-of-the-tests-only"
@@ -162,6 +162,37 @@ async def test_an_opaque_token_that_is_deleted_is_refused(own_database_url: str)
         await execute(runtime, f"DELETE FROM opaque_tokens WHERE issued_at = ({first})")
         await until_refused(client, token)
         assert await status(client, other) == 200
+
+
+async def test_what_is_remembered_of_a_token_counts_only_while_the_feed_is_fresh(
+    own_database_url: str,
+) -> None:
+    """Nobody hears that it is deleted, or that its key is retired; and yet it is refused."""
+    async with proxy_to(own_database_url) as direct:
+        settings = settings_for(
+            own_database_url, listen_database_url=direct.url, revocation_bound=0.5
+        )
+        opaque = settings.model_copy(update={"access_token_format": "opaque"})
+        async with (
+            Runtime.open(settings) as runtime,
+            Runtime.open(opaque) as other,
+            following(runtime),
+            following(other),
+            client_of(runtime) as client,
+            client_of(other) as elsewhere,
+        ):
+            user = await make_user(runtime)
+            signed, random = await bearer(client, user), await bearer(elsewhere, user)
+            assert await status(client, signed) == 200
+            assert await status(elsewhere, random) == 200
+            direct.swallow()
+            await until(lambda: not runtime.feed.fresh() and not other.feed.fresh())
+            assert await status(client, signed) == 200
+            assert await status(elsewhere, random) == 200
+            await execute(runtime, "DELETE FROM opaque_tokens")
+            assert await status(elsewhere, random) == 401
+            await execute(runtime, "UPDATE signing_keys SET retires_at = now()")
+            await until_refused(client, signed)
 
 
 async def test_a_remembered_token_ends_with_its_key(own_database_url: str) -> None:
