@@ -8,13 +8,13 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from app.access import grants
 from app.db.engine import open_engine
 from bench.contestants import (
+    ORM,
     TUTORIAL,
     USERS_DATABASE,
     USERS_JWT,
     Contestant,
     django_oauth_toolkit,
     fastapi_users_app,
-    ORM,
     orm_look_up,
     scopegate_cached,
     scopegate_settings,
