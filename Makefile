@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test check format lock clean
+.PHONY: help run test bench check format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -19,6 +19,9 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000, on an embedded Postgres
 
 test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
 	@python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term $(ARGS)
+
+bench: $(VENV)/.run $(VENV)-bench/.run ## Compare with others (ARGS="--quick" for a try, "--help" for more)
+	@python -m bench $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, migrations
 	@$(PIP) check
@@ -41,9 +44,11 @@ lock: ## Write the locks anew (needs uv)
 		--no-header --no-deps --no-annotate $(UPGRADE) - -o requirements-embedded.lock
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
 		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header $(UPGRADE) bench/requirements.in -o bench/requirements.lock
 
-clean: ## Remove the environment; the data under .scopegate stays
-	rm -rf $(VENV)
+clean: ## Remove the environments; the data under .scopegate stays
+	rm -rf $(VENV) $(VENV)-bench
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Scopegate needs Python 3.11 or later: make PYTHON=python3.11 …")'
@@ -61,4 +66,12 @@ $(VENV)/.run: requirements.lock requirements-embedded.lock pyproject.toml | $(VE
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@echo 'Installing what the tests and checks need into $(VENV) …'
 	@$(PIP) install --require-hashes --no-deps --requirement requirements-dev.lock
+	@touch $@
+
+# The peers' own: fastapi-users needs an older SQLAlchemy than Scopegate.
+$(VENV)-bench/.run: bench/requirements.lock | $(VENV)/bin/python
+	@echo 'Installing what Scopegate is compared with into $(VENV)-bench …'
+	@$(PYTHON) -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip --quiet --disable-pip-version-check install \
+		--require-hashes --no-deps --requirement bench/requirements.lock
 	@touch $@

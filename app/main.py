@@ -13,6 +13,7 @@ from app.api import (
     health,
     items,
     me,
+    metrics,
     revocation,
     scopes,
     token,
@@ -26,8 +27,11 @@ from app.ops.background import background_work
 from app.runtime import Runtime
 from app.settings import Settings
 
-# `me` before `users`: a path is answered by the first that fits.
-ROUTERS = (token, revocation, discovery, me, items, users, grants, scopes, audit, health)
+ROUTERS = (me, items, token, revocation, users, grants, scopes, audit, discovery, health, metrics)
+"""In the order in which they are looked through: what is asked most comes first.
+
+`me` before `users` in any case: a path is answered by the first that fits.
+"""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -48,6 +52,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own telemetry can carry request bodies, and here those hold passwords.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
     )

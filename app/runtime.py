@@ -5,13 +5,17 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography.fernet import MultiFernet
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from app.db.engine import open_engine
+from app.access.principals import Principals
+from app.db.changes import AnnouncingSession, ChangeFeed
+from app.db.clock import DatabaseClock, set_clock
+from app.db.engine import configured_url, connect_apart, open_engine
 from app.db.schema import current_revision, is_behind
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
@@ -21,49 +25,61 @@ from app.tokens.jwt import JwtFormat
 from app.tokens.keyring import Keyring
 from app.tokens.keys import UnreadableKey, adopt_algorithm, ensure_first_key, key_cipher
 from app.tokens.refresh import RefreshTokens
+from app.tokens.verification import AccessTokens
 
 Clock = Callable[[], datetime]
 
 
-def utc_now() -> datetime:
-    """The time, by this machine's clock."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The engine, the sessions, the hashing threads, the keys, the way to issue, the clock."""
+    """The way to the database, the hashing threads, the keys, how tokens are made and verified."""
 
     settings: Settings
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     hasher: PasswordHasher
     cipher: MultiFernet
+    feed: ChangeFeed
     keyring: Keyring
     issuer: Issuer
+    principals: Principals
+    access_tokens: AccessTokens
     now: Clock
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, *, now: Clock = utc_now) -> AsyncIterator["Runtime"]:
+    async def open(
+        cls, settings: Settings, *, now: Clock | None = None
+    ) -> AsyncIterator["Runtime"]:
         """A runtime on a migrated database; all that it holds is closed at the end.
 
+        The time is the database's, unless another clock is given. The change feed is not followed
+        yet: until somebody runs it, nothing is remembered and the database is asked each time.
         Raises ConfigurationError when the database is not migrated, or its keys were made under
         another secret.
         """
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(open_engine(settings))
+            clock = DatabaseClock()
             async with engine.connect() as connection:
+                await set_clock(clock, connection)
                 if is_behind(await current_revision(connection)):
                     raise ConfigurationError(
                         "The database is not migrated to this version: run scopegate migrate first"
                     )
             hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
             stack.callback(hasher.close)
-            sessions = async_sessionmaker(engine, expire_on_commit=False)
+            feed = open_feed(engine, settings, clock)
+            sessions = async_sessionmaker(
+                engine,
+                expire_on_commit=False,
+                sync_session_class=AnnouncingSession,
+                info={"feed": feed},
+            )
+            now = now or clock
             secret_keys = split_secrets(settings.secret_keys) or [development_secret(settings.home)]
             cipher = key_cipher(secret_keys)
-            keyring = Keyring(sessions, cipher, algorithm=settings.signing_algorithm)
+            keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
             issuer = make_issuer(settings, keyring, secret_keys)
             async with sessions.begin() as session:
                 await ensure_first_key(
@@ -72,7 +88,23 @@ class Runtime:
             await keyring.load()
             if keyring.unreadable:
                 raise UnreadableKey
-            yield cls(settings, engine, sessions, hasher, cipher, keyring, issuer, now)
+            principals = Principals(sessions, feed, size=settings.cache_size)
+            access_tokens = AccessTokens(
+                issuer.jwt, principals, sessions, feed, size=settings.cache_size
+            )
+            yield cls(
+                settings=settings,
+                engine=engine,
+                sessions=sessions,
+                hasher=hasher,
+                cipher=cipher,
+                feed=feed,
+                keyring=keyring,
+                issuer=issuer,
+                principals=principals,
+                access_tokens=access_tokens,
+                now=now,
+            )
 
     async def adopt_signing_algorithm(self) -> None:
         """Rotate to a key of the algorithm that is set, if there is none.
@@ -118,6 +150,16 @@ class Runtime:
         """Whether the database has all that this code needs. Raises when it does not answer."""
         async with self.engine.connect() as connection:
             return not is_behind(await current_revision(connection))
+
+
+def open_feed(engine: AsyncEngine, settings: Settings, clock: DatabaseClock) -> ChangeFeed:
+    """The change feed, not followed yet, on a way to Postgres that need not be the engine's."""
+    url = engine.url
+    if settings.listen_database_url is not None:
+        url = configured_url(settings.listen_database_url, settings)
+    return ChangeFeed(
+        partial(connect_apart, url, settings), bound=settings.revocation_bound, clock=clock
+    )
 
 
 def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) -> Issuer:

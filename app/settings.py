@@ -19,6 +19,9 @@ HOW_TO_MAKE_A_SECRET = (
 )
 
 
+SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
+
+
 class Settings(BaseSettings):
     """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
 
@@ -48,10 +51,22 @@ class Settings(BaseSettings):
     database_pool_size: Annotated[
         int, Field(ge=1, description="Connections that one process keeps.")
     ] = 10
-    database_timeout: Annotated[
-        float,
-        Field(gt=0, description="Seconds to wait for a connection, and for one statement."),
+    database_pool_timeout: Annotated[
+        float, Field(gt=0, description="Seconds to wait for a connection to be free; then: 503.")
+    ] = 2.0
+    database_connect_timeout: Annotated[
+        float, Field(gt=0, description="Seconds in which a new connection must be made.")
+    ] = 2.0
+    database_statement_timeout: Annotated[
+        float, Field(gt=0, description="Seconds that one statement may take.")
     ] = 5.0
+    listen_database_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="Where to listen for changes, when `SCOPEGATE_DATABASE_URL` leads to a "
+            "pooler like PgBouncer: a URL that leads directly to Postgres."
+        ),
+    ] = None
     secret_keys: Annotated[
         SecretStr | None,
         Field(
@@ -96,8 +111,21 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="Seconds that a new signing key is published before it signs.")
     ] = 300
     revocation_bound: Annotated[
-        float, Field(gt=0, description="Seconds after which every replica has heard of a change.")
+        float,
+        Field(
+            gt=0,
+            description="Seconds after which a revocation counts on every replica at the latest; "
+            "it mostly takes milliseconds.",
+        ),
     ] = 5.0
+    cache_size: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Sessions, and tokens, that a process remembers; `0`: none, every request "
+            "asks the database.",
+        ),
+    ] = 20_000
     housekeeping_interval: Annotated[
         float, Field(gt=0, description="Seconds between clearing away what has expired.")
     ] = 60.0
@@ -121,6 +149,14 @@ class Settings(BaseSettings):
     hash_queue: Annotated[
         int, Field(ge=1, description="Logins that may wait for a thread; past it: 503.")
     ] = 64
+    metrics_token: Annotated[
+        SecretStr | None,
+        Field(
+            description="Whoever presents it as a bearer token gets `GET /metrics`, for "
+            "Prometheus; unset: nobody."
+        ),
+    ] = None
+    metrics_token_file: Path | None = None
     max_body_bytes: Annotated[
         int, Field(ge=4096, description="The largest request body; past it: 413.")
     ] = 262_144
@@ -128,7 +164,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("database_password", "secret_keys", "admin_password"):
+        for name in SECRETS_FROM_FILES:
             path = values.get(f"{name}_file")
             if path and not values.get(name):
                 try:
@@ -140,7 +176,7 @@ class Settings(BaseSettings):
                     ) from error
         return values
 
-    @field_validator("secret_keys")
+    @field_validator("secret_keys", "metrics_token")
     @classmethod
     def _refuse_weak_secrets(cls, value: SecretStr | None) -> SecretStr | None:
         for key in split_secrets(value):

@@ -4,19 +4,26 @@
 - `own_runtime`, `own_client`: a database of the test's own, for what commits, races or notifies.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import httpx2
 import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
+from app.access.principals import Principals
 from app.main import create_app
 from app.runtime import Runtime
 from app.settings import Settings
+from app.tokens.verification import AccessTokens
 from tests import databases
 from tests.clock import MovableClock
+from tests.faults import OwnPostgres
+from tests.processes import until
 from tests.servers import Server, start_server
 
 SECRET = "a-secret-for-the-tests-only-0123456789"
@@ -141,7 +148,16 @@ async def runtime(worker_runtime: Runtime, clock: MovableClock) -> AsyncIterator
         sessions = async_sessionmaker(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
         )
-        yield replace(worker_runtime, sessions=sessions, now=clock)
+        principals = Principals(sessions, worker_runtime.feed, size=0)
+        yield replace(
+            worker_runtime,
+            sessions=sessions,
+            principals=principals,
+            access_tokens=AccessTokens(
+                worker_runtime.issuer.jwt, principals, sessions, worker_runtime.feed, size=0
+            ),
+            now=clock,
+        )
         await transaction.rollback()
 
 
@@ -156,8 +172,16 @@ async def own_runtime(
     own_database_url: str, clock: MovableClock, token_kind: TokenKind
 ) -> AsyncIterator[Runtime]:
     settings = settings_for(own_database_url, **asdict(token_kind))
-    async with Runtime.open(settings, now=clock) as runtime:
+    async with Runtime.open(settings, now=clock) as runtime, following(runtime):
         yield runtime
+
+
+@pytest.fixture
+async def own_postgres(tmp_path: Path) -> AsyncIterator[OwnPostgres]:
+    """A server that the test may stop, start and stall."""
+    server = await OwnPostgres.start(tmp_path / "home")
+    yield server
+    await server.stop()
 
 
 @pytest.fixture
@@ -178,3 +202,15 @@ def client_of(runtime: Runtime) -> httpx2.AsyncClient:
     app.state.runtime = runtime
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test")
+
+
+@asynccontextmanager
+async def following(runtime: Runtime) -> AsyncIterator[None]:
+    """Follow the database's changes meanwhile, as a serving process does."""
+    task = asyncio.create_task(runtime.feed.run())
+    try:
+        await until(runtime.feed.fresh)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -119,3 +119,10 @@ def eventually(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.05)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until it comes true, in a test that runs on the event loop."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -213,7 +213,7 @@ async def test_a_database_that_does_not_answer_is_said_in_one_line() -> None:
         code, _, err = await run(
             *("user", "list"),
             SCOPEGATE_DATABASE_URL=f"postgresql://u@127.0.0.1:{port}/n",
-            SCOPEGATE_DATABASE_TIMEOUT="0.5",
+            SCOPEGATE_DATABASE_STATEMENT_TIMEOUT="0.5",
         )
     assert (code, err) == (1, "scopegate: the database does not answer: TimeoutError\n")
 

@@ -12,6 +12,7 @@ from app.access.authority import FOREVER, Caller, keep_an_admin, managed_user, r
 from app.access.models import Grant
 from app.access.scopes import ADMIN, ScopeNotRegistered, is_scope_name
 from app.audit.log import record
+from app.db.changes import Change, announce
 from app.errors import Refused
 
 
@@ -40,6 +41,7 @@ async def grant(
     await require_holding(session, scope, until=expires_at or FOREVER, by=by, now=now)
     if scope == ADMIN and expires_at is not None and not force:
         await keep_an_admin(session, user_id, now=now)
+    announce(session, Change("user", user_id))
     terms = {"expires_at": expires_at, "reason": reason}
     statement = (
         insert(Grant)
@@ -80,6 +82,7 @@ async def revoke(
     await require_holding(session, scope, until=now, by=by, now=now)
     if scope == ADMIN and not force:
         await keep_an_admin(session, user_id, now=now)
+    announce(session, Change("user", user_id))
     removed = await session.scalar(
         delete(Grant).where(Grant.user_id == user_id, Grant.scope == scope).returning(Grant.scope)
     )

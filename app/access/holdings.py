@@ -12,7 +12,7 @@ from app.access.scopes import ADMIN, satisfies
 from app.errors import InvalidScope
 
 
-def in_force(now: datetime) -> ColumnElement[bool]:
+def in_force(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """The condition that a grant counts at that moment."""
     return or_(Grant.expires_at.is_(None), Grant.expires_at > now)
 

@@ -1,16 +1,24 @@
-"""The live principal: who a request is from, and which of its token's scopes count right now."""
+"""The live principal: who a request is from, and which of its token's scopes count right now.
 
+What the database says of a session is remembered, for as long as the change feed vouches that
+nothing has changed since. While it does not, the database is asked each time.
+"""
+
+import asyncio
 import uuid
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import Select, Uuid, any_, bindparam, case, func, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.holdings import in_force
-from app.access.models import Grant
-from app.access.scopes import ADMIN, effective_scopes, satisfies
+from app.access.models import Grant, Scope
+from app.access.scopes import ADMIN, satisfies
+from app.db.changes import Change, ChangeFeed
 from app.errors import InsufficientScope
 from app.identity.models import Session, User
 from app.identity.sessions import is_live
@@ -37,46 +45,226 @@ class Principal:
 
     def require(self, required: tuple[str, ...]) -> None:
         """Return only if every required scope is effective; else raise InsufficientScope."""
-        if not satisfies(self.scopes, frozenset(required)):
+        if not satisfies(self.scopes, required):
             raise InsufficientScope(required)
 
 
-async def load_principal(
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The user behind a live session and what they hold: the same for each of its tokens."""
+
+    user_id: uuid.UUID
+    session_id: uuid.UUID
+    username: str
+    kind: str
+    created_at: datetime
+    granted: Mapping[str, datetime | None]
+    held: frozenset[str]
+    """What is granted; with `admin`, every registered scope too."""
+    ends_at: datetime
+    """When the first of all this ends by itself: the session, or a grant."""
+
+    def principal(self, token_scopes: frozenset[str]) -> Principal:
+        """Who a token of these scopes stands for: what counts is token's scopes ∩ held now."""
+        return Principal(
+            user_id=self.user_id,
+            session_id=self.session_id,
+            username=self.username,
+            kind=self.kind,
+            created_at=self.created_at,
+            granted=self.granted,
+            scopes=self.held & token_scopes,
+        )
+
+
+def _select_holder() -> Select[Any]:
+    user_id, now = bindparam("user_id", type_=Uuid()), bindparam("now", type_=Session.ended_at.type)
+    grants = (
+        select(
+            func.array_agg(Grant.scope).label("scopes"),
+            func.array_agg(Grant.expires_at).label("ends"),
+            func.min(Grant.expires_at).label("first_end"),
+        )
+        .where(Grant.user_id == user_id, in_force(now))
+        .subquery()
+    )
+    registered = select(func.array_agg(Scope.name)).scalar_subquery()
+    return (
+        select(
+            User.username,
+            User.kind,
+            User.created_at,
+            grants.c.scopes,
+            grants.c.ends,
+            case((literal(ADMIN) == any_(grants.c.scopes), registered)),
+            func.least(Session.expires_at, Session.idle_expires_at, grants.c.first_end),
+        )
+        .join(Session, Session.user_id == User.id)
+        .join(grants, true())
+        .where(
+            Session.id == bindparam("session_id"),
+            User.id == user_id,
+            User.disabled_at.is_(None),
+            is_live(now),
+        )
+    )
+
+
+# Built once: to build it costs as much as to ask the database.
+_HOLDER = _select_holder()
+
+
+async def load_holder(
     sessions: async_sessionmaker[AsyncSession],
-    *,
     session_id: uuid.UUID,
+    *,
     user_id: uuid.UUID,
-    token_scopes: frozenset[str],
     now: datetime,
-) -> Principal | None:
-    """The principal as the database has it now, by one indexed query.
+) -> Holder | None:
+    """The holder as the database has it now, by one indexed query.
 
     None when this user has no such session, it has ended, or the user is gone or disabled.
     """
-    statement = (
-        select(User.username, User.kind, User.created_at, Grant.scope, Grant.expires_at)
-        .join(Session, Session.user_id == User.id)
-        .outerjoin(Grant, and_(Grant.user_id == User.id, in_force(now)))
-        .where(
-            Session.id == session_id,
-            User.id == user_id,
-            is_live(now),
-            User.disabled_at.is_(None),
-        )
-    )
+    values = {"session_id": session_id, "user_id": user_id, "now": now}
     async with sessions() as session:
-        rows = (await session.execute(statement)).all()
-    if not rows:
+        row = (await session.execute(_HOLDER, values)).one_or_none()
+    if row is None:
         return None
-    username, kind, created_at, *_ = rows[0]
-    # One row a grant; without any, one that has none.
-    granted = {row.scope: row.expires_at for row in rows if row.scope is not None}
-    return Principal(
+    username, kind, created_at, scopes, ends, of_admin, ends_at = row
+    granted = dict(zip(scopes or (), ends or (), strict=True))
+    return Holder(
         user_id=user_id,
         session_id=session_id,
         username=username,
         kind=kind,
         created_at=created_at,
         granted=granted,
-        scopes=effective_scopes(token_scopes, granted.keys()),
+        held=frozenset(granted).union(of_admin or ()),
+        ends_at=ends_at,
     )
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the questions so far."""
+
+    hits: int = 0
+    misses: int = 0
+    unvouched: int = 0
+    """Asked of the database each time: the change feed was not fresh, or nothing is remembered."""
+    forgotten: int = 0
+    """Remembered, until a change was heard."""
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """One session's holder: being loaded at first, remembered once it is there."""
+
+    user_id: uuid.UUID
+    load: asyncio.Task[Holder | None]
+    holder: Holder | None = None
+    overtaken: bool = False
+    """A change was heard: what is loaded may be of before it."""
+
+
+class Principals:
+    """The principals of live sessions: those of `size` sessions are remembered, at most."""
+
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], feed: ChangeFeed, *, size: int
+    ) -> None:
+        self._sessions = sessions
+        self._feed = feed
+        self._size = size
+        self._entries: OrderedDict[uuid.UUID, _Entry] = OrderedDict()
+        self._sessions_of: dict[uuid.UUID, set[uuid.UUID]] = {}
+        self.counts = Counts()
+        feed.subscribe(self.hear)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def find(
+        self,
+        session_id: uuid.UUID,
+        *,
+        user_id: uuid.UUID,
+        token_scopes: frozenset[str],
+        now: datetime,
+    ) -> Principal | None:
+        """Whom a token of this session stands for, with what counts of its scopes.
+
+        None when this user has no such session, it has ended, or the user is gone or disabled.
+        The answer was true at some moment since the call, or at most SCOPEGATE_REVOCATION_BOUND
+        before it.
+        """
+        holder = await self._find_holder(session_id, user_id=user_id, now=now)
+        if holder is None or holder.user_id != user_id:
+            return None
+        return holder.principal(token_scopes)
+
+    async def _find_holder(
+        self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
+    ) -> Holder | None:
+        if not (self._size and self._feed.fresh()):
+            self.counts.unvouched += 1
+            return await load_holder(self._sessions, session_id, user_id=user_id, now=now)
+        entry = self._entries.get(session_id)
+        if entry is not None and entry.holder is not None and entry.holder.ends_at > now:
+            self.counts.hits += 1
+            self._entries.move_to_end(session_id)
+            return entry.holder
+        self.counts.misses += 1
+        if entry is None or entry.holder is not None:
+            entry = self._start_load(session_id, user_id=user_id, now=now)
+        # Shielded: whoever gives up waiting must not take the answer from the others.
+        holder = await asyncio.shield(entry.load)
+        if entry.overtaken or not self._feed.fresh():
+            # The load may have begun before this call, and before what this call must know of.
+            return await load_holder(self._sessions, session_id, user_id=user_id, now=now)
+        return holder
+
+    def _start_load(self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime) -> _Entry:
+        self._remove(session_id)
+        if len(self._entries) >= self._size:
+            self._remove(next(iter(self._entries)))
+        load = asyncio.create_task(
+            load_holder(self._sessions, session_id, user_id=user_id, now=now)
+        )
+        entry = self._entries[session_id] = _Entry(user_id, load)
+        self._sessions_of.setdefault(user_id, set()).add(session_id)
+        # Runs before whoever waits for the load goes on.
+        load.add_done_callback(lambda _: self._end_load(session_id, entry))
+        return entry
+
+    def _end_load(self, session_id: uuid.UUID, entry: _Entry) -> None:
+        failed = entry.load.cancelled() or entry.load.exception() is not None
+        entry.holder = None if failed else entry.load.result()
+        if entry.holder is None and self._entries.get(session_id) is entry:
+            self._remove(session_id)
+
+    def hear(self, change: Change) -> None:
+        """Forget what the change touches, and keep nothing of it that is just being loaded."""
+        match change:
+            case Change("session", uuid.UUID() as session_id):
+                touched = [session_id]
+            case Change("user", uuid.UUID() as user_id):
+                touched = list(self._sessions_of.get(user_id, ()))
+            case Change("token" | "keys"):
+                touched = []
+            case _:
+                touched = list(self._entries)
+        for session_id in touched:
+            entry = self._remove(session_id)
+            if entry is not None:
+                entry.overtaken = True
+                self.counts.forgotten += 1
+
+    def _remove(self, session_id: uuid.UUID) -> _Entry | None:
+        entry = self._entries.pop(session_id, None)
+        if entry is not None:
+            sessions = self._sessions_of[entry.user_id]
+            sessions.remove(session_id)
+            if not sessions:
+                del self._sessions_of[entry.user_id]
+        return entry

@@ -1,6 +1,7 @@
 """Scopes: the ones that ship and the registered ones, and what counts as holding one."""
 
 import re
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
@@ -71,9 +72,9 @@ def format_scope(scopes: AbstractSet[str]) -> str:
     return " ".join(sorted(scopes))
 
 
-def satisfies(held: AbstractSet[str], required: AbstractSet[str]) -> bool:
+def satisfies(held: AbstractSet[str], required: Iterable[str]) -> bool:
     """Whether what is held is enough; `admin` always is."""
-    return ADMIN in held or required <= held
+    return ADMIN in held or all(scope in held for scope in required)
 
 
 def effective_scopes(token: AbstractSet[str], granted: AbstractSet[str]) -> frozenset[str]:

@@ -10,11 +10,16 @@ from app.audit.log import Actor
 from app.runtime import Runtime
 
 
-async def runtime(request: Request) -> Runtime:
+def runtime_of(request: Request) -> Runtime:
     """What this process holds."""
     found = request.app.state.runtime
     assert isinstance(found, Runtime)
     return found
+
+
+async def runtime(request: Request) -> Runtime:
+    """What this process holds; async, because FastAPI calls what is not in a thread."""
+    return runtime_of(request)
 
 
 RuntimeDep = Annotated[Runtime, Depends(runtime)]

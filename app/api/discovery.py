@@ -37,4 +37,4 @@ async def metadata(runtime: RuntimeDep, session: SessionDep) -> Metadata:
 @router.get("/jwks.json")
 async def jwks(runtime: RuntimeDep) -> Jwks:
     """The public keys that verify this service's tokens (RFC 7517)."""
-    return Jwks.model_validate(runtime.keyring.jwks(runtime.now()))
+    return Jwks.model_validate(await runtime.keyring.jwks(runtime.now()))

@@ -5,14 +5,13 @@ No answer repeats what the caller sent.
 
 from collections.abc import Mapping
 
-import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from app.db.engine import DATABASE_GONE
 from app.errors import (
     BearerError,
     DomainError,
@@ -25,8 +24,6 @@ from app.errors import (
 REALM = "scopegate"
 OAUTH_PATHS = {"/token", "/revoke", "/introspect"}
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-
-DATABASE_GONE = (ConnectionError, TimeoutError, PoolTimeoutError, asyncpg.PostgresError)
 
 
 class DatabaseUnavailable(Unavailable):

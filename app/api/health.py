@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from app.api.dependencies import RuntimeDep
-from app.api.schemas import Health, refusals
+from app.api.schemas import Health, Readiness, refusals
 from app.api.security import PUBLIC
 from app.errors import Unavailable
 
@@ -24,9 +24,14 @@ async def live() -> Health:
 
 
 @router.get("/ready", responses=refusals(503))
-async def ready(runtime: RuntimeDep) -> Health:
-    """The database answers and has all that this version needs, and there is a key to sign with."""
+async def ready(runtime: RuntimeDep) -> Readiness:
+    """The database answers and has all that this version needs, and there is a key to sign with.
+
+    `checks` tells what a request is checked against: what is remembered under the eyes of the
+    change feed (`cached`), or, while the feed is not to be trusted, the database each time.
+    """
     if not await runtime.schema_is_current():
         raise SchemaOutdated
+    await runtime.keyring.refresh()
     runtime.keyring.signing(runtime.now())
-    return Health(status="ready")
+    return Readiness(status="ready", checks="cached" if runtime.feed.fresh() else "database")

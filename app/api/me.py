@@ -23,7 +23,7 @@ async def me(principal: AnyPrincipal) -> Me:
         created_at=principal.created_at,
         scopes=sorted(principal.scopes),
         granted=sorted(principal.granted),
-        granted_until=dict(sorted(principal.granted.items())),
+        granted_until={scope: end for scope, end in sorted(principal.granted.items()) if end},
     )
 
 

@@ -34,7 +34,14 @@ async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Respons
     token = form.require("token")
     async with runtime.unit_of_work() as session:
         await authenticated_client(form, session, by=actor)
-    await revoke_token(runtime.sessions, runtime.issuer, token, by=actor, now=runtime.now())
+    await revoke_token(
+        token,
+        runtime.issuer,
+        runtime.access_tokens,
+        runtime.sessions,
+        by=actor,
+        now=runtime.now(),
+    )
     return Response(headers=NO_STORE)
 
 
@@ -49,7 +56,11 @@ async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> 
     """Whether a token is active, and which of its scopes count now."""
     response.headers.update(NO_STORE)
     token = await introspect_token(
-        runtime.sessions, runtime.issuer, form.require("token"), now=runtime.now()
+        form.require("token"),
+        runtime.issuer,
+        runtime.access_tokens,
+        runtime.sessions,
+        now=runtime.now(),
     )
     if token is None:
         return Introspection(active=False)

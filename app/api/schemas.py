@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -116,8 +116,8 @@ class Me(BaseModel):
     created_at: datetime
     scopes: list[str] = Field(description="Effective: in the token, and granted now.")
     granted: list[str] = Field(description="Held now, whatever the token may use of it.")
-    granted_until: dict[str, datetime | None] = Field(
-        description="When each of these ends; null: not by itself."
+    granted_until: dict[str, datetime] = Field(
+        description="When those of these end that end by themselves."
     )
 
 
@@ -328,6 +328,12 @@ class Health(BaseModel):
     """How the service is."""
 
     status: str
+
+
+class Readiness(Health):
+    """Whether it can serve, and how it checks requests."""
+
+    checks: Literal["cached", "database"]
 
 
 def oauth_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,17 +1,24 @@
 """Who may call what. Every route says it, once: a principal with scopes, or `PUBLIC`."""
 
+import hmac
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Security
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
-from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from fastapi.security import (
+    HTTPAuthorizationCredentials,
+    HTTPBearer,
+    OAuth2PasswordBearer,
+    SecurityScopes,
+)
+from fastapi.security.base import SecurityBase
 
 from app.access.authority import Caller
 from app.access.holdings import granted_scopes
 from app.access.principals import Principal
 from app.access.scopes import ADMIN, SHIPPED, satisfies
-from app.api.dependencies import ActorDep, RuntimeDep
+from app.api.dependencies import ActorDep, RuntimeDep, runtime_of
 from app.api.forms import FormDep
 from app.errors import (
     AmbiguousCredentials,
@@ -19,32 +26,50 @@ from app.errors import (
     ConfigurationError,
     InsufficientScope,
     InvalidRequest,
+    InvalidToken,
+    NotFound,
 )
 from app.identity.clients import authenticate_client
-from app.tokens.verification import verify_access_token
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
 
 
-async def current_principal(
-    request: Request,
-    required: SecurityScopes,
-    token: Annotated[str | None, Depends(bearer)],
-    runtime: RuntimeDep,
-) -> Principal:
-    """Whoever the bearer token stands for, if all scopes that the route names are in force now.
-
-    Raises AuthenticationRequired, AmbiguousCredentials, InvalidToken or InsufficientScope.
-    """
-    if len(request.headers.getlist("authorization")) > 1:
+def bearer_token(request: Request) -> str | None:
+    """The request's bearer token (RFC 6750 §2.1). Raises AmbiguousCredentials."""
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
         raise AmbiguousCredentials
-    if token is None:
-        raise AuthenticationRequired
-    _, principal = await verify_access_token(
-        token, runtime.issuer.jwt, runtime.sessions, now=runtime.now()
-    )
-    principal.require(tuple(required.scopes))
-    return principal
+    scheme, _, token = given[0].partition(" ") if given else ("", "", "")
+    return token if scheme.lower() == "bearer" else None
+
+
+class CurrentPrincipal(SecurityBase):
+    """The tutorial's `oauth2_scheme` and `get_current_user` in one.
+
+    As dependencies of each other, which is how they are mostly written, FastAPI takes several times
+    longer to solve them than the token and its principal take to be looked up.
+    """
+
+    def __init__(self, scheme: OAuth2PasswordBearer) -> None:
+        self.model = scheme.model
+        self.scheme_name = scheme.scheme_name
+        self._scheme = scheme
+
+    async def __call__(self, request: Request, required: SecurityScopes) -> Principal:
+        """Whoever the bearer token stands for, if all scopes that the route names are in force now.
+
+        Raises AuthenticationRequired, AmbiguousCredentials, InvalidToken or InsufficientScope.
+        """
+        token = bearer_token(request)
+        if token is None:
+            raise AuthenticationRequired
+        runtime = runtime_of(request)
+        _, principal = await runtime.access_tokens.verify(token, now=runtime.now())
+        principal.require(tuple(required.scopes))
+        return principal
+
+
+current_principal = CurrentPrincipal(bearer)
 
 
 async def current_caller(
@@ -73,7 +98,7 @@ async def introspecting_caller(
     Raises ClientRefused, or what `current_principal` raises.
     """
     if form.client is None:
-        await current_principal(request, required, token, runtime)
+        await current_principal(request, required)
         return
     if token is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
@@ -86,13 +111,41 @@ async def introspecting_caller(
         raise InsufficientScope(tuple(required.scopes))
 
 
+class MetricsOff(NotFound):
+    """Nobody has asked for metrics."""
+
+    def __init__(self) -> None:
+        super().__init__("Metrics are off: set SCOPEGATE_METRICS_TOKEN to have them.")
+
+
+async def scraper(
+    runtime: RuntimeDep,
+    presented: Annotated[
+        HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
+    ],
+) -> None:
+    """Let whoever presents SCOPEGATE_METRICS_TOKEN pass: no user, and no scope.
+
+    Raises MetricsOff, AuthenticationRequired or InvalidToken.
+    """
+    expected = runtime.settings.metrics_token
+    if expected is None:
+        raise MetricsOff
+    if presented is None:
+        raise AuthenticationRequired
+    given = presented.credentials.encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(given, expected.get_secret_value().encode()):
+        raise InvalidToken
+
+
 async def public() -> None:
     """The mark of a route that anybody may call."""
 
 
-MARKS = {current_principal, introspecting_caller, public}
+MARKS = {current_principal, introspecting_caller, scraper, public}
 
 PUBLIC = Depends(public)
+CAN_SCRAPE = Depends(scraper)
 CAN_INTROSPECT = Security(introspecting_caller, scopes=["introspect"])
 
 AnyPrincipal = Annotated[Principal, Security(current_principal)]

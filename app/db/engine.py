@@ -3,9 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg
+from pydantic import SecretStr
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db.embedded import EmbeddedPostgres
@@ -14,6 +18,16 @@ from app.settings import Settings
 
 # What libpq understands and asyncpg spells otherwise, or does without.
 LIBPQ_ONLY = {"channel_binding", "gssencmode"}
+DATABASE_GONE = (
+    OSError,
+    TimeoutError,
+    PoolTimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What is raised when the database can't be asked, beside SQLAlchemy's DBAPIError."""
+
 UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
 
 
@@ -43,21 +57,42 @@ def normalise_url(given: str, password: str | None = None) -> URL:
     return url.set(password=password) if password and not url.password else url
 
 
+def configured_url(given: SecretStr, settings: Settings) -> URL:
+    """A URL out of the settings, with the password that has a setting of its own."""
+    password = settings.database_password
+    return normalise_url(
+        given.get_secret_value(), password.get_secret_value() if password else None
+    )
+
+
 def create_engine(url: URL, settings: Settings) -> AsyncEngine:
     """An engine whose every wait is bounded, so that a lost database is noticed, not waited for."""
     return create_async_engine(
         url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
-        pool_timeout=settings.database_timeout,
+        pool_timeout=settings.database_pool_timeout,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={
-            "timeout": settings.database_timeout,
-            "command_timeout": settings.database_timeout,
-            "server_settings": {"application_name": "scopegate", "timezone": "UTC"},
-        },
+        connect_args=_connect_args(settings, application_name="scopegate"),
     )
+
+
+async def connect_apart(url: URL, settings: Settings) -> Any:
+    """A connection of asyncpg's own that no pool knows: a pool would make it forget its LISTEN."""
+    _, where = url.get_dialect()().create_connect_args(url)
+    where.pop("prepared_statement_cache_size", None)
+    return await asyncpg.connect(
+        **where, **_connect_args(settings, application_name="scopegate changes")
+    )
+
+
+def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any]:
+    return {
+        "timeout": settings.database_connect_timeout,
+        "command_timeout": settings.database_statement_timeout,
+        "server_settings": {"application_name": application_name, "timezone": "UTC"},
+    }
 
 
 @asynccontextmanager
@@ -71,11 +106,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
         embedded = await asyncio.to_thread(EmbeddedPostgres.start, settings.home)
         url = make_url(embedded.url)
     else:
-        password = settings.database_password
-        url = normalise_url(
-            settings.database_url.get_secret_value(),
-            password.get_secret_value() if password else None,
-        )
+        url = configured_url(settings.database_url, settings)
     engine = create_engine(url, settings)
     try:
         yield engine

@@ -64,8 +64,8 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
 
 
 def migrator_settings(settings: Settings) -> Settings:
-    """The settings for a migrator: it may wait for other migrators, and its statements are long."""
-    return settings.model_copy(update={"database_timeout": MIGRATION_TIMEOUT})
+    """The settings for a migrator: it waits for other migrators, and its statements are long."""
+    return settings.model_copy(update={"database_statement_timeout": MIGRATION_TIMEOUT})
 
 
 def _scripts() -> ScriptDirectory:

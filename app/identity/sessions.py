@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Update, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor, record
+from app.db.changes import Change, announce
 from app.errors import NotFound
 from app.identity.models import Session
 
@@ -23,7 +24,7 @@ class SessionNotFound(NotFound):
         super().__init__("There is no such session.")
 
 
-def is_live(now: datetime) -> ColumnElement[bool]:
+def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """The condition that a session counts at that moment."""
     return and_(Session.ended_at.is_(None), Session.expires_at > now, Session.idle_expires_at > now)
 
@@ -87,6 +88,7 @@ async def end_session(
     session: AsyncSession, session_id: uuid.UUID, *, reason: str, by: Actor, now: datetime
 ) -> bool:
     """End that session and all its tokens. False: there is none, or it has ended before."""
+    announce(session, Change("session", session_id))
     user_id = await session.scalar(
         _ending(reason, now).where(Session.id == session_id).returning(Session.user_id)
     )
@@ -116,6 +118,7 @@ async def end_sessions_of(
     but: uuid.UUID | None = None,
 ) -> None:
     """End all sessions of the user, except perhaps one."""
+    announce(session, Change("user", user_id))
     statement = _ending(reason, now).where(Session.user_id == user_id)
     if but is not None:
         statement = statement.where(Session.id != but)

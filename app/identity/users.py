@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor, record
+from app.db.changes import Change, announce
 from app.errors import Conflict, NotFound, Refused
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
@@ -95,6 +96,7 @@ async def rename_user(session: AsyncSession, user: User, *, username: str, by: A
         return
     if user.kind == "service":
         raise Refused("A service's name is its client_id, which never changes.")
+    announce(session, Change("user", user.id))
     try:
         async with session.begin_nested():
             user.username, user.username_key = name, username_key(name)
@@ -120,6 +122,7 @@ async def disable_user(
 
 async def enable_user(session: AsyncSession, user_id: uuid.UUID, *, by: Actor) -> None:
     """The user may sign in again. No old token comes back: their sessions have ended."""
+    announce(session, Change("user", user_id))
     enabled = (
         update(User)
         .where(User.id == user_id, User.disabled_at.is_not(None))

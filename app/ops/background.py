@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def background_work(runtime: Runtime) -> AsyncIterator[None]:
-    """Keep the keyring up to date, and house, while the block runs."""
+    """Follow the database's changes, and house, while the block runs."""
     settings = runtime.settings
 
     async def clear_away() -> None:
@@ -26,8 +26,7 @@ async def background_work(runtime: Runtime) -> AsyncIterator[None]:
         )
 
     tasks = [
-        # Twice within the bound, so that one failure is not felt.
-        asyncio.create_task(_repeat(runtime.keyring.load, settings.revocation_bound / 2)),
+        asyncio.create_task(runtime.feed.run()),
         asyncio.create_task(_repeat(clear_away, settings.housekeeping_interval)),
     ]
     try:

@@ -7,13 +7,13 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.access.principals import Principal, load_principal
+from app.access.principals import Principal
 from app.errors import InvalidToken
 from app.identity.clients import FIRST_PARTY_CLIENT
 from app.identity.models import Session
 from app.tokens.issuing import Issuer
 from app.tokens.refresh import Presented
-from app.tokens.verification import verify_access_token
+from app.tokens.verification import AccessTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,19 @@ class ActiveToken:
 
 
 async def introspect_token(
-    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
+    token: str,
+    issuer: Issuer,
+    access_tokens: AccessTokens,
+    sessions: async_sessionmaker[AsyncSession],
+    *,
+    now: datetime,
 ) -> ActiveToken | None:
     """What the token is worth; None for one that is not good, whatever the reason."""
     presented = issuer.refresh_tokens.read(token)
     if presented is not None:
-        return await _refresh_token(sessions, issuer, presented, now=now)
+        return await _refresh_token(presented, issuer, access_tokens, sessions, now=now)
     try:
-        claims, principal = await verify_access_token(token, issuer.jwt, sessions, now=now)
+        claims, principal = await access_tokens.verify(token, now=now)
     except InvalidToken:
         return None
     return ActiveToken(
@@ -50,9 +55,10 @@ async def introspect_token(
 
 
 async def _refresh_token(
-    sessions: async_sessionmaker[AsyncSession],
-    issuer: Issuer,
     presented: Presented,
+    issuer: Issuer,
+    access_tokens: AccessTokens,
+    sessions: async_sessionmaker[AsyncSession],
     *,
     now: datetime,
 ) -> ActiveToken | None:
@@ -64,12 +70,8 @@ async def _refresh_token(
         )
     if row is None or not issuer.refresh_tokens.proves(presented, row):
         return None
-    principal = await load_principal(
-        sessions,
-        session_id=row.id,
-        user_id=row.user_id,
-        token_scopes=frozenset(row.scopes),
-        now=now,
+    principal = await access_tokens.principals.find(
+        row.id, user_id=row.user_id, token_scopes=frozenset(row.scopes), now=now
     )
     if principal is None:
         return None

@@ -38,8 +38,9 @@ class JwtFormat:
     issuer: str
     audience: str
 
-    def encode(self, claims: Claims) -> str:
+    async def encode(self, claims: Claims) -> str:
         """The claims as a JWT, signed with the key that signs at `issued_at`."""
+        await self.keyring.refresh()
         key = self.keyring.signing(claims.issued_at)
         payload = {
             "iss": self.issuer,
@@ -55,8 +56,8 @@ class JwtFormat:
         headers = {"kid": key.kid, "typ": TOKEN_TYPE}
         return _pyjwt.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
 
-    async def decode(self, token: str, *, now: datetime) -> Claims:
-        """The claims of a token that this service signed for itself, expired or not.
+    async def decode(self, token: str, *, now: datetime) -> tuple[Claims, Key]:
+        """The claims of a token that this service signed for itself, expired or not, and its key.
 
         The algorithm is the key's, never the token's. Raises InvalidToken for anything else.
         """
@@ -64,7 +65,7 @@ class JwtFormat:
             key = await self.keyring.find(get_unverified_header(token).get("kid"), now=now)
             if key is None:
                 raise InvalidToken
-            return self._verified(token, key)
+            return self._verified(token, key), key
         # A token is anybody's bytes: whatever they make a parser raise, they are no token.
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken from None

@@ -1,5 +1,7 @@
 """The keyring: the signing keys as one process holds them, and which of them signs."""
 
+import asyncio
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -8,15 +10,18 @@ from typing import Any
 
 from cryptography.fernet import MultiFernet
 from jwt.algorithms import get_default_algorithms
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.db.changes import Change, ChangeFeed
+from app.db.engine import DATABASE_GONE
 from app.errors import Unavailable
 from app.settings import Algorithm
 from app.tokens.keys import PrivateKey, UnreadableKey, decrypt_private_key, list_keys
 from app.tokens.models import SigningKey
 
 RELOAD_INTERVAL = 1.0
-"""Seconds: how often, at most, an unknown key id makes the keyring look into the database."""
+"""Seconds between two looks into the database that nothing heard from there calls for."""
 
 
 class NoSigningKey(Unavailable):
@@ -56,24 +61,50 @@ class Key:
 class Keyring:
     """The keys of this service: the one that signs, and all that verify.
 
-    A copy of the table, loaded again every now and then, and at once for a key id it does not
-    know: another replica may have made that key a moment ago.
+    A copy of the table, read again when the change feed has told of a change. While the feed is
+    not fresh it is read again every RELOAD_INTERVAL, if it is used.
     """
 
     def __init__(
         self,
         sessions: async_sessionmaker[AsyncSession],
         cipher: MultiFernet,
+        feed: ChangeFeed,
         *,
         algorithm: Algorithm,
     ) -> None:
         self._sessions = sessions
         self._cipher = cipher
+        self._feed = feed
         self._algorithm = algorithm
         self._keys: dict[str, Key] = {}
-        self._loaded_at = -math.inf
+        self._changes = 0
+        self._changes_read = 0
+        self._read_at = -math.inf
+        self._reading = asyncio.Lock()
         self.unreadable: list[str] = []
         """The ids of keys that no secret which is set here opens."""
+        feed.subscribe(self.hear)
+
+    def hear(self, change: Change) -> None:
+        """Read the keys again before they are used next, if the change may concern them."""
+        if change.kind in {"keys", "everything"}:
+            self._changes += 1
+
+    async def refresh(self) -> None:
+        """See to it that these are the keys as they are in the database."""
+        if self._is_current():
+            return
+        async with self._reading:
+            # Somebody may have read them while this waited.
+            if not self._is_current():
+                await self.load()
+
+    def _is_current(self) -> bool:
+        return self._changes_read == self._changes and (
+            self._feed.fresh()
+            or time.monotonic() - self._read_at < min(RELOAD_INTERVAL, self._feed.bound)
+        )
 
     async def load(self) -> None:
         """Take over the keys as they are in the database now.
@@ -81,11 +112,12 @@ class Keyring:
         A key that no secret opens is left out and noted: while the secret is being changed, one
         such key must not keep the others from being known.
         """
-        self._loaded_at = time.monotonic()
+        changes, read_at = self._changes, time.monotonic()
         async with self._sessions() as session:
             found = [(row, self._open(row)) for row in await list_keys(session)]
         self._keys = {row.kid: key for row, key in found if key is not None}
         self.unreadable = [row.kid for row, key in found if key is None]
+        self._changes_read, self._read_at = changes, read_at
 
     def signing(self, now: datetime) -> Key:
         """The key that signs: the newest that may, of the chosen algorithm if there is one.
@@ -111,14 +143,21 @@ class Keyring:
         """The key of that id, if it is one of ours and not retired."""
         if not isinstance(kid, str):
             return None
-        if kid not in self._keys and time.monotonic() - self._loaded_at > RELOAD_INTERVAL:
-            # Bounded, because key ids are whatever a caller writes into a token.
+        await self.refresh()
+        if kid not in self._keys and time.monotonic() - self._read_at > RELOAD_INTERVAL:
+            # Another replica may have made it this very moment. Bounded, because key ids are
+            # whatever a caller writes into a token.
             await self.load()
         key = self._keys.get(kid)
         return None if key is None or key.is_retired(now) else key
 
-    def jwks(self, now: datetime) -> dict[str, list[dict[str, Any]]]:
-        """The public keys, also those that will sign later, as a JWK Set (RFC 7517 §5)."""
+    async def jwks(self, now: datetime) -> dict[str, list[dict[str, Any]]]:
+        """The public keys, also those that will sign later, as a JWK Set (RFC 7517 §5).
+
+        Without the database, as they were last: other services verify by them, and must go on.
+        """
+        with contextlib.suppress(DBAPIError, *DATABASE_GONE):
+            await self.refresh()
         keys = (key for key in self._keys.values() if not key.is_retired(now))
         return {"keys": [jwk for key in keys if (jwk := key.public_jwk()) is not None]}
 

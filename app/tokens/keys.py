@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor, record
+from app.db.changes import Change, announce
 from app.errors import ConfigurationError, Conflict, NotFound
 from app.settings import Algorithm
 from app.tokens.models import SigningKey
@@ -166,6 +167,8 @@ async def rewrap_keys(session: AsyncSession, cipher: MultiFernet) -> int:
 
 
 async def _lock_keys(session: AsyncSession) -> None:
+    """Change the keys alone; and let this process read them anew afterwards."""
+    announce(session, Change("keys"))
     await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": KEYS_LOCK})
 
 

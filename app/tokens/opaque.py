@@ -25,7 +25,7 @@ async def write_opaque_token(session: AsyncSession, claims: Claims) -> str:
     token = PREFIX + secrets.token_urlsafe(32)
     session.add(
         OpaqueToken(
-            digest=_digest(token),
+            digest=token_digest(token),
             session_id=claims.session_id,
             token_id=claims.token_id,
             scopes=sorted(claims.scopes),
@@ -42,7 +42,7 @@ async def read_opaque_token(sessions: async_sessionmaker[AsyncSession], token: s
     statement = (
         select(OpaqueToken, Session.user_id, Session.client_id)
         .join(Session, Session.id == OpaqueToken.session_id)
-        .where(OpaqueToken.digest == _digest(token))
+        .where(OpaqueToken.digest == token_digest(token))
     )
     async with sessions() as session:
         found = (await session.execute(statement)).one_or_none()
@@ -60,6 +60,7 @@ async def read_opaque_token(sessions: async_sessionmaker[AsyncSession], token: s
     )
 
 
-def _digest(token: str) -> bytes:
+def token_digest(token: str) -> bytes:
+    """What stands for the token where the token itself must not be kept."""
     # Fast is enough: the tokens are 256 random bits.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -10,13 +10,14 @@ from app.errors import InvalidToken
 from app.identity.models import Session
 from app.identity.sessions import end_session
 from app.tokens.issuing import Issuer
-from app.tokens.verification import read_access_token
+from app.tokens.verification import AccessTokens
 
 
 async def revoke_token(
-    sessions: async_sessionmaker[AsyncSession],
-    issuer: Issuer,
     token: str,
+    issuer: Issuer,
+    access_tokens: AccessTokens,
+    sessions: async_sessionmaker[AsyncSession],
     *,
     by: Actor,
     now: datetime,
@@ -26,7 +27,7 @@ async def revoke_token(
     By the session and never by the token's bytes, which can be rewritten. A JWT that has expired
     will do: who once held it may sign out. One connection at a time.
     """
-    proven = await _proven_by(sessions, issuer, token, now=now)
+    proven = await _proven_by(token, issuer, access_tokens, sessions, now=now)
     if proven is not None:
         session_id, user_id = proven
         async with sessions.begin() as session:
@@ -36,7 +37,12 @@ async def revoke_token(
 
 
 async def _proven_by(
-    sessions: async_sessionmaker[AsyncSession], issuer: Issuer, token: str, *, now: datetime
+    token: str,
+    issuer: Issuer,
+    access_tokens: AccessTokens,
+    sessions: async_sessionmaker[AsyncSession],
+    *,
+    now: datetime,
 ) -> tuple[uuid.UUID, uuid.UUID] | None:
     """The session that this token proves to be its holder's, and the holder."""
     presented = issuer.refresh_tokens.read(token)
@@ -47,7 +53,7 @@ async def _proven_by(
             return None
         return row.id, row.user_id
     try:
-        claims = await read_access_token(token, issuer.jwt, sessions, now=now)
+        claims = await access_tokens.read(token, now=now)
     except InvalidToken:
         return None
     return claims.session_id, claims.subject

@@ -1,44 +1,101 @@
 """Verification: from the string that a request carries to whom it stands for."""
 
-from datetime import datetime
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.access.principals import Principal, load_principal
+from app.access.principals import Principal, Principals
+from app.db.changes import Change, ChangeFeed
 from app.errors import InvalidToken
 from app.tokens.jwt import Claims, JwtFormat
-from app.tokens.opaque import is_opaque, read_opaque_token
+from app.tokens.opaque import is_opaque, read_opaque_token, token_digest
+
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-async def read_access_token(
-    token: str, jwt: JwtFormat, sessions: async_sessionmaker[AsyncSession], *, now: datetime
-) -> Claims:
-    """The claims of one of our access tokens, of either format, expired or not.
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A token that was found good, and until when that can't change by itself."""
 
-    Whichever format is issued now: tokens of the other go on working. Raises InvalidToken.
+    claims: Claims
+    until: datetime
+
+
+class AccessTokens:
+    """Reads and verifies access tokens, of either format, whichever is issued now.
+
+    The claims of `size` tokens are remembered, at most, so that a signature is checked once. By a
+    digest: what is kept in memory can't be presented.
     """
-    if is_opaque(token):
-        return await read_opaque_token(sessions, token)
-    return await jwt.decode(token, now=now)
 
+    def __init__(
+        self,
+        jwt: JwtFormat,
+        principals: Principals,
+        sessions: async_sessionmaker[AsyncSession],
+        feed: ChangeFeed,
+        *,
+        size: int,
+    ) -> None:
+        self._jwt = jwt
+        self.principals = principals
+        self._sessions = sessions
+        self._feed = feed
+        self._size = size
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._changes = 0
+        feed.subscribe(self.hear)
 
-async def verify_access_token(
-    token: str, jwt: JwtFormat, sessions: async_sessionmaker[AsyncSession], *, now: datetime
-) -> tuple[Claims, Principal]:
-    """What the token says, and whom it stands for at this moment with what they hold now.
+    def __len__(self) -> int:
+        return len(self._verified)
 
-    Raises InvalidToken when it has expired, or its session or user is no more.
-    """
-    claims = await read_access_token(token, jwt, sessions, now=now)
-    if claims.expires_at <= now:
-        raise InvalidToken
-    principal = await load_principal(
-        sessions,
-        session_id=claims.session_id,
-        user_id=claims.subject,
-        token_scopes=claims.scopes,
-        now=now,
-    )
-    if principal is None:
-        raise InvalidToken
-    return claims, principal
+    async def verify(self, token: str, *, now: datetime) -> tuple[Claims, Principal]:
+        """What the token says, and whom it stands for at this moment with what they hold now.
+
+        Raises InvalidToken when it has expired, or its session or user is no more.
+        """
+        claims = await self.read(token, now=now)
+        if claims.expires_at <= now:
+            raise InvalidToken
+        principal = await self.principals.find(
+            claims.session_id, user_id=claims.subject, token_scopes=claims.scopes, now=now
+        )
+        if principal is None:
+            raise InvalidToken
+        return claims, principal
+
+    async def read(self, token: str, *, now: datetime) -> Claims:
+        """The claims of one of our access tokens, expired or not. Raises InvalidToken."""
+        digest = token_digest(token)
+        known = self._verified.get(digest)
+        if known is not None and known.until > now and self._feed.fresh():
+            self._verified.move_to_end(digest)
+            return known.claims
+        changes = self._changes
+        verified = await self._verify(token, now=now)
+        # What a change was heard of meanwhile is not kept: the token may have been good before it.
+        if self._size and changes == self._changes and verified.until > now:
+            self._verified[digest] = verified
+            if len(self._verified) > self._size:
+                self._verified.popitem(last=False)
+        return verified.claims
+
+    async def _verify(self, token: str, *, now: datetime) -> _Verified:
+        if is_opaque(token):
+            claims = await read_opaque_token(self._sessions, token)
+            return _Verified(claims, claims.expires_at)
+        claims, key = await self._jwt.decode(token, now=now)
+        return _Verified(claims, min(claims.expires_at, key.retires_at or NEVER))
+
+    def hear(self, change: Change) -> None:
+        """Forget what may not be good any more: what a token says depends on it and on the keys."""
+        match change:
+            case Change("user" | "session" | "scopes"):
+                return
+            case Change("token", bytes() as digest):
+                self._verified.pop(digest, None)
+            case _:
+                self._verified.clear()
+        self._changes += 1

@@ -20,7 +20,7 @@ async def pretend_revision(runtime: Runtime, revision: str) -> None:
 async def test_ready_knows_the_schema_revision(
     own_client: httpx2.AsyncClient, own_runtime: Runtime
 ) -> None:
-    assert (await own_client.get("/health/ready")).json() == {"status": "ready"}
+    assert (await own_client.get("/health/ready")).json() == {"status": "ready", "checks": "cached"}
     await pretend_revision(own_runtime, "9999")
     assert (await own_client.get("/health/ready")).status_code == 200, "a later version's"
     await pretend_revision(own_runtime, "0001")
@@ -32,7 +32,7 @@ async def test_ready_knows_the_schema_revision(
 async def test_without_a_database_every_answer_is_503_and_never_a_pass(
     own_database_url: str, server_url: str
 ) -> None:
-    settings = settings_for(own_database_url, database_timeout=2)
+    settings = settings_for(own_database_url, database_pool_timeout=2)
     async with Runtime.open(settings) as runtime, client_of(runtime) as client:
         user = await make_user(runtime, "read:items")
         headers = await bearer(client, user)

@@ -387,7 +387,7 @@ async def test_one_connection_is_enough_for_every_endpoint(own_database_url: str
     settings = settings_for(
         own_database_url,
         database_pool_size=1,
-        database_timeout=5,
+        database_pool_timeout=5,
         access_token_format="opaque",
     )
     async with Runtime.open(settings) as runtime, client_of(runtime) as client:

@@ -102,7 +102,7 @@ async def test_an_unknown_key_id_makes_the_keyring_look_once_and_not_at_every_to
         await rotate(one, publication=0)
         await one.keyring.load()
         token = await bearer(client, user)
-        other.keyring._loaded_at -= 2
+        other.keyring._read_at -= 2
         assert await works(elsewhere, token), "made by the other replica a moment ago"
         loads = 0
         load = other.keyring.load

@@ -1,0 +1,51 @@
+"""How much is measured: all of it, or just enough to see that everything works."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often and how long."""
+
+    name: str
+    rounds: int
+    seconds: float
+    """Of load on one route, each round."""
+    tries: int
+    """Revocations of each of Scopegate's ways."""
+    peer_tries: int
+    small: int
+    large: int
+    """Users in the two databases that are compared."""
+    sessions: int
+    """Sessions in the larger database; the smaller has at most one a user."""
+    calls: int
+    """Calls of one function in one database, each round."""
+    remembered: int
+    """Sessions that one process remembers, to see what one weighs."""
+
+
+FULL = Effort(
+    name="full",
+    rounds=20,  # rather many short ones: the nearer in time, the better two can be compared
+    seconds=1.0,
+    tries=1000,
+    peer_tries=100,
+    small=1000,
+    large=1_000_000,
+    sessions=100_000,
+    calls=150,
+    remembered=20_000,
+)
+QUICK = Effort(
+    name="quick",
+    rounds=2,
+    seconds=0.5,
+    tries=20,
+    peer_tries=5,
+    small=1000,
+    large=20_000,
+    sessions=10_000,
+    calls=50,
+    remembered=2000,
+)

@@ -1,0 +1,79 @@
+"""The goals that Scopegate has set itself, and whether this run meets them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.contest import Contest
+from bench.contestants import (
+    ORM,
+    ORM_PING,
+    SCOPEGATE,
+    SERVICE,
+    UNPROTECTED,
+    USERS_DATABASE,
+    USERS_JWT,
+)
+from bench.load import percentile
+from bench.report import Section
+from bench.revocation import Refusals, Revocation
+from bench.rounds import ratio
+from bench.scale import CACHED, LOGIN, MISS, Comparison
+
+AT_MOST = {CACHED: 1.1, MISS: 1.5, LOGIN: 1.5}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is promised, what was found, and whether that is enough."""
+
+    promise: str
+    found: str
+    met: bool
+
+
+def goals_section(goals: Sequence[Goal]) -> Section:
+    """All that could be judged in this run."""
+    return Section(
+        "Goals",
+        "Ratios are medians over the rounds.",
+        ("goal", "found", "met"),
+        [(goal.promise, goal.found, "yes" if goal.met else "NO") for goal in goals],
+    )
+
+
+def of_contest(contest: Contest) -> Iterator[Goal]:
+    """Of authorization's cost, and of the distance to others."""
+    for of, to in UNPROTECTED:
+        value = ratio(contest.rounds, of, to).median
+        yield Goal(f"{of}: at least 0.80 of {to}", f"{value:.2f}", met=value >= 0.80)
+    for peer in (ORM, ORM_PING, USERS_JWT, USERS_DATABASE):
+        value = ratio(contest.rounds, SCOPEGATE, peer).median
+        yield Goal(f"{SCOPEGATE}: at least 10 times {peer}", f"{value:.1f}", met=value >= 10)
+
+
+def of_revocation(found: Sequence[Revocation]) -> Iterator[Goal]:
+    """Of how soon another replica refuses."""
+    for each in found:
+        if each.way.name.startswith(f"{SERVICE}: "):
+            yield _soon_enough(each.way.name, each.other)
+
+
+def _soon_enough(name: str, refusals: Refusals) -> Goal:
+    promise = f"{name}: other replica, median under 10 ms, worst under 100 ms, none missed"
+    if not refusals.seconds:
+        return Goal(promise, "never refused", met=False)
+    median, worst = percentile(refusals.seconds, 50), max(refusals.seconds)
+    missed = refusals.tries - len(refusals.seconds)
+    return Goal(
+        promise,
+        f"{median * 1e3:.1f} ms, {worst * 1e3:.1f} ms, {missed} missed",
+        met=median < 0.010 and worst < 0.100 and missed == 0,
+    )
+
+
+def of_scale(found: Sequence[Comparison]) -> Iterator[Goal]:
+    """Of what many users cost."""
+    for each in found:
+        limit, value = AT_MOST[each.what], each.ratio.median
+        promise = f"{each.what}: at most {limit} times as long in the large database"
+        yield Goal(promise, f"{value:.2f}", met=value <= limit)

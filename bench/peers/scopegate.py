@@ -1,0 +1,62 @@
+"""Scopegate itself, and beside it the same routes without authorization: what they are held to.
+
+One more differs from the bare one by nothing but the scope that it needs, and one by nothing but
+the mark that every public route bears here: a dependency that does nothing.
+"""
+
+import uuid
+
+from fastapi import APIRouter, FastAPI
+
+from app.api.dependencies import SessionDep
+from app.api.schemas import ItemAnswer, Me
+from app.api.security import PUBLIC, CanReadItems
+from app.items.items import get_item
+from app.main import create_app as create_scopegate
+from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
+
+BARE_PATH = "/bench/bare"
+PUBLIC_PATH = "/bench/public"
+BARE_ITEM_PATH = "/bench/owners/{owner_id}/items/{item_id}"
+SCOPED_PATH = "/bench/scoped"
+
+
+def create_app() -> FastAPI:
+    """Scopegate with these routes before its own.
+
+    They are included as its own are, and looked through first: a route costs more the more come
+    before it, and nobody shall say that the bare ones were slow for that.
+    """
+    app = create_scopegate()
+    own = app.router.routes[:]
+    router = APIRouter()
+    router.add_api_route(BARE_PATH, bare)
+    router.add_api_route(PUBLIC_PATH, bare, dependencies=[PUBLIC])
+    router.add_api_route(SCOPED_PATH, scoped)
+    router.add_api_route(BARE_ITEM_PATH, bare_item)
+    app.include_router(router)
+    app.router.routes[:] = app.router.routes[len(own) :] + own
+    return app
+
+
+async def bare() -> Me:
+    """What `GET /users/me` answers, without asking who wants it."""
+    return Me(
+        id=USER_ID,
+        username=USERNAME,
+        kind="person",
+        created_at=CREATED_AT,
+        scopes=SCOPES,
+        granted=SCOPES,
+        granted_until={},
+    )
+
+
+async def bare_item(owner_id: uuid.UUID, item_id: uuid.UUID, session: SessionDep) -> ItemAnswer:
+    """What `GET /items/{item_id}` does and answers, without asking who wants it."""
+    return ItemAnswer.model_validate(await get_item(session, item_id, owner_id=owner_id))
+
+
+async def scoped(_: CanReadItems) -> Me:
+    """The same as the bare one, for whoever holds `read:items`."""
+    return await bare()

@@ -1,0 +1,1 @@
+"""django-oauth-toolkit: Django under gunicorn, its tokens rows in Postgres."""

@@ -1,0 +1,176 @@
+"""The tables, printed and written: ratios first, since absolute numbers are the machine's."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from os import cpu_count
+
+from bench.contest import Contest
+from bench.contestants import (
+    BARE,
+    PEER_NAMES,
+    SCOPEGATE,
+    SCOPEGATE_OFF,
+    UNPROTECTED,
+)
+from bench.effort import Effort
+from bench.load import CONNECTIONS, percentile
+from bench.memory import Weight
+from bench.revocation import BOUND, Refusals, Revocation
+from bench.rounds import Spread, ratio
+from bench.scale import Comparison
+
+Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table under a heading, with a word on how to read it."""
+
+    heading: str
+    remark: str
+    head: Row
+    rows: Sequence[Row]
+
+    def __str__(self) -> str:
+        return f"## {self.heading}\n\n{self.remark}\n\n{table(self.head, self.rows)}"
+
+
+def table(head: Row, rows: Sequence[Row]) -> str:
+    """A Markdown table whose columns line up, so that it reads well in a terminal too."""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    marks = ["-" * width for width in widths]
+    return "\n".join(
+        "| "
+        + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+        + " |"
+        for line in [head, marks, *rows]
+    )
+
+
+def introduction(effort: Effort, server: str) -> str:
+    """What it was measured on."""
+    return (
+        "# Results\n\n"
+        f"A {effort.name} run of `make bench`: Python {platform.python_version()}, "
+        f"{platform.system()} on {platform.machine()}, {cpu_count()} cores, on {server}; "
+        f"FastAPI {version('fastapi')}, uvicorn {version('uvicorn')}. "
+        "What is measured and how to read it: [README.md](README.md)."
+    )
+
+
+def contest_sections(contest: Contest, effort: Effort) -> list[Section]:
+    """Throughput as ratios; then the same in plain numbers."""
+    rounds = contest.rounds
+    return [
+        Section(
+            "Throughput against the bare route",
+            f"Answers a second over the bare FastAPI route's in the same round; {len(rounds)} "
+            f"rounds of {effort.seconds:g} s a route, {CONNECTIONS} connections, one worker each.",
+            ("route", *_SPREAD),
+            [(name, *_spread(ratio(rounds, name, BARE))) for name in rounds[0]],
+        ),
+        Section(
+            "Authorization: Scopegate against its own routes without it",
+            "In the same server, the same model in the answer, and for the item the same SELECT.",
+            ("route", "over", *_SPREAD),
+            [(of, to, *_spread(ratio(rounds, of, to))) for of, to in UNPROTECTED],
+        ),
+        Section(
+            "Scopegate against the others",
+            "`GET /users/me`: how many times as many answers a second.",
+            ("over", *_SPREAD),
+            [
+                (name, *_spread(ratio(rounds, SCOPEGATE, name)))
+                for name in (*PEER_NAMES, SCOPEGATE_OFF)
+            ],
+        ),
+        Section(
+            "Plain numbers",
+            "For once, and of this machine only: medians of the rounds. Memory is that of the one "
+            "worker after the run.",
+            ("route", "answers/s", "p50 ms", "p99 ms", "RSS MiB", "PSS MiB"),
+            [_plain(contest, name) for name in rounds[0]],
+        ),
+    ]
+
+
+def revocation_section(found: Sequence[Revocation]) -> Section:
+    """How soon a revoked token is refused."""
+    return Section(
+        "Revocation",
+        "Milliseconds from the revoking call's answer to the first refusal, on the replica that "
+        "took the call and on another; asked one request after another, so the least that can be "
+        "seen is one request's time. Missed: let in until it would have expired anyway, or for "
+        f"{BOUND:g} s.",
+        ("revoked by", "replica", "tries", "median", "p99", "worst", "missed"),
+        [
+            (each.way.name, replica, *_refusals(refusals))
+            for each in found
+            for replica, refusals in (("same", each.same), ("other", each.other))
+        ],
+    )
+
+
+def scale_section(found: Sequence[Comparison], effort: Effort) -> Section:
+    """What a thousand times as many users cost."""
+    return Section(
+        f"Scale: {effort.large:,} users against {effort.small:,}",
+        "With 5 grants each. Time in the large database over time in the small one.",
+        ("what", *_SPREAD, f"ms at {effort.small:,}", f"ms at {effort.large:,}"),
+        [
+            (each.what, *_spread(each.ratio), f"{each.small * 1e3:.3f}", f"{each.large * 1e3:.3f}")
+            for each in found
+        ],
+    )
+
+
+def memory_section(found: Sequence[Weight]) -> Section:
+    """What a remembered session weighs."""
+    return Section(
+        "Memory of a remembered session",
+        "Each of a user of its own, with 5 grants. Bytes a session.",
+        ("what is remembered", "sessions", "by RSS", "by tracemalloc"),
+        [
+            (each.what, f"{each.sessions:,}", _bytes(each.rss), _bytes(each.traced))
+            for each in found
+        ],
+    )
+
+
+def _bytes(number: float | None) -> str:
+    return "" if number is None else f"{number:,.0f}"
+
+
+_SPREAD = ("median", "min", "max")
+
+
+def _spread(spread: Spread) -> Row:
+    return f"{spread.median:.2f}", f"{spread.low:.2f}", f"{spread.high:.2f}"
+
+
+def _plain(contest: Contest, name: str) -> Row:
+    loads = [each[name] for each in contest.rounds]
+    memory = contest.memory.get(name)
+    return (
+        name,
+        f"{Spread.of([load.throughput for load in loads]).median:,.0f}",
+        f"{Spread.of([load.p50 for load in loads]).median * 1e3:.2f}",
+        f"{Spread.of([load.p99 for load in loads]).median * 1e3:.2f}",
+        f"{memory.rss / 2**20:.0f}" if memory else "",
+        f"{memory.pss / 2**20:.0f}" if memory else "",
+    )
+
+
+def _refusals(refusals: Refusals) -> Row:
+    tries, missed = f"{refusals.tries:,}", f"{refusals.missed:,}"
+    if refusals.expired:
+        # Shown by trying: refused, but no sooner than an unrevoked token would have been.
+        longest = f"until expiry, {max(refusals.expired):.1f} s"
+        return tries, longest, longest, longest, f"{len(refusals.expired):,}"
+    if not refusals.seconds:
+        return tries, "never", "never", "never", missed
+    values = (percentile(refusals.seconds, percent) for percent in (50, 99, 100))
+    return tries, *(f"{value * 1e3:,.1f}" for value in values), missed

@@ -1,0 +1,278 @@
+"""The change feed: what it hears, and that it is trusted only while it hears everything."""
+
+import asyncio
+import logging
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url, text
+
+from app.db.changes import EVERYTHING, Change, ChangeFeed, announce, parse_change
+from app.db.clock import DatabaseClock
+from app.db.engine import connect_apart, normalise_url
+from app.runtime import Runtime
+from tests.clock import MovableClock
+from tests.conftest import client_of, following, settings_for
+from tests.factories import Someone, bearer, login, make_user
+from tests.faults import OwnPostgres, proxy_to
+from tests.processes import until
+
+BOUND = 0.5  # seconds: short, so that a fault is noticed soon
+
+
+def feed_of(url: str, *, bound: float = 5.0) -> ChangeFeed:
+    settings = settings_for(url)
+
+    async def connect() -> asyncpg.Connection:
+        return await connect_apart(normalise_url(url), settings)
+
+    return ChangeFeed(connect, bound=bound, clock=DatabaseClock())
+
+
+@asynccontextmanager
+async def heard_by(feed: ChangeFeed) -> AsyncIterator[list[Change]]:
+    """What is heard meanwhile, from the moment when the feed is fresh."""
+    heard: list[Change] = []
+    feed.subscribe(heard.append)
+    task = asyncio.create_task(feed.run())
+    try:
+        await until(feed.fresh)
+        heard.clear()
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def execute(runtime: Runtime, statement: str, **values: object) -> None:
+    """What somebody with psql does: our code hears of it only from the database."""
+    async with runtime.engine.begin() as connection:
+        await connection.execute(text(statement), values)
+
+
+@pytest.fixture
+async def alice(own_runtime: Runtime) -> Someone:
+    return await make_user(own_runtime, "read:items")
+
+
+OF_ALICE = {
+    "UPDATE users SET disabled_at = now() WHERE id = :user": "user",
+    "UPDATE users SET username = 'other' WHERE id = :user": "user",
+    "DELETE FROM users WHERE id = :user": "user",
+    "INSERT INTO grants (user_id, scope) VALUES (:user, 'admin')": "user",
+    "UPDATE grants SET expires_at = now() WHERE user_id = :user": "user",
+    "DELETE FROM grants WHERE user_id = :user": "user",
+    "UPDATE sessions SET ended_at = now() WHERE id = :session": "session",
+    "UPDATE sessions SET expires_at = now() WHERE id = :session": "session",
+    "UPDATE sessions SET idle_expires_at = now() WHERE id = :session": "session",
+    "DELETE FROM sessions WHERE id = :session": "session",
+}
+OF_ALL = {
+    "INSERT INTO scopes (name, description) VALUES ('x', 'x')": Change("scopes"),
+    "UPDATE signing_keys SET retires_at = now()": Change("keys"),
+    "DELETE FROM signing_keys": Change("keys"),
+    "TRUNCATE grants": EVERYTHING,
+    "TRUNCATE sessions CASCADE": EVERYTHING,
+    "TRUNCATE opaque_tokens": EVERYTHING,
+    "TRUNCATE signing_keys": Change("keys"),
+}
+
+
+@pytest.mark.parametrize("statement", OF_ALICE)
+async def test_a_change_of_a_row_is_heard_whoever_makes_it(
+    own_runtime: Runtime, alice: Someone, statement: str
+) -> None:
+    async with client_of(own_runtime) as client:
+        await login(client, alice)
+    async with own_runtime.engine.connect() as connection:
+        session_id = await connection.scalar(text("SELECT id FROM sessions"))
+    expected = {
+        "user": Change("user", alice.id),
+        "session": Change("session", uuid.UUID(str(session_id))),
+    }[OF_ALICE[statement]]
+    values = {"user": alice.id} if ":user" in statement else {"session": session_id}
+    async with heard_by(feed_of(url_of(own_runtime))) as heard:
+        await execute(own_runtime, statement, **values)
+        await until(lambda: expected in heard)
+
+
+@pytest.mark.parametrize("statement", OF_ALL)
+async def test_a_change_of_many_rows_is_heard(own_runtime: Runtime, statement: str) -> None:
+    async with heard_by(feed_of(url_of(own_runtime))) as heard:
+        await execute(own_runtime, statement)
+        await until(lambda: OF_ALL[statement] in heard)
+
+
+async def test_a_change_that_is_rolled_back_is_not_heard(
+    own_runtime: Runtime, alice: Someone
+) -> None:
+    async with heard_by(feed_of(url_of(own_runtime))) as heard:
+        async with own_runtime.engine.connect() as connection:
+            await connection.execute(text("DELETE FROM grants"))
+            await connection.rollback()
+        await execute(own_runtime, "UPDATE signing_keys SET algorithm = algorithm")
+        await until(lambda: heard == [Change("keys")])
+
+
+async def test_logins_and_refreshes_tell_nobody_anything(
+    own_runtime: Runtime, alice: Someone
+) -> None:
+    """They are most of what is written, and take no right away."""
+    async with heard_by(feed_of(url_of(own_runtime))) as heard, client_of(own_runtime) as client:
+        token = (await login(client, alice)).json()["refresh_token"]
+        form = {"grant_type": "refresh_token", "refresh_token": token}
+        assert (await client.post("/token", data=form)).status_code == 200
+        await execute(own_runtime, "UPDATE signing_keys SET algorithm = algorithm")
+        await until(lambda: heard == [Change("keys")])
+
+
+@pytest.mark.parametrize("payload", ["", "user", "user x", "token \\xzz", "a later version's", " "])
+def test_what_is_not_understood_may_be_anything(payload: str) -> None:
+    assert parse_change(payload) == EVERYTHING
+
+
+def test_a_token_is_told_by_its_digest() -> None:
+    assert parse_change(r"token \x00ff") == Change("token", b"\x00\xff")
+
+
+async def test_everything_may_have_changed_while_nobody_listened(
+    own_database_url: str, own_runtime: Runtime
+) -> None:
+    feed = feed_of(own_database_url, bound=BOUND)
+    async with heard_by(feed) as heard:
+        await terminate_feeds(own_runtime)
+        await until(lambda: EVERYTHING in heard)
+        await until(feed.fresh)
+
+
+async def test_no_beat_heard_no_trust_although_the_connection_answers(
+    own_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As behind a pooler, which hands the notifications to somebody else."""
+    connections: list[asyncpg.Connection] = []
+    settings = settings_for(own_database_url)
+
+    async def connect() -> asyncpg.Connection:
+        connections.append(await connect_apart(normalise_url(own_database_url), settings))
+        return connections[-1]
+
+    feed = ChangeFeed(connect, bound=BOUND, clock=DatabaseClock())
+    async with heard_by(feed):
+        await connections[0].execute("UNLISTEN *")
+        await until(lambda: not feed.fresh())
+        await until(lambda: len(connections) > 1)
+        await until(feed.fresh)
+    assert "SCOPEGATE_LISTEN_DATABASE_URL" in caplog.text
+
+
+async def test_a_connection_that_stalls_without_closing_is_distrusted(
+    own_database_url: str, own_runtime: Runtime, alice: Someone
+) -> None:
+    async with proxy_to(own_database_url) as proxy:
+        feed = feed_of(proxy.url, bound=BOUND)
+        async with heard_by(feed) as heard:
+            proxy.swallow()
+            await execute(own_runtime, "DELETE FROM grants")
+            await until(lambda: not feed.fresh())
+            assert heard == [], "nothing came through"
+            proxy.heal()
+            await until(feed.fresh)
+            assert {EVERYTHING, Change("user", alice.id)} & set(heard), (
+                "before it was trusted again"
+            )
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs Linux")
+async def test_a_backend_that_is_stopped_is_distrusted(own_postgres: OwnPostgres) -> None:
+    settings = settings_for(own_postgres.url, revocation_bound=BOUND)
+    async with Runtime.open(settings) as runtime, following(runtime):
+        async with runtime.engine.connect() as connection:
+            backend = await connection.scalar(text(f"SELECT pid FROM ({FEEDS}) AS feeds"))
+        assert backend is not None
+        os.kill(backend, signal.SIGSTOP)
+        await until(lambda: not runtime.feed.fresh())
+        await until(runtime.feed.fresh)
+        os.kill(backend, signal.SIGCONT)
+
+
+async def test_the_feed_goes_its_own_way_where_one_is_set(own_database_url: str) -> None:
+    """Past a pooler: when that way is cut, requests are still answered, by the database."""
+    async with proxy_to(own_database_url) as direct:
+        settings = settings_for(
+            own_database_url, listen_database_url=direct.url, revocation_bound=BOUND
+        )
+        async with (
+            Runtime.open(settings) as runtime,
+            following(runtime),
+            client_of(runtime) as client,
+        ):
+            token = await bearer(client, await make_user(runtime))
+            ready = await client.get("/health/ready")
+            assert ready.json() == {"status": "ready", "checks": "cached"}
+            direct.swallow()
+            await until(lambda: not runtime.feed.fresh())
+            ready = await client.get("/health/ready")
+            assert ready.json() == {"status": "ready", "checks": "database"}
+            assert (await client.get("/users/me", headers=token)).status_code == 200
+            assert runtime.principals.counts.unvouched == 1
+
+
+async def test_a_database_that_is_away_is_tried_again_and_said_once_a_try(
+    own_postgres: OwnPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = feed_of(own_postgres.url, bound=BOUND)
+    async with heard_by(feed):
+        await own_postgres.stop()
+        assert not feed.fresh()
+        await until(lambda: len(caplog.records) >= 2)
+        await own_postgres.resume()
+        await until(feed.fresh)
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+async def test_an_announced_change_is_heard_at_once_but_not_before_the_commit(
+    own_runtime: Runtime, alice: Someone
+) -> None:
+    heard: list[Change] = []
+    own_runtime.feed.subscribe(heard.append)
+    async with own_runtime.unit_of_work() as session:
+        async with session.begin_nested():
+            announce(session, Change("scopes"))
+            await session.execute(text("SELECT 1"))
+        assert Change("scopes") not in heard, "a savepoint is not a commit"
+    assert Change("scopes") in heard
+
+
+async def test_the_clock_is_the_databases(own_runtime: Runtime, clock: MovableClock) -> None:
+    database_clock = DatabaseClock()
+    far = clock()
+    clock.move(days=400)
+    database_clock.adopt(clock(), sent=0.0, received=0.1)
+    assert (database_clock() - far).days >= 399
+    now = database_clock()
+    clock.move(days=400)
+    database_clock.adopt(clock(), sent=0.0, received=60.0)
+    assert database_clock() - now < clock() - far, "an answer that took a minute tells little"
+    database_clock.doubt()
+    database_clock.adopt(clock(), sent=0.0, received=60.0)
+    assert (database_clock() - now).days >= 399, "another server's clock is another clock"
+
+
+FEEDS = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name = 'scopegate changes'"
+)
+
+
+async def terminate_feeds(runtime: Runtime) -> None:
+    await execute(runtime, f"SELECT pg_terminate_backend(pid) FROM ({FEEDS}) AS feeds")
+
+
+def url_of(runtime: Runtime) -> str:
+    return make_url(runtime.engine.url).render_as_string(hide_password=False)

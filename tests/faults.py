@@ -1,0 +1,107 @@
+"""Faults, really caused: a Postgres server to stop and stall, and a network that swallows bytes."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+
+from app.db.embedded import EmbeddedPostgres
+from app.db.engine import create_engine, normalise_url
+from app.db.schema import upgrade
+from app.settings import Settings
+
+
+class OwnPostgres:
+    """A server that one test has for itself, migrated, to be stopped, started and stalled."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._share = EmbeddedPostgres.start(home)
+        self.url = self._share.url
+
+    @classmethod
+    async def start(cls, home: Path) -> "OwnPostgres":
+        """The server, with a migrated database."""
+        server = await asyncio.to_thread(cls, home)
+        engine = create_engine(normalise_url(server.url), Settings(_env_file=None))
+        await upgrade(engine)
+        await engine.dispose()
+        return server
+
+    async def stop(self) -> None:
+        """Shut the server down, as `pg_ctl stop --mode=fast` does, and wait until it is gone."""
+        os.kill(self._postmaster(), signal.SIGINT)
+        await asyncio.to_thread(self._share.release)
+
+    async def resume(self) -> None:
+        """Start the server again."""
+        self._share = await asyncio.to_thread(EmbeddedPostgres.start, self._home)
+
+    def _postmaster(self) -> int:
+        return int((self._home / "pg" / "postmaster.pid").read_text().split()[0])
+
+
+@dataclass
+class Proxy:
+    """A way to Postgres that can be cut, or swallow every byte without closing anything."""
+
+    url: str
+    _upstream: URL
+    _pipes: set[asyncio.Task[None]]
+    _flows: asyncio.Event
+
+    def swallow(self) -> None:
+        """From now on nothing comes through, and nobody is told."""
+        self._flows.clear()
+
+    def heal(self) -> None:
+        """New connections come through again, and so do the bytes that were held."""
+        self._flows.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await _connect(self._upstream)
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._pump(source, sink))
+            self._pipes.add(task)
+            task.add_done_callback(self._pipes.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError):
+                while block := await source.read(65536):
+                    await self._flows.wait()
+                    sink.write(block)
+                    await sink.drain()
+        finally:
+            sink.close()
+
+
+@asynccontextmanager
+async def proxy_to(url: str) -> AsyncIterator[Proxy]:
+    """A proxy on loopback before the server of this URL."""
+    upstream = make_url(url)
+    proxy = Proxy("", upstream, set(), asyncio.Event())
+    proxy.heal()
+    server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    through = upstream.set(host="127.0.0.1", port=port, query={})
+    proxy.url = through.render_as_string(hide_password=False)
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for task in list(proxy._pipes):
+            task.cancel()
+        await asyncio.gather(*proxy._pipes, return_exceptions=True)
+
+
+async def _connect(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    folder = url.query.get("host")
+    if isinstance(folder, str):
+        return await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{url.query['port']}")
+    return await asyncio.open_connection(url.host, url.port)
