@@ -268,7 +268,7 @@ async def test_sessions_of_a_user_are_listed_by_page_and_all_ended(
         ("PATCH", "", {"disabled": True}),
         ("POST", "/password", {"password": NEW_PASSWORD}),
         ("POST", "/secrets", None),
-        ("DELETE", f"/secrets/{uuid.uuid4()}", None),
+        ("DELETE", "/secrets/01890000-0000-7000-8000-000000000001", None),
         ("GET", "/sessions", None),
         ("DELETE", "/sessions", None),
         ("GET", "/grants", None),
