@@ -1,7 +1,4 @@
-"""The live principal: remembered while the feed vouches for it, and never longer.
-
-A load is held open where a test wants it by an advisory lock, taken after the row was read.
-"""
+"""The live principal: remembered while the feed vouches for it, and never longer."""
 
 import asyncio
 import math
@@ -29,48 +26,14 @@ from tests.clock import MovableClock
 from tests.conftest import following, settings_for
 from tests.factories import Someone, make_user
 from tests.faults import proxy_to
+from tests.holding import HeldSession, held
 from tests.processes import until
 
-HOLD = 0x401D
 TERMINATE_FEEDS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name = 'scopegate changes'"
 )
 SCOPE = "read:items"
-
-
-class HeldSession(AsyncSession):
-    """Reads, and then waits for the advisory lock before it says what it read."""
-
-    async def execute(self, *arguments: Any, **named: Any) -> Any:
-        found = await super().execute(*arguments, **named)
-        await super().execute(text(f"SELECT pg_advisory_xact_lock_shared({HOLD})"))
-        return found
-
-
-@dataclass
-class Hold:
-    """Holds every load that has read its row."""
-
-    runtime: Runtime
-
-    async def until_held(self, loads: int = 1) -> None:
-        """Wait until so many loads have read, and wait."""
-        waiting = text(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
-            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-        async with self.runtime.engine.connect() as connection, asyncio.timeout(60):
-            while await connection.scalar(waiting) != loads:
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def held(runtime: Runtime) -> AsyncIterator[Hold]:
-    hold = Hold(runtime)
-    async with runtime.engine.connect() as connection, connection.begin():
-        await connection.execute(text(f"SELECT pg_advisory_xact_lock({HOLD})"))
-        yield hold
 
 
 @dataclass(frozen=True)
