@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.runtime import Runtime
 
@@ -31,6 +31,7 @@ class Hold:
     """Holds every load that has read its row."""
 
     runtime: Runtime
+    lock: AsyncConnection
 
     async def until_held(self, loads: int = 1) -> None:
         """Wait until so many loads have read, and wait."""
@@ -42,10 +43,13 @@ class Hold:
             while await connection.scalar(waiting) != loads:
                 await asyncio.sleep(0.01)
 
+    async def release(self) -> None:
+        """Let them go on; those that come later are not held."""
+        await self.lock.rollback()
+
 
 @asynccontextmanager
 async def held(runtime: Runtime) -> AsyncIterator[Hold]:
-    hold = Hold(runtime)
-    async with runtime.engine.connect() as connection, connection.begin():
+    async with runtime.engine.connect() as connection:
         await connection.execute(text(f"SELECT pg_advisory_xact_lock({HOLD})"))
-        yield hold
+        yield Hold(runtime, connection)

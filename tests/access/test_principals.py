@@ -70,10 +70,10 @@ async def find(
     )
 
 
-def held_principals(runtime: Runtime) -> Principals:
+def held_principals(runtime: Runtime, size: int = 10) -> Principals:
     sessions: async_sessionmaker[AsyncSession]
     sessions = async_sessionmaker(runtime.engine, class_=HeldSession)
-    return Principals(sessions, runtime.feed, size=10)
+    return Principals(sessions, runtime.feed, size=size)
 
 
 async def revoke_elsewhere(runtime: Runtime, user: Someone) -> None:
@@ -208,6 +208,56 @@ async def test_what_ends_by_itself_ends_to_the_second_although_it_is_remembered(
     assert await held_now() == {SCOPE}, "a grant"
     clock.move(seconds=180)
     assert await find(own_runtime.principals, own_runtime, login) is None, "the session"
+
+
+async def test_whoever_joins_a_load_late_gets_nothing_that_has_ended_meanwhile(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(own_runtime, SCOPE, expires_at=clock() + timedelta(seconds=60))
+    login = await sign_in(own_runtime, user)
+    principals = held_principals(own_runtime)
+    async with held(own_runtime) as hold:
+        first = asyncio.create_task(find(principals, own_runtime, login))
+        await hold.until_held()
+        clock.move(seconds=61)
+        second = asyncio.create_task(find(principals, own_runtime, login))
+        await until(lambda: principals.counts.misses == 2)
+    assert scopes_of(await first) == {SCOPE}
+    assert scopes_of(await second) == frozenset()
+
+
+async def test_a_load_that_was_evicted_is_overtaken_by_a_change_all_the_same(
+    own_runtime: Runtime, alice: Login
+) -> None:
+    other = await sign_in(own_runtime, await make_user(own_runtime, SCOPE))
+    principals = held_principals(own_runtime, size=1)
+    async with held(own_runtime) as hold:
+        asking = asyncio.create_task(find(principals, own_runtime, alice))
+        await hold.until_held()
+        evicting = asyncio.create_task(find(principals, own_runtime, other))
+        await hold.until_held(loads=2)
+        heard = own_runtime.feed.changes_heard
+        await revoke_elsewhere(own_runtime, alice.user)
+        await until(lambda: own_runtime.feed.changes_heard > heard)
+    assert scopes_of(await asking) == frozenset()
+    assert scopes_of(await evicting) == {SCOPE}
+
+
+async def test_fifty_who_are_overtaken_at_once_cause_one_more_load(
+    own_runtime: Runtime, alice: Login
+) -> None:
+    principals = held_principals(own_runtime)
+    async with held(own_runtime) as hold:
+        asking = [asyncio.create_task(find(principals, own_runtime, alice)) for _ in range(50)]
+        await hold.until_held()
+        heard = own_runtime.feed.changes_heard
+        await revoke_elsewhere(own_runtime, alice.user)
+        await until(lambda: own_runtime.feed.changes_heard > heard)
+        async with statements_of(own_runtime) as statements:
+            await hold.release()
+            found = await asyncio.gather(*asking)
+    assert {scopes_of(each) for each in found} == {frozenset()}
+    assert len([each for each in statements if "sessions" in each]) == 1
 
 
 async def test_extending_and_shortening_a_grant_bite_at_once(
@@ -501,15 +551,18 @@ async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_a
         await until(runtime.feed.fresh)
 
 
-async def test_an_ended_session_and_a_disabled_user_are_refused_at_once_in_this_process(
+async def test_what_is_taken_away_in_this_process_is_gone_in_it_at_once(
     own_runtime: Runtime,
 ) -> None:
-    """Not a message later: whoever ends a session here and asks here next is refused."""
+    """Not a message later: whoever revokes here and asks here next is refused."""
     for _ in range(50):
         user = await make_user(own_runtime, SCOPE)
         ended, disabled = await sign_in(own_runtime, user), await sign_in(own_runtime, user)
         for login in (ended, disabled):
             assert await find(own_runtime.principals, own_runtime, login)
+        async with own_runtime.unit_of_work() as session:
+            await revoke(session, user_id=user.id, scope=SCOPE)
+        assert scopes_of(await find(own_runtime.principals, own_runtime, ended)) == frozenset()
         async with own_runtime.unit_of_work() as session:
             await end_session(session, ended.session_id, reason="test", now=own_runtime.now())
         assert await find(own_runtime.principals, own_runtime, ended) is None
