@@ -156,9 +156,14 @@ def open_feed(engine: AsyncEngine, settings: Settings, clock: DatabaseClock) -> 
     """The change feed, not followed yet, on a way to Postgres that need not be the engine's."""
     url = engine.url
     if settings.listen_database_url is not None:
-        url = configured_url(settings.listen_database_url, settings)
+        url = configured_url(
+            settings.listen_database_url, settings, setting="SCOPEGATE_LISTEN_DATABASE_URL"
+        )
     return ChangeFeed(
-        partial(connect_apart, url, settings), bound=settings.revocation_bound, clock=clock
+        to_listen=partial(connect_apart, url, settings),
+        to_write=partial(connect_apart, engine.url, settings),
+        bound=settings.revocation_bound,
+        clock=clock,
     )
 
 

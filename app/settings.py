@@ -52,13 +52,21 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Connections that one process keeps.")
     ] = 10
     database_pool_timeout: Annotated[
-        float, Field(gt=0, description="Seconds to wait for a connection to be free; then: 503.")
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Seconds to wait for a connection to be free; then: 503.",
+        ),
     ] = 2.0
     database_connect_timeout: Annotated[
-        float, Field(gt=0, description="Seconds in which a new connection must be made.")
+        float,
+        Field(
+            gt=0, allow_inf_nan=False, description="Seconds in which a new connection must be made."
+        ),
     ] = 2.0
     database_statement_timeout: Annotated[
-        float, Field(gt=0, description="Seconds that one statement may take.")
+        float, Field(gt=0, allow_inf_nan=False, description="Seconds that one statement may take.")
     ] = 5.0
     listen_database_url: Annotated[
         SecretStr | None,
@@ -114,6 +122,7 @@ class Settings(BaseSettings):
         float,
         Field(
             gt=0,
+            le=3600,
             description="Seconds after which a revocation counts on every replica at the latest; "
             "it mostly takes milliseconds.",
         ),
@@ -127,7 +136,10 @@ class Settings(BaseSettings):
         ),
     ] = 20_000
     housekeeping_interval: Annotated[
-        float, Field(gt=0, description="Seconds between clearing away what has expired.")
+        float,
+        Field(
+            gt=0, allow_inf_nan=False, description="Seconds between clearing away what has expired."
+        ),
     ] = 60.0
     ended_sessions_kept: Annotated[
         int, Field(ge=0, description="Seconds that a session's row is kept after its end.")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from app.db.embedded import EmbeddedPostgres
 from app.db.engine import create_engine, normalise_url
 from app.db.schema import upgrade
 from app.settings import Settings
+from tests.processes import free_port
 
 
 class OwnPostgres:
@@ -98,6 +100,50 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
         for task in list(proxy._pipes):
             task.cancel()
         await asyncio.gather(*proxy._pipes, return_exceptions=True)
+
+
+@asynccontextmanager
+async def pgbouncer_before(url: str) -> AsyncIterator[str]:
+    """A real PgBouncer, pooling transactions over one server connection; the URL through it."""
+    upstream, port = make_url(url), free_port()
+    where = f"host={upstream.query.get('host', upstream.host)} port={_port_of(upstream)}"
+    login = f"user={upstream.username} password={upstream.password or ''}"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        configuration = Path(folder, "pgbouncer.ini")
+        configuration.write_text(
+            f"[databases]\n{upstream.database} = {where} {login}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 1\n"
+        )
+        command = [
+            "pgbouncer",
+            *(["-u", "nobody"] if os.geteuid() == 0 else []),
+            str(configuration),
+        ]
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        try:
+            async with asyncio.timeout(60):
+                while not await _accepts(port):
+                    await asyncio.sleep(0.02)
+            pooled = upstream.set(host="127.0.0.1", port=port, query={})
+            yield pooled.render_as_string(hide_password=False)
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
+def _port_of(url: URL) -> object:
+    return url.query.get("port", url.port)
 
 
 async def _connect(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -158,13 +158,14 @@ class Counts:
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    """One session's holder: being loaded at first, remembered once it is there."""
+    """One session's holder: being loaded, or remembered."""
 
     user_id: uuid.UUID
-    load: asyncio.Task[Holder | None]
+    load: asyncio.Task[Holder | None] | None
+    """None once it has ended."""
     holder: Holder | None = None
     overtaken: bool = False
-    """A change was heard: what is loaded may be of before it."""
+    """It was forgotten since: what is loaded may be of before a change."""
 
 
 class Principals:
@@ -215,32 +216,47 @@ class Principals:
             self._entries.move_to_end(session_id)
             return entry.holder
         self.counts.misses += 1
-        if entry is None or entry.holder is not None:
-            entry = self._start_load(session_id, user_id=user_id, now=now)
-        # Shielded: whoever gives up waiting must not take the answer from the others.
-        holder = await asyncio.shield(entry.load)
-        if entry.overtaken or not self._feed.fresh():
-            # The load may have begun before this call, and before what this call must know of.
-            return await load_holder(self._sessions, session_id, user_id=user_id, now=now)
+        entry, holder = await self._load(session_id, user_id=user_id, now=now)
+        if not self._still_good(entry, holder, now):
+            # The load may have begun before this call, so before what this call must know of.
+            # One that begins now has not.
+            _, holder = await self._load(session_id, user_id=user_id, now=now)
         return holder
 
+    def _still_good(self, entry: _Entry, holder: Holder | None, now: datetime) -> bool:
+        in_time = holder is None or holder.ends_at > now
+        return in_time and not entry.overtaken and self._feed.fresh()
+
+    async def _load(
+        self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
+    ) -> tuple[_Entry, Holder | None]:
+        """What is being loaded for this session, by somebody who came before or from now on."""
+        entry = self._entries.get(session_id)
+        if entry is None or entry.load is None:
+            entry = self._start_load(session_id, user_id=user_id, now=now)
+        assert entry.load is not None
+        # Shielded: whoever gives up waiting must not take the answer from the others.
+        return entry, await asyncio.shield(entry.load)
+
     def _start_load(self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime) -> _Entry:
-        self._remove(session_id)
+        self._forget(session_id)
         if len(self._entries) >= self._size:
-            self._remove(next(iter(self._entries)))
+            self._forget(next(iter(self._entries)))
         load = asyncio.create_task(
             load_holder(self._sessions, session_id, user_id=user_id, now=now)
         )
         entry = self._entries[session_id] = _Entry(user_id, load)
         self._sessions_of.setdefault(user_id, set()).add(session_id)
         # Runs before whoever waits for the load goes on.
-        load.add_done_callback(lambda _: self._end_load(session_id, entry))
+        load.add_done_callback(lambda load: self._end_load(session_id, entry, load))
         return entry
 
-    def _end_load(self, session_id: uuid.UUID, entry: _Entry) -> None:
-        failed = entry.load.cancelled() or entry.load.exception() is not None
-        entry.holder = None if failed else entry.load.result()
-        if entry.holder is None and self._entries.get(session_id) is entry:
+    def _end_load(
+        self, session_id: uuid.UUID, entry: _Entry, load: asyncio.Task[Holder | None]
+    ) -> None:
+        failed = load.cancelled() or load.exception() is not None
+        entry.load, entry.holder = None, None if failed else load.result()
+        if entry.holder is None and not entry.overtaken:
             self._remove(session_id)
 
     def hear(self, change: Change) -> None:
@@ -254,11 +270,15 @@ class Principals:
                 touched = []
             case _:
                 touched = list(self._entries)
-        for session_id in touched:
-            entry = self._remove(session_id)
-            if entry is not None:
-                entry.overtaken = True
-                self.counts.forgotten += 1
+        self.counts.forgotten += sum(self._forget(session_id) for session_id in touched)
+
+    def _forget(self, session_id: uuid.UUID) -> bool:
+        """Remember it no more, also when it is only being loaded; False: there was nothing."""
+        entry = self._remove(session_id)
+        if entry is None:
+            return False
+        entry.overtaken = True
+        return True
 
     def _remove(self, session_id: uuid.UUID) -> _Entry | None:
         entry = self._entries.pop(session_id, None)

@@ -114,8 +114,8 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
         case "23":
             return _answer(request, 409, text="This contradicts what is stored.")
         # No SQLSTATE: the connection broke. The rest: it was refused (08, 28, 3D), the server is
-        # a standby (25), somebody else was first (40, 55), it is full or shutting down (53, 57).
-        case "" | "08" | "28" | "3D" | "25" | "40" | "55" | "53" | "57":
+        # a standby (25), somebody else was first (40, 55), it is full (53, 54), it shuts down (57).
+        case "" | "08" | "28" | "3D" | "25" | "40" | "55" | "53" | "54" | "57":
             return await on_database_gone(request, error)
     raise error
 

@@ -3,11 +3,12 @@
 Triggers notify in the writing transaction (migration 0003), so a change is told whoever makes it:
 this process, another replica, or somebody with psql.
 
-Whether nothing was missed is told by a heartbeat that is a notification itself. Postgres delivers
-notifications in the order of their commits: once this process hears its own beat, it has heard of
-every change that was committed before the beat was sent. A connection that has gone deaf, a
-network that swallows bytes or a pooler that hands notifications to somebody else hears no beat, and
-is distrusted, whatever else it answers.
+Whether nothing was missed is told by a heartbeat that is a notification itself: sent on one
+connection, where the requests' database is, and heard on another. Postgres delivers notifications
+in the order of their commits: once this process hears its own beat, it has heard of every change
+that was committed before the beat was sent. A network that swallows bytes, a pooler that keeps
+notifications to itself or a listener that leads to another database hears no beat, and is
+distrusted, whatever else it answers.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,21 +83,29 @@ class FeedDeaf(ScopegateError):
         )
 
 
+Connect = Callable[[], Awaitable[Any]]
+"""Makes a connection of asyncpg's that is nobody else's."""
+
+
 class ChangeFeed:
     """Hears of every change, and knows up to when it has heard of all of them.
 
-    `connect` makes a connection of asyncpg's that is nobody else's; `bound`, in seconds, is how
-    long a beat is believed. The clock is set by the way.
+    `to_listen` connects to where the notifications come from, `to_write` to the database that the
+    requests use: mostly the same. `bound`, in seconds, is how long a beat is believed. The clock
+    is set by the way.
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Any]], *, bound: float, clock: DatabaseClock
+        self, *, to_listen: Connect, to_write: Connect, bound: float, clock: DatabaseClock
     ) -> None:
-        self._connect = connect
+        self._to_listen = to_listen
+        self._to_write = to_write
         self.bound = bound
         self._clock = clock
         self._hearers: list[Callable[[Change], None]] = []
         self._heard_up_to = -math.inf
+        self._unheard: dict[str, float] = {}
+        """The beats on their way, and when each was sent."""
         self._beat_channel = f"{CHANNEL}_beat_{secrets.token_hex(8)}"
         self.changes_heard = 0
         self.lag = math.nan
@@ -133,43 +143,43 @@ class ChangeFeed:
             finally:
                 self._heard_up_to = -math.inf
             # Jittered, so that replicas which lost the database together don't return together.
-            await asyncio.sleep(random.uniform(0.5, 1) * min(0.1 * 2**failures, MAX_BACKOFF))  # noqa: S311
+            backoff = min(0.1 * 2 ** min(failures, 10), MAX_BACKOFF)
+            await asyncio.sleep(random.uniform(0.5, 1) * backoff)  # noqa: S311
 
     async def _follow(self) -> None:
-        async with asyncio.timeout(self.bound):
-            connection = await self._connect()
-        try:
-            lost = asyncio.Event()
-            connection.add_termination_listener(lambda _: lost.set())
+        lost = asyncio.Event()
+        async with AsyncExitStack() as stack:
             async with asyncio.timeout(self.bound):
-                await connection.add_listener(CHANNEL, self._on_change)
-                await connection.add_listener(self._beat_channel, self._on_beat)
+                listening = await stack.enter_async_context(_connected(self._to_listen, lost))
+                writing = await stack.enter_async_context(_connected(self._to_write, lost))
+                await listening.add_listener(CHANNEL, self._on_change)
+                await listening.add_listener(self._beat_channel, self._on_beat)
             # Whatever was told before this moment, nobody here has heard.
             self.tell(EVERYTHING)
+            self._unheard.clear()
             self._clock.doubt()
-            unheard = 0
             while not lost.is_set():
-                sent = await self._beat(connection)
+                await self._beat(writing)
                 await _wait(lost, self.bound / BEATS_PER_BOUND)
-                unheard = 0 if self._heard_up_to >= sent else unheard + 1
-                if unheard == BEATS_PER_BOUND:
+                if len(self._unheard) >= BEATS_PER_BOUND:
                     raise FeedDeaf
             raise ConnectionError("the connection was closed")
-        finally:
-            # Not close(), which would wait for a server that may have gone.
-            connection.terminate()
 
-    async def _beat(self, connection: Any) -> float:
-        """Send a beat, and set the clock by the answer; when it was sent."""
-        sent = time.monotonic()
-        async with asyncio.timeout(self.bound):
-            told = await connection.fetchval(BEAT, self._beat_channel, repr(sent))
-        self._clock.adopt(told, sent=sent, received=time.monotonic())
-        return sent
+    async def _beat(self, writing: Any) -> None:
+        """Send a beat, and set the clock by the way."""
+        beat, sent = secrets.token_hex(8), time.monotonic()
+        self._unheard[beat] = sent
+        # A transaction keeps both halves of a statement together, where there is a pooler.
+        async with asyncio.timeout(self.bound), writing.transaction():
+            told = await writing.fetchval(BEAT, self._beat_channel, beat)
+            self._clock.adopt(told, sent=sent, received=time.monotonic())
 
-    def _on_beat(self, _connection: object, _pid: int, _channel: str, sent: str) -> None:
-        self._heard_up_to = float(sent)
-        self.lag = time.monotonic() - self._heard_up_to
+    def _on_beat(self, _connection: object, _pid: int, _channel: str, beat: str) -> None:
+        sent = self._unheard.get(beat)
+        if sent is not None:
+            self._heard_up_to = sent
+            self.lag = time.monotonic() - sent
+            self._unheard = {each: at for each, at in self._unheard.items() if at > sent}
 
     def _on_change(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
         self.changes_heard += 1
@@ -195,6 +205,18 @@ def _tell_what_was_announced(session: Session, transaction: SessionTransaction) 
     if transaction.parent is None:
         for change in session.info.pop("announced", ()):
             session.info["feed"].tell(change)
+
+
+@asynccontextmanager
+async def _connected(connect: Connect, lost: asyncio.Event) -> AsyncIterator[Any]:
+    """A connection; `lost` is set when it ends before the block does."""
+    connection = await connect()
+    connection.add_termination_listener(lambda _: lost.set())
+    try:
+        yield connection
+    finally:
+        # Not close(), which would wait for a server that may have gone.
+        connection.terminate()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

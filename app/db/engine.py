@@ -18,6 +18,8 @@ from app.settings import Settings
 
 # What libpq understands and asyncpg spells otherwise, or does without.
 LIBPQ_ONLY = {"channel_binding", "gssencmode"}
+UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
+
 DATABASE_GONE = (
     OSError,
     TimeoutError,
@@ -28,10 +30,10 @@ DATABASE_GONE = (
 )
 """What is raised when the database can't be asked, beside SQLAlchemy's DBAPIError."""
 
-UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
 
-
-def normalise_url(given: str, password: str | None = None) -> URL:
+def normalise_url(
+    given: str, password: str | None = None, *, setting: str = "SCOPEGATE_DATABASE_URL"
+) -> URL:
     """A URL as hosted Postgres hands it out, made fit for asyncpg.
 
     Raises ConfigurationError, without repeating the URL: it may hold a password.
@@ -40,28 +42,30 @@ def normalise_url(given: str, password: str | None = None) -> URL:
         url = make_url(given)
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            "SCOPEGATE_DATABASE_URL is no URL: write postgresql://user:password@host/name"
+            f"{setting} is no URL: write postgresql://user:password@host/name"
         ) from None
     if url.get_backend_name() not in {"postgres", "postgresql"}:
         raise ConfigurationError(
-            "SCOPEGATE_DATABASE_URL must name Postgres: postgresql://user:password@host/name"
+            f"{setting} must name Postgres: postgresql://user:password@host/name"
         )
     query = {name: value for name, value in url.query.items() if name not in LIBPQ_ONLY}
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
     if unknown := sorted(query.keys() - UNDERSTOOD):
         raise ConfigurationError(
-            f"SCOPEGATE_DATABASE_URL has options that are not understood: {', '.join(unknown)}"
+            f"{setting} has options that are not understood: {', '.join(unknown)}"
         )
     url = url.set(drivername="postgresql+asyncpg", query=query)
     return url.set(password=password) if password and not url.password else url
 
 
-def configured_url(given: SecretStr, settings: Settings) -> URL:
+def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL:
     """A URL out of the settings, with the password that has a setting of its own."""
     password = settings.database_password
     return normalise_url(
-        given.get_secret_value(), password.get_secret_value() if password else None
+        given.get_secret_value(),
+        password.get_secret_value() if password else None,
+        setting=setting,
     )
 
 
@@ -83,7 +87,10 @@ async def connect_apart(url: URL, settings: Settings) -> Any:
     _, where = url.get_dialect()().create_connect_args(url)
     where.pop("prepared_statement_cache_size", None)
     return await asyncpg.connect(
-        **where, **_connect_args(settings, application_name="scopegate changes")
+        **where,
+        **_connect_args(settings, application_name="scopegate changes"),
+        # A pooler may give the next statement to another server, which has not prepared it.
+        statement_cache_size=0,
     )
 
 
@@ -106,7 +113,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
         embedded = await asyncio.to_thread(EmbeddedPostgres.start, settings.home)
         url = make_url(embedded.url)
     else:
-        url = configured_url(settings.database_url, settings)
+        url = configured_url(settings.database_url, settings, setting="SCOPEGATE_DATABASE_URL")
     engine = create_engine(url, settings)
     try:
         yield engine

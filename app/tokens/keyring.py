@@ -38,6 +38,7 @@ class Key:
     kid: str
     algorithm: str
     private: PrivateKey
+    encrypted: str
     signs_from: datetime
     retires_at: datetime | None
 
@@ -79,9 +80,9 @@ class Keyring:
         self._algorithm = algorithm
         self._keys: dict[str, Key] = {}
         self._changes = 0
-        self._changes_read = 0
-        self._read_at = -math.inf
-        self._reading = asyncio.Lock()
+        self._changes_read = -1
+        self._read_at = self._tried_at = -math.inf
+        self._loading: asyncio.Task[None] | None = None
         self.unreadable: list[str] = []
         """The ids of keys that no secret which is set here opens."""
         feed.subscribe(self.hear)
@@ -93,25 +94,27 @@ class Keyring:
 
     async def refresh(self) -> None:
         """See to it that these are the keys as they are in the database."""
-        if self._is_current():
-            return
-        async with self._reading:
-            # Somebody may have read them while this waited.
-            if not self._is_current():
+        recently = time.monotonic() - self._read_at < min(RELOAD_INTERVAL, self._feed.bound)
+        if not (recently or self._feed.fresh()):
+            await self.load()
+        # Twice at the most: a load that was under way may have begun before the change.
+        for _ in range(2):
+            if self._changes_read != self._changes:
                 await self.load()
 
-    def _is_current(self) -> bool:
-        return self._changes_read == self._changes and (
-            self._feed.fresh()
-            or time.monotonic() - self._read_at < min(RELOAD_INTERVAL, self._feed.bound)
-        )
-
     async def load(self) -> None:
-        """Take over the keys as they are in the database now.
+        """Take over the keys from the database; whoever asks meanwhile waits for the same load.
 
         A key that no secret opens is left out and noted: while the secret is being changed, one
         such key must not keep the others from being known.
         """
+        if self._loading is None or self._loading.done():
+            self._tried_at = time.monotonic()
+            self._loading = asyncio.create_task(self._load())
+        # Shielded: whoever gives up waiting must not take the keys from the others.
+        await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
         changes, read_at = self._changes, time.monotonic()
         async with self._sessions() as session:
             found = [(row, self._open(row)) for row in await list_keys(session)]
@@ -144,7 +147,7 @@ class Keyring:
         if not isinstance(kid, str):
             return None
         await self.refresh()
-        if kid not in self._keys and time.monotonic() - self._read_at > RELOAD_INTERVAL:
+        if kid not in self._keys and time.monotonic() - self._tried_at > RELOAD_INTERVAL:
             # Another replica may have made it this very moment. Bounded, because key ids are
             # whatever a caller writes into a token.
             await self.load()
@@ -164,7 +167,17 @@ class Keyring:
     def _open(self, row: SigningKey) -> Key | None:
         known = self._keys.get(row.kid)
         try:
-            private = known.private if known else decrypt_private_key(row, self._cipher)
+            if known and known.encrypted == row.encrypted_private_key:
+                private = known.private
+            else:
+                private = decrypt_private_key(row, self._cipher)
         except UnreadableKey:
             return None
-        return Key(row.kid, row.algorithm, private, row.signs_from, row.retires_at)
+        return Key(
+            kid=row.kid,
+            algorithm=row.algorithm,
+            private=private,
+            encrypted=row.encrypted_private_key,
+            signs_from=row.signs_from,
+            retires_at=row.retires_at,
+        )

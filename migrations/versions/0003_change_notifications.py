@@ -9,7 +9,8 @@ depends_on = None
 
 # What is told is `kind key`, or a kind alone; app/db/changes.py reads it.
 NOTIFY_ROW = """
-CREATE FUNCTION scopegate_notify_row() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION scopegate_notify_row() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP <> 'INSERT' THEN
         PERFORM pg_notify('scopegate', TG_ARGV[0] || ' ' || (to_jsonb(OLD) ->> TG_ARGV[1]));
@@ -21,7 +22,8 @@ BEGIN
 END $$
 """
 NOTIFY_TABLE = """
-CREATE FUNCTION scopegate_notify_table() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION scopegate_notify_table() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_notify('scopegate', TG_ARGV[0]);
     RETURN NULL;
@@ -64,15 +66,11 @@ def upgrade() -> None:
     op.execute(NOTIFY_TABLE)
     for table, events, condition, arguments in ROW_TRIGGERS:
         when = f"WHEN ({condition}) " if condition else ""
-        op.execute(
-            f"CREATE TRIGGER {_name(table, events)} AFTER {events} ON {table} FOR EACH ROW "
-            f"{when}EXECUTE FUNCTION scopegate_notify_row({arguments})"
-        )
+        function = f"scopegate_notify_row({arguments})"
+        _create_trigger(table, events, f"FOR EACH ROW {when}EXECUTE FUNCTION {function}")
     for table, events, arguments in TABLE_TRIGGERS:
-        op.execute(
-            f"CREATE TRIGGER {_name(table, events)} AFTER {events} ON {table} FOR EACH STATEMENT "
-            f"EXECUTE FUNCTION scopegate_notify_table({arguments})"
-        )
+        function = f"scopegate_notify_table({arguments})"
+        _create_trigger(table, events, f"FOR EACH STATEMENT EXECUTE FUNCTION {function}")
 
 
 def downgrade() -> None:
@@ -80,5 +78,8 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION scopegate_notify_table CASCADE")
 
 
-def _name(table: str, events: str) -> str:
-    return f"{table}_notify_{events.split(' ')[0].lower()}"
+def _create_trigger(table: str, events: str, action: str) -> None:
+    name = f"{table}_notify_{events.split(' ')[0].lower()}"
+    op.execute(f"CREATE TRIGGER {name} AFTER {events} ON {table} {action}")
+    # Also for what replication applies: it takes rights away as well as anybody.
+    op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")

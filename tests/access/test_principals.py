@@ -1,7 +1,4 @@
-"""The live principal: remembered while the feed vouches for it, and never longer.
-
-A load is held open where a test wants it by an advisory lock, taken after the row was read.
-"""
+"""The live principal: remembered while the feed vouches for it, and never longer."""
 
 import asyncio
 import math
@@ -30,48 +27,14 @@ from tests.clock import MovableClock
 from tests.conftest import following, settings_for
 from tests.factories import Someone, make_user
 from tests.faults import proxy_to
+from tests.holding import HeldSession, held
 from tests.processes import until
 
-HOLD = 0x401D
 TERMINATE_FEEDS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name = 'scopegate changes'"
 )
 SCOPE = "read:items"
-
-
-class HeldSession(AsyncSession):
-    """Reads, and then waits for the advisory lock before it says what it read."""
-
-    async def execute(self, *arguments: Any, **named: Any) -> Any:
-        found = await super().execute(*arguments, **named)
-        await super().execute(text(f"SELECT pg_advisory_xact_lock_shared({HOLD})"))
-        return found
-
-
-@dataclass
-class Hold:
-    """Holds every load that has read its row."""
-
-    runtime: Runtime
-
-    async def until_held(self, loads: int = 1) -> None:
-        """Wait until so many loads have read, and wait."""
-        waiting = text(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
-            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-        async with self.runtime.engine.connect() as connection, asyncio.timeout(60):
-            while await connection.scalar(waiting) != loads:
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def held(runtime: Runtime) -> AsyncIterator[Hold]:
-    hold = Hold(runtime)
-    async with runtime.engine.connect() as connection, connection.begin():
-        await connection.execute(text(f"SELECT pg_advisory_xact_lock({HOLD})"))
-        yield hold
 
 
 @dataclass(frozen=True)
@@ -108,10 +71,10 @@ async def find(
     )
 
 
-def held_principals(runtime: Runtime) -> Principals:
+def held_principals(runtime: Runtime, size: int = 10) -> Principals:
     sessions: async_sessionmaker[AsyncSession]
     sessions = async_sessionmaker(runtime.engine, class_=HeldSession)
-    return Principals(sessions, runtime.feed, size=10)
+    return Principals(sessions, runtime.feed, size=size)
 
 
 async def revoke_elsewhere(runtime: Runtime, user: Someone) -> None:
@@ -250,6 +213,56 @@ async def test_what_ends_by_itself_ends_to_the_second_although_it_is_remembered(
     assert await find(own_runtime.principals, own_runtime, login) is None, "the session"
 
 
+async def test_whoever_joins_a_load_late_gets_nothing_that_has_ended_meanwhile(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(own_runtime, SCOPE, expires_at=clock() + timedelta(seconds=60))
+    login = await sign_in(own_runtime, user)
+    principals = held_principals(own_runtime)
+    async with held(own_runtime) as hold:
+        first = asyncio.create_task(find(principals, own_runtime, login))
+        await hold.until_held()
+        clock.move(seconds=61)
+        second = asyncio.create_task(find(principals, own_runtime, login))
+        await until(lambda: principals.counts.misses == 2)
+    assert scopes_of(await first) == {SCOPE}
+    assert scopes_of(await second) == frozenset()
+
+
+async def test_a_load_that_was_evicted_is_overtaken_by_a_change_all_the_same(
+    own_runtime: Runtime, alice: Login
+) -> None:
+    other = await sign_in(own_runtime, await make_user(own_runtime, SCOPE))
+    principals = held_principals(own_runtime, size=1)
+    async with held(own_runtime) as hold:
+        asking = asyncio.create_task(find(principals, own_runtime, alice))
+        await hold.until_held()
+        evicting = asyncio.create_task(find(principals, own_runtime, other))
+        await hold.until_held(loads=2)
+        heard = own_runtime.feed.changes_heard
+        await revoke_elsewhere(own_runtime, alice.user)
+        await until(lambda: own_runtime.feed.changes_heard > heard)
+    assert scopes_of(await asking) == frozenset()
+    assert scopes_of(await evicting) == {SCOPE}
+
+
+async def test_fifty_who_are_overtaken_at_once_cause_one_more_load(
+    own_runtime: Runtime, alice: Login
+) -> None:
+    principals = held_principals(own_runtime)
+    async with held(own_runtime) as hold:
+        asking = [asyncio.create_task(find(principals, own_runtime, alice)) for _ in range(50)]
+        await hold.until_held()
+        heard = own_runtime.feed.changes_heard
+        await revoke_elsewhere(own_runtime, alice.user)
+        await until(lambda: own_runtime.feed.changes_heard > heard)
+        async with statements_of(own_runtime) as statements:
+            await hold.release()
+            found = await asyncio.gather(*asking)
+    assert {scopes_of(each) for each in found} == {frozenset()}
+    assert len([each for each in statements if "sessions" in each]) == 1
+
+
 async def test_extending_and_shortening_a_grant_bite_at_once(
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
@@ -354,10 +367,9 @@ async def test_never_more_than_its_size_is_remembered(own_runtime: Runtime) -> N
     await find(principals, own_runtime, kept)
     for login in logins[:10]:
         await find(principals, own_runtime, login)
-        await find(principals, own_runtime, kept)
-    hits = principals.counts.hits
-    assert await find(principals, own_runtime, kept)
-    assert principals.counts.hits == hits + 1, "what was used last is kept"
+        hits = principals.counts.hits
+        assert await find(principals, own_runtime, kept)
+        assert principals.counts.hits == hits + 1, "what is used is kept"
 
 
 async def test_only_what_a_change_may_touch_is_forgotten(
@@ -563,15 +575,18 @@ async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_a
         await until(runtime.feed.fresh)
 
 
-async def test_an_ended_session_and_a_disabled_user_are_refused_at_once_in_this_process(
+async def test_what_is_taken_away_in_this_process_is_gone_in_it_at_once(
     own_runtime: Runtime,
 ) -> None:
-    """Not a message later: whoever ends a session here and asks here next is refused."""
+    """Not a message later: whoever revokes here and asks here next is refused."""
     for _ in range(50):
         user = await make_user(own_runtime, SCOPE)
         ended, disabled = await sign_in(own_runtime, user), await sign_in(own_runtime, user)
         for login in (ended, disabled):
             assert await find(own_runtime.principals, own_runtime, login)
+        async with own_runtime.unit_of_work() as session:
+            await revoke(session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=own_runtime.now())
+        assert scopes_of(await find(own_runtime.principals, own_runtime, ended)) == frozenset()
         async with own_runtime.unit_of_work() as session:
             await end_session(
                 session, ended.session_id, reason="test", by=OPERATOR, now=own_runtime.now()

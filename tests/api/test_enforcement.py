@@ -247,6 +247,38 @@ async def test_without_a_database_nothing_passes_and_it_comes_back_by_itself(
         assert (await login(client, user)).status_code == 200
 
 
+async def test_a_database_that_hangs_is_503_for_all_who_wait_and_not_for_one_after_the_other(
+    own_database_url: str,
+) -> None:
+    """As many as there may be: whoever waits for the same thing learns together that it is not."""
+    async with proxy_to(own_database_url) as proxy:
+        settings = settings_for(
+            proxy.url,
+            revocation_bound=0.5,
+            database_pool_timeout=1,
+            database_connect_timeout=1,
+            database_statement_timeout=1,
+        )
+        async with (
+            Runtime.open(settings) as runtime,
+            following(runtime),
+            client_of(runtime) as client,
+        ):
+            token = await bearer(client, await make_user(runtime))
+            assert await status(client, token) == 200
+            proxy.swallow()
+            await until(lambda: not runtime.feed.fresh())
+            async with asyncio.timeout(40):
+                answers = await asyncio.gather(
+                    *(client.get("/users/me", headers=token) for _ in range(60))
+                )
+            assert {answer.status_code for answer in answers} == {503}
+            assert {answer.headers["retry-after"] for answer in answers} == {"1"}
+            proxy.heal()
+            await until(runtime.feed.fresh)
+            assert await status(client, token) == 200
+
+
 async def test_metrics_tell_how_requests_were_checked(own_database_url: str) -> None:
     settings = settings_for(own_database_url, metrics_token=METRICS_TOKEN)
     async with Runtime.open(settings) as runtime, client_of(runtime) as client:

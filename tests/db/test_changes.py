@@ -3,10 +3,14 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -20,7 +24,7 @@ from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, settings_for
 from tests.factories import Someone, bearer, login, make_user
-from tests.faults import OwnPostgres, proxy_to
+from tests.faults import OwnPostgres, pgbouncer_before, proxy_to
 from tests.processes import until
 
 BOUND = 0.5  # seconds: short, so that a fault is noticed soon
@@ -32,7 +36,7 @@ def feed_of(url: str, *, bound: float = 5.0) -> ChangeFeed:
     async def connect() -> asyncpg.Connection:
         return await connect_apart(normalise_url(url), settings)
 
-    return ChangeFeed(connect, bound=bound, clock=DatabaseClock())
+    return ChangeFeed(to_listen=connect, to_write=connect, bound=bound, clock=DatabaseClock())
 
 
 @asynccontextmanager
@@ -109,6 +113,14 @@ async def test_a_change_of_many_rows_is_heard(own_runtime: Runtime, statement: s
         await until(lambda: OF_ALL[statement] in heard)
 
 
+async def test_what_replication_applies_is_heard_too(own_runtime: Runtime, alice: Someone) -> None:
+    async with heard_by(feed_of(url_of(own_runtime))) as heard:
+        async with own_runtime.engine.begin() as connection:
+            await connection.execute(text("SET LOCAL session_replication_role = replica"))
+            await connection.execute(text("DELETE FROM grants"))
+        await until(lambda: Change("user", alice.id) in heard)
+
+
 async def test_a_change_that_is_rolled_back_is_not_heard(
     own_runtime: Runtime, alice: Someone
 ) -> None:
@@ -151,10 +163,21 @@ async def test_everything_may_have_changed_while_nobody_listened(
         await until(feed.fresh)
 
 
+async def test_a_new_connection_may_lead_to_another_server_with_another_clock(
+    own_database_url: str, own_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = own_runtime.feed._clock
+    clock.adopt(clock() + timedelta(days=400), sent=time.monotonic(), received=time.monotonic())
+    monkeypatch.setattr("app.db.clock.DRIFT", 0)  # so no answer is better than the one above
+    assert (clock() - datetime.now(UTC)).days >= 399
+    await terminate_feeds(own_runtime)
+    await until(lambda: (clock() - datetime.now(UTC)).days < 1)
+
+
 async def test_no_beat_heard_no_trust_although_the_connection_answers(
     own_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As behind a pooler, which hands the notifications to somebody else."""
+    """Nor does it help that the database answers on both connections."""
     connections: list[asyncpg.Connection] = []
     settings = settings_for(own_database_url)
 
@@ -162,11 +185,11 @@ async def test_no_beat_heard_no_trust_although_the_connection_answers(
         connections.append(await connect_apart(normalise_url(own_database_url), settings))
         return connections[-1]
 
-    feed = ChangeFeed(connect, bound=BOUND, clock=DatabaseClock())
+    feed = ChangeFeed(to_listen=connect, to_write=connect, bound=BOUND, clock=DatabaseClock())
     async with heard_by(feed):
         await connections[0].execute("UNLISTEN *")
         await until(lambda: not feed.fresh())
-        await until(lambda: len(connections) > 1)
+        await until(lambda: len(connections) > 2)
         await until(feed.fresh)
     assert "SCOPEGATE_LISTEN_DATABASE_URL" in caplog.text
 
@@ -199,6 +222,52 @@ async def test_a_backend_that_is_stopped_is_distrusted(own_postgres: OwnPostgres
         await until(lambda: not runtime.feed.fresh())
         await until(runtime.feed.fresh)
         os.kill(backend, signal.SIGCONT)
+
+
+async def test_a_listener_of_another_database_is_not_trusted(
+    own_database_url: str, empty_database_url: str
+) -> None:
+    """It answers, and its notifications come through: but they are not ours."""
+    settings = settings_for(
+        own_database_url, listen_database_url=empty_database_url, revocation_bound=BOUND
+    )
+    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+        token = await bearer(client, await make_user(runtime, "read:items"))
+        task = asyncio.create_task(runtime.feed.run())
+        await until(lambda: len(runtime.feed._unheard) >= 3)
+        assert (await client.get("/items", headers=token)).status_code == 200
+        assert not runtime.feed.fresh()
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.skipif(
+    not shutil.which("pgbouncer") and not os.environ.get("CI"), reason="no PgBouncer"
+)
+@pytest.mark.parametrize("listen_directly", [True, False])
+async def test_behind_pgbouncer_the_feed_is_trusted_only_where_it_goes_past_it(
+    own_database_url: str, listen_directly: bool
+) -> None:
+    """One server connection for all: the beat comes back to its sender, and no change comes."""
+    async with pgbouncer_before(own_database_url) as pooled:
+        direct = own_database_url if listen_directly else pooled
+        async with Runtime.open(settings_for(own_database_url)) as runtime:
+            feed = ChangeFeed(
+                to_listen=partial(connect_apart, normalise_url(direct), runtime.settings),
+                to_write=partial(connect_apart, normalise_url(pooled), runtime.settings),
+                bound=BOUND,
+                clock=DatabaseClock(),
+            )
+            heard: list[Change] = []
+            feed.subscribe(heard.append)
+            task = asyncio.create_task(feed.run())
+            if listen_directly:
+                await until(feed.fresh)
+            else:
+                await until(lambda: heard.count(EVERYTHING) > 1 or feed.fresh())
+                assert not feed.fresh()
+            task.cancel()
+            await asyncio.wait([task])
 
 
 async def test_the_feed_goes_its_own_way_where_one_is_set(own_database_url: str) -> None:
@@ -234,6 +303,25 @@ async def test_a_database_that_is_away_is_tried_again_and_said_once_a_try(
         await own_postgres.resume()
         await until(feed.fresh)
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+async def test_however_long_the_database_is_away_it_is_tried_again(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.changes.MAX_BACKOFF", 0)
+    settings = settings_for(own_database_url)
+    tries = 0
+
+    async def connect() -> asyncpg.Connection:
+        nonlocal tries
+        tries += 1
+        if tries < 2000:
+            raise ConnectionRefusedError
+        return await connect_apart(normalise_url(own_database_url), settings)
+
+    feed = ChangeFeed(to_listen=connect, to_write=connect, bound=BOUND, clock=DatabaseClock())
+    async with heard_by(feed):
+        assert tries > 2000
 
 
 async def test_an_announced_change_is_heard_at_once_but_not_before_the_commit(

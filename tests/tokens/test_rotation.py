@@ -1,9 +1,13 @@
 """Signing keys change while the service runs: published, signing, verifying, retired."""
 
+import asyncio
+import secrets
 from datetime import timedelta
 
 import httpx2
+import jwt
 import pytest
+from sqlalchemy import event
 
 from app.access.authority import OPERATOR
 from app.errors import Unavailable
@@ -102,7 +106,7 @@ async def test_an_unknown_key_id_makes_the_keyring_look_once_and_not_at_every_to
         await rotate(one, publication=0)
         await one.keyring.load()
         token = await bearer(client, user)
-        other.keyring._read_at -= 2
+        other.keyring._tried_at -= 2
         assert await works(elsewhere, token), "made by the other replica a moment ago"
         loads = 0
         load = other.keyring.load
@@ -116,6 +120,23 @@ async def test_an_unknown_key_id_makes_the_keyring_look_once_and_not_at_every_to
         for _ in range(20):
             assert await other.keyring.find("made-up", now=clock()) is None
         assert loads == 0
+
+
+async def test_three_hundred_forged_tokens_at_once_cause_one_look_into_the_database(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    """Whoever holds no token at all must not be able to take the connections from those who do."""
+    await own_runtime.keyring.refresh()
+    own_runtime.keyring._tried_at -= 2
+    statements = []
+    engine = own_runtime.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+    forged = [jwt.encode({}, "x" * 32, headers={"kid": secrets.token_hex(12)}) for _ in range(300)]
+    answers = await asyncio.gather(
+        *(own_client.get("/users/me", headers={"Authorization": f"Bearer {t}"}) for t in forged)
+    )
+    assert {answer.status_code for answer in answers} == {401}
+    assert len(statements) == 1
 
 
 async def test_the_key_that_is_to_sign_next_cant_be_retired(

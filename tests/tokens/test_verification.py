@@ -1,0 +1,106 @@
+"""What is remembered of tokens: their claims, until a change or the time takes them away."""
+
+import asyncio
+from datetime import timedelta
+
+import httpx2
+import pytest
+from sqlalchemy import text, update
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.errors import InvalidToken
+from app.runtime import Runtime
+from app.tokens.models import SigningKey
+from app.tokens.verification import AccessTokens
+from tests.clock import MovableClock
+from tests.conftest import client_of, following, settings_for
+from tests.factories import login, make_user
+from tests.holding import HeldSession, held
+from tests.processes import until
+
+
+async def access_token(client: httpx2.AsyncClient, runtime: Runtime) -> str:
+    answer = await login(client, await make_user(runtime))
+    return str(answer.json()["access_token"])
+
+
+async def test_an_opaque_token_deleted_while_it_is_read_is_not_remembered(
+    own_database_url: str,
+) -> None:
+    """Read, deleted, heard, answered: whoever asks next is refused."""
+    settings = settings_for(own_database_url, access_token_format="opaque")
+    async with Runtime.open(settings) as runtime, following(runtime), client_of(runtime) as client:
+        token = await access_token(client, runtime)
+        sessions: async_sessionmaker[AsyncSession]
+        sessions = async_sessionmaker(runtime.engine, class_=HeldSession)
+        tokens = AccessTokens(
+            runtime.issuer.jwt, runtime.principals, sessions, runtime.feed, size=10
+        )
+        async with held(runtime) as hold:
+            asking = asyncio.create_task(tokens.read(token, now=runtime.now()))
+            await hold.until_held()
+            heard = runtime.feed.changes_heard
+            async with runtime.engine.begin() as connection:
+                await connection.execute(text("DELETE FROM opaque_tokens"))
+            await until(lambda: runtime.feed.changes_heard > heard)
+        assert await asking, "it was good when it was asked for"
+        assert len(tokens) == 0
+        with pytest.raises(InvalidToken):
+            await tokens.read(token, now=runtime.now())
+
+
+async def test_a_remembered_token_ends_when_its_key_does(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient, clock: MovableClock
+) -> None:
+    """A key may be given an end that comes before its tokens': nothing is heard when it comes."""
+    end = clock() + timedelta(seconds=600)
+    heard = own_runtime.feed.changes_heard
+    async with async_sessionmaker(own_runtime.engine).begin() as session:
+        await session.execute(update(SigningKey).values(retires_at=end))
+    await until(lambda: own_runtime.feed.changes_heard > heard)
+    token = await access_token(own_client, own_runtime)
+    for _ in range(2):
+        assert await own_runtime.access_tokens.verify(token, now=clock())
+    clock.move(seconds=601)
+    with pytest.raises(InvalidToken):
+        await own_runtime.access_tokens.verify(token, now=clock())
+
+
+async def test_a_remembered_token_ends_when_it_expires(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient, clock: MovableClock
+) -> None:
+    token = await access_token(own_client, own_runtime)
+    assert await own_runtime.access_tokens.verify(token, now=clock())
+    clock.move(seconds=899)
+    assert await own_runtime.access_tokens.verify(token, now=clock())
+    clock.move(seconds=1)
+    with pytest.raises(InvalidToken):
+        await own_runtime.access_tokens.verify(token, now=clock())
+    assert await own_runtime.access_tokens.read(token, now=clock()), "whoever held it may sign out"
+
+
+async def test_never_more_tokens_than_its_size_are_remembered(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient
+) -> None:
+    tokens = AccessTokens(
+        own_runtime.issuer.jwt,
+        own_runtime.principals,
+        own_runtime.sessions,
+        own_runtime.feed,
+        size=3,
+    )
+    for _ in range(5):
+        await tokens.read(await access_token(own_client, own_runtime), now=own_runtime.now())
+        assert len(tokens) <= 3
+    with pytest.raises(InvalidToken):
+        await tokens.read("forged", now=own_runtime.now())
+    assert len(tokens) == 3
+
+
+async def test_what_is_kept_in_memory_cant_be_presented(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient
+) -> None:
+    token = await access_token(own_client, own_runtime)
+    await own_runtime.access_tokens.verify(token, now=own_runtime.now())
+    assert len(own_runtime.access_tokens) == 1
+    assert token not in repr(vars(own_runtime.access_tokens))
