@@ -107,7 +107,9 @@ async def pgbouncer_before(url: str) -> AsyncIterator[str]:
     """A real PgBouncer, pooling transactions over one server connection; the URL through it."""
     upstream, port = make_url(url), free_port()
     where = f"host={upstream.query.get('host', upstream.host)} port={_port_of(upstream)}"
-    login = f"user={upstream.username} password={upstream.password or ''}"
+    login = f"user={upstream.username}"
+    if upstream.password:
+        login += f" password={upstream.password}"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         configuration = Path(folder, "pgbouncer.ini")
