@@ -105,34 +105,34 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
 @asynccontextmanager
 async def pgbouncer_before(url: str) -> AsyncIterator[str]:
     """A real PgBouncer, pooling transactions over one server connection; the URL through it."""
-    upstream, port = make_url(url), free_port()
-    where = f"host={upstream.query.get('host', upstream.host)} port={_port_of(upstream)}"
-    login = f"user={upstream.username}"
-    if upstream.password:
-        login += f" password={upstream.password}"
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        configuration = Path(folder, "pgbouncer.ini")
-        configuration.write_text(
-            f"[databases]\n{upstream.database} = {where} {login}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 1\n"
-        )
-        command = [
-            "pgbouncer",
-            *(["-u", "nobody"] if os.geteuid() == 0 else []),
-            str(configuration),
-        ]
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-        try:
-            async with asyncio.timeout(60):
-                while not await _accepts(port):
-                    await asyncio.sleep(0.02)
-            pooled = upstream.set(host="127.0.0.1", port=port, query={})
-            yield pooled.render_as_string(hide_password=False)
-        finally:
-            process.terminate()
-            await process.wait()
+    port = free_port()
+    # By the proxy, because the embedded server's socket is in a folder of ours alone.
+    async with proxy_to(url) as proxy:
+        upstream = make_url(proxy.url)
+        where = f"host=127.0.0.1 port={upstream.port} user={upstream.username}"
+        if upstream.password:
+            where += f" password={upstream.password}"
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            configuration = Path(folder, "pgbouncer.ini")
+            configuration.write_text(
+                f"[databases]\n{upstream.database} = {where}\n"
+                f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+                "unix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
+                "default_pool_size = 1\n"
+            )
+            user = ["-u", "nobody"] if os.geteuid() == 0 else []
+            process = await asyncio.create_subprocess_exec(
+                *("pgbouncer", *user, str(configuration)), stderr=asyncio.subprocess.DEVNULL
+            )
+            try:
+                async with asyncio.timeout(60):
+                    while not await _accepts(port):
+                        await asyncio.sleep(0.02)
+                yield upstream.set(port=port).render_as_string(hide_password=False)
+            finally:
+                process.terminate()
+                await process.wait()
 
 
 async def _accepts(port: int) -> bool:
@@ -142,10 +142,6 @@ async def _accepts(port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-def _port_of(url: URL) -> object:
-    return url.query.get("port", url.port)
 
 
 async def _connect(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
