@@ -14,9 +14,12 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from app.access.authority import OPERATOR
 from app.access.grants import grant as grant_scope
 from app.access.scopes import ADMIN
+from app.cli.audit import audit
 from app.cli.console import run
-from app.cli.grants import grant, revoke, scope
+from app.cli.grants import grant, revoke
 from app.cli.keys import key
+from app.cli.scopes import scope
+from app.cli.sessions import session
 from app.cli.users import user
 from app.db.engine import open_engine
 from app.db.schema import migrator_settings, upgrade
@@ -31,15 +34,19 @@ FIRST_ADMIN = "admin"
 cli = typer.Typer(
     name="scopegate",
     help="Users, scopes and tokens: run the service and administer it.",
+    epilog="Exit codes: 0 done; 1 it could not be done, and stderr says why; 2 wrong usage; "
+    "3 done in part: user import refused some rows.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 cli.add_typer(user, name="user")
-cli.add_typer(scope, name="scope")
-cli.add_typer(key, name="key")
 cli.command()(grant)
 cli.command()(revoke)
+cli.add_typer(scope, name="scope")
+cli.add_typer(session, name="session")
+cli.command()(audit)
+cli.add_typer(key, name="key")
 
 
 def main() -> None:

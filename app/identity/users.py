@@ -2,6 +2,7 @@
 
 import unicodedata
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 from typing import Literal
 
@@ -155,6 +156,14 @@ async def user_of_id(session: AsyncSession, user_id: uuid.UUID) -> User:
     if user is None:
         raise UserNotFound
     return user
+
+
+async def usernames_of(
+    session: AsyncSession, user_ids: Collection[uuid.UUID]
+) -> dict[uuid.UUID, str]:
+    """What those of them who exist are called."""
+    named = select(User.id, User.username).where(User.id.in_(user_ids))
+    return dict((await session.execute(named)).all())
 
 
 async def list_users(
