@@ -17,6 +17,7 @@ from app.access.scopes import ADMIN
 from app.cli.audit import audit
 from app.cli.console import run
 from app.cli.grants import grant, revoke
+from app.cli.imports import user_import
 from app.cli.keys import key
 from app.cli.scopes import scope
 from app.cli.sessions import session
@@ -40,6 +41,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+user.command("import")(user_import)
 cli.add_typer(user, name="user")
 cli.command()(grant)
 cli.command()(revoke)
