@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from app.errors import ScopegateError
 from app.runtime import Runtime
@@ -33,6 +33,13 @@ def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
             return await work(runtime)
 
     return asyncio.run(with_runtime())
+
+
+def problem_with_settings(error: ValidationError) -> str:
+    """The first of the settings that can't be, and why, in one line without its value."""
+    problem = error.errors()[0]
+    setting = "".join(f"SCOPEGATE_{str(part).upper()}: " for part in problem["loc"])
+    return setting + problem["msg"].removeprefix("Value error, ")
 
 
 def read_password() -> str:
