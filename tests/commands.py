@@ -2,15 +2,33 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer.main
+from typer.core import TyperGroup
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
 
 Environment = pytest.MonkeyPatch
 """A database of the test's own, as the settings in the environment name it."""
+
+
+def commands() -> Iterator[str]:
+    """Every command there is, in full: `scopegate user create` and so on."""
+    group = typer.main.get_command(cli)
+    assert isinstance(group, TyperGroup)
+    return _commands(group, "scopegate")
+
+
+def _commands(group: TyperGroup, name: str) -> Iterator[str]:
+    for word, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}"
 
 
 async def scopegate(*arguments: str, stdin: str = "") -> Result:

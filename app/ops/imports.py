@@ -26,7 +26,7 @@ from app.identity.users import (
 from app.runtime import Runtime
 
 COLUMNS = frozenset({"username", "password_hash", "password", "scopes"})
-BATCH = 500
+BATCH = 200
 """Rows a transaction."""
 
 
