@@ -5,7 +5,8 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -100,7 +101,7 @@ async def add_users(
 
     The ids of those who were made: whoever's name is taken was left out.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": each.id,
             "username": each.username,
@@ -110,6 +111,8 @@ async def add_users(
         }
         for each in users
     ]
+    # In one order for all: of two who add the same names at once, one waits, and neither for ever.
+    rows.sort(key=itemgetter("username_key"))
     statement = insert(User).on_conflict_do_nothing(index_elements=[User.username_key])
     made = set(await session.scalars(statement.returning(User.id), rows))
     for each in users:
