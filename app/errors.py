@@ -97,6 +97,11 @@ class AmbiguousCredentials(BearerError):
         super().__init__("Send one Authorization header, not several.")
 
 
+def first_line(error: Exception) -> str:
+    """What the error says, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 class OAuthError(DomainError):
     """An error of the token endpoint, RFC 6749 §5.2. Its text is the `error_description`."""
 

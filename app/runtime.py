@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cryptography.fernet import MultiFernet
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.access.principals import Principals
@@ -77,7 +78,7 @@ class Runtime:
                 info={"feed": feed},
             )
             now = now or clock
-            secret_keys = split_secrets(settings.secret_keys) or [development_secret(settings.home)]
+            secret_keys = secret_keys_of(settings)
             cipher = key_cipher(secret_keys)
             keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
             issuer = make_issuer(settings, keyring, secret_keys)
@@ -154,17 +155,26 @@ class Runtime:
 
 def open_feed(engine: AsyncEngine, settings: Settings, clock: DatabaseClock) -> ChangeFeed:
     """The change feed, not followed yet, on a way to Postgres that need not be the engine's."""
-    url = engine.url
-    if settings.listen_database_url is not None:
-        url = configured_url(
-            settings.listen_database_url, settings, setting="SCOPEGATE_LISTEN_DATABASE_URL"
-        )
     return ChangeFeed(
-        to_listen=partial(connect_apart, url, settings),
+        to_listen=partial(connect_apart, listen_url(engine, settings), settings),
         to_write=partial(connect_apart, engine.url, settings),
         bound=settings.revocation_bound,
         clock=clock,
     )
+
+
+def listen_url(engine: AsyncEngine, settings: Settings) -> URL:
+    """Where notifications are heard: where the engine leads, unless there is a setting for it."""
+    if settings.listen_database_url is None:
+        return engine.url
+    return configured_url(
+        settings.listen_database_url, settings, setting="SCOPEGATE_LISTEN_DATABASE_URL"
+    )
+
+
+def secret_keys_of(settings: Settings) -> list[str]:
+    """The service's secrets, the encrypting one first; development makes its own."""
+    return split_secrets(settings.secret_keys) or [development_secret(settings.home)]
 
 
 def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) -> Issuer:

@@ -22,6 +22,7 @@ from app.settings import Settings
 from app.tokens.verification import AccessTokens
 from tests import databases
 from tests.clock import MovableClock
+from tests.commands import Environment
 from tests.faults import OwnPostgres
 from tests.processes import until
 from tests.servers import Server, start_server
@@ -174,6 +175,13 @@ async def own_runtime(
     settings = settings_for(own_database_url, **asdict(token_kind))
     async with Runtime.open(settings, now=clock) as runtime, following(runtime):
         yield runtime
+
+
+@pytest.fixture
+def environment(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    monkeypatch.setenv("SCOPEGATE_DATABASE_URL", own_database_url)
+    monkeypatch.setenv("SCOPEGATE_SECRET_KEYS", SECRET)
+    return monkeypatch
 
 
 @pytest.fixture

@@ -11,33 +11,13 @@ import httpx2
 import pytest
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
-from typer.testing import CliRunner, Result
 
 from app.access.scopes import SHIPPED
-from app.cli import cli, main
+from app.cli import main
 from app.errors import ScopegateError
+from tests.commands import Environment, commands, scopegate, succeed
 from tests.conftest import SECRET, client_of
 from tests.factories import PASSWORD
-
-Environment = pytest.MonkeyPatch
-
-
-@pytest.fixture
-def environment(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Environment:
-    monkeypatch.setenv("SCOPEGATE_DATABASE_URL", own_database_url)
-    monkeypatch.setenv("SCOPEGATE_SECRET_KEYS", SECRET)
-    return monkeypatch
-
-
-async def scopegate(*arguments: str, stdin: str = "") -> Result:
-    """Run a command in a thread of its own: it starts an event loop."""
-    return await asyncio.to_thread(CliRunner().invoke, cli, arguments, input=stdin)
-
-
-async def succeed(*arguments: str, stdin: str = "") -> str:
-    result = await scopegate(*arguments, stdin=stdin)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.output
 
 
 async def test_a_user_is_made_granted_listed_and_revoked(environment: Environment) -> None:
@@ -226,9 +206,17 @@ async def test_serve_refuses_a_database_that_was_never_migrated(empty_database_u
     assert (code, err) == (1, said)
 
 
-@pytest.mark.parametrize("command", [[], ["user"], ["scope"], ["serve"], ["user", "create"]])
-async def test_every_command_answers_help(command: list[str]) -> None:
-    assert "Usage" in await succeed(*command, "--help")
+@pytest.mark.parametrize("command", ["scopegate", *commands()])
+async def test_every_command_answers_help(command: str) -> None:
+    assert "Usage" in await succeed(*command.split()[1:], "--help")
+
+
+async def test_help_tells_the_exit_codes() -> None:
+    told = " ".join((await succeed("--help")).split())
+    assert "Exit codes: 0 done; 1 it could not be done" in told
+    assert "Exit code 3: some rows were refused" in " ".join(
+        (await succeed("user", "import", "--help")).split()
+    )
 
 
 async def test_password_typed_twice_must_be_the_same(

@@ -96,6 +96,12 @@ async def keep_an_admin(session: AsyncSession, user_id: uuid.UUID, *, now: datet
         raise LastAdmin
 
 
+async def has_lasting_admin(session: AsyncSession, *, now: datetime) -> bool:
+    """Whether somebody enabled holds `admin` without end, as it should always be."""
+    lasting = _admins(now).where(Grant.expires_at.is_(None))
+    return await session.scalar(lasting) is not None
+
+
 async def disable_account(
     session: AsyncSession, user_id: uuid.UUID, *, by: Caller, now: datetime, force: bool = False
 ) -> None:

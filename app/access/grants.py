@@ -1,6 +1,8 @@
 """Grants: giving a user a scope, and taking it back."""
 
 import uuid
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from sqlalchemy import delete, or_
@@ -63,6 +65,27 @@ async def grant(
         raise ScopeNotRegistered from None
     if changed:
         record(session, "grant.made", by=by, subject=user_id, scope=scope, **terms)
+
+
+async def grant_to_newcomers(
+    session: AsyncSession,
+    scopes: Mapping[uuid.UUID, AbstractSet[str]],
+    *,
+    by: Caller,
+    now: datetime,
+) -> None:
+    """Let users whom this transaction has made hold scopes that are registered.
+
+    Nobody else knows them yet: there is nothing to wait for, and nothing to forget. Raises
+    BeyondAuthority.
+    """
+    for scope in frozenset().union(*scopes.values()):
+        await require_holding(session, scope, until=FOREVER, by=by, now=now)
+    terms = {"expires_at": None, "reason": None}
+    for user_id, held in scopes.items():
+        for scope in sorted(held):
+            session.add(Grant(user_id=user_id, scope=scope, granted_by=by.user_id, **terms))
+            record(session, "grant.made", by=by, subject=user_id, scope=scope, **terms)
 
 
 async def revoke(

@@ -92,6 +92,12 @@ async def registered_scopes(
     return list(await session.scalars(statement))
 
 
+async def registered_of(session: AsyncSession, names: AbstractSet[str]) -> frozenset[str]:
+    """Those of the names that are registered scopes."""
+    known = select(Scope.name).where(Scope.name.in_(filter(is_scope_name, names)))
+    return frozenset(await session.scalars(known))
+
+
 async def register_scope(session: AsyncSession, name: str, *, description: str, by: Actor) -> Scope:
     """A scope that can be granted from now on, and that nobody holds by this. Again is the same.
 

@@ -1,15 +1,20 @@
 """The audit log: who did what to whom, written in the transaction that does it."""
 
+import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Literal, Self
+from datetime import datetime, timedelta
+from typing import Literal, Self, TypeVar
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy import or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Select, Uuid, any_, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.models import AuditEntry
+
+T = TypeVar("T")
 
 Action = Literal[
     "login.succeeded",
@@ -30,6 +35,11 @@ Action = Literal[
     "secret.made",
     "secret.revoked",
 ]
+
+POLL_INTERVAL = 0.5
+"""Seconds between two looks for new entries, while they are followed."""
+LONGEST_TRANSACTION = timedelta(seconds=30)
+"""After its start no transaction of ours commits that much later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +97,61 @@ async def list_entries(
 
     `user_id` narrows them to what that user did or had done to them, `since` to what is no older.
     """
-    statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    statement = _narrowed(select(AuditEntry), user_id=user_id, action=action, since=since)
+    if after is not None:
+        statement = statement.where(AuditEntry.id < after)
+    return list(await session.scalars(statement.order_by(AuditEntry.id.desc()).limit(limit)))
+
+
+async def follow_entries(
+    sessions: async_sessionmaker[AsyncSession],
+    *,
+    user_id: uuid.UUID | None = None,
+    action: Action | None = None,
+    since: datetime | None = None,
+    limit: int,
+) -> AsyncIterator[list[AuditEntry]]:
+    """The newest `limit` entries, oldest first; then, endlessly, those committed since, each once.
+
+    Left out is what took longer than LONGEST_TRANSACTION to commit.
+    """
+    # Entries become visible in the order of their commits, which neither their ids nor their times
+    # tell. So each look goes back as far as a transaction lasts, past what was there before.
+    recent = _narrowed(select(AuditEntry.id), user_id=user_id, action=action).where(
+        AuditEntry.at >= func.now() - LONGEST_TRANSACTION
+    )
+    async with sessions() as session:
+        before = set(await session.scalars(recent))
+        found = await list_entries(
+            session, user_id=user_id, action=action, since=since, limit=limit
+        )
+    found.reverse()
+    before.update(each.id for each in found)
+    while True:
+        yield found
+        await asyncio.sleep(POLL_INTERVAL)
+        async with sessions() as session:
+            there = set(await session.scalars(recent))
+            new = literal(list(there - before), ARRAY(Uuid()))
+            found = list(
+                await session.scalars(
+                    select(AuditEntry).where(AuditEntry.id == any_(new)).order_by(AuditEntry.id)
+                )
+            )
+        before = there
+
+
+def _narrowed(
+    statement: Select[T],
+    *,
+    user_id: uuid.UUID | None = None,
+    action: Action | None = None,
+    since: datetime | None = None,
+) -> Select[T]:
     if user_id is not None:
         statement = statement.where(or_(AuditEntry.actor == user_id, AuditEntry.subject == user_id))
     if action is not None:
         statement = statement.where(AuditEntry.action == action)
     if since is not None:
         statement = statement.where(AuditEntry.at >= since)
-    if after is not None:
-        statement = statement.where(AuditEntry.id < after)
-    return list(await session.scalars(statement))
+    return statement

@@ -14,13 +14,18 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from app.access.authority import OPERATOR
 from app.access.grants import grant as grant_scope
 from app.access.scopes import ADMIN
-from app.cli.console import run
-from app.cli.grants import grant, revoke, scope
+from app.cli.audit import audit
+from app.cli.console import problem_with_settings, run
+from app.cli.doctor import doctor
+from app.cli.grants import grant, revoke
+from app.cli.imports import user_import
 from app.cli.keys import key
+from app.cli.scopes import scope
+from app.cli.sessions import session
 from app.cli.users import user
 from app.db.engine import open_engine
 from app.db.schema import migrator_settings, upgrade
-from app.errors import ScopegateError
+from app.errors import ScopegateError, first_line
 from app.identity.users import create_user, find_user
 from app.ops.housekeeping import prune as clear_away
 from app.runtime import Runtime
@@ -31,15 +36,21 @@ FIRST_ADMIN = "admin"
 cli = typer.Typer(
     name="scopegate",
     help="Users, scopes and tokens: run the service and administer it.",
+    epilog="Exit codes: 0 done; 1 it could not be done, and stderr says why; 2 wrong usage; "
+    "3 done in part: user import refused some rows.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+user.command("import")(user_import)
 cli.add_typer(user, name="user")
-cli.add_typer(scope, name="scope")
-cli.add_typer(key, name="key")
 cli.command()(grant)
 cli.command()(revoke)
+cli.add_typer(scope, name="scope")
+cli.add_typer(session, name="session")
+cli.command()(audit)
+cli.add_typer(key, name="key")
+cli.command()(doctor)
 
 
 def main() -> None:
@@ -47,9 +58,7 @@ def main() -> None:
     try:
         cli()
     except ValidationError as error:
-        for problem in error.errors():
-            setting = "".join(f"SCOPEGATE_{str(part).upper()}: " for part in problem["loc"])
-            _complain(setting + problem["msg"].removeprefix("Value error, "))
+        _complain(problem_with_settings(error))
     except ScopegateError as error:
         _complain(str(error))
     except UnicodeDecodeError:
@@ -57,9 +66,9 @@ def main() -> None:
     except CommandError as error:
         _complain(f"the database can't be migrated by this version: {error}")
     except (OSError, TimeoutError, OperationalError, InterfaceError) as error:
-        _complain(f"the database does not answer: {_first_line(error)}")
+        _complain(f"the database does not answer: {first_line(error)}")
     except SQLAlchemyError as error:
-        _complain(f"the database refuses: {_first_line(error)}")
+        _complain(f"the database refuses: {first_line(error)}")
 
 
 @cli.command()
@@ -146,10 +155,6 @@ async def _make_first_admin(runtime: Runtime) -> None:
 
 async def _nothing(_: Runtime) -> None:
     """Open the runtime, and that is all."""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _complain(text: str) -> None:

@@ -1,34 +1,68 @@
-"""`scopegate grant`, `scopegate revoke` and `scopegate scope …`."""
+"""`scopegate grant` and `scopegate revoke`."""
 
-from typing import Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated
 
 import typer
 
 from app.access import grants
 from app.access.authority import OPERATOR
-from app.access.scopes import registered_scopes
-from app.cli.console import AsJson, Force, Name, run, show, table
+from app.cli.console import Force, Name, run
+from app.cli.times import parse_duration, parse_moment
 from app.identity.users import get_user
 from app.runtime import Runtime
 
-scope = typer.Typer(help="List the scopes that there are.", no_args_is_help=True)
-
 Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE…", help="One scope, or several.")]
+Until = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=parse_moment,
+        metavar="TIME",
+        help="They end then: 2027-01-31T18:00+01:00; without an offset, local time.",
+    ),
+]
+For = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--for", parser=parse_duration, metavar="DURATION", help="They end after: 90m, 8h, 1d12h."
+    ),
+]
+Reason = Annotated[str | None, typer.Option(help="Why, for whoever asks later.")]
 
 
-def grant(name: Name, scopes: Scopes) -> None:
-    """Grant scopes to a user. Again is the same."""
+def grant(
+    name: Name,
+    scopes: Scopes,
+    until: Until = None,
+    lasting: For = None,
+    reason: Reason = None,
+    force: Force = False,
+) -> None:
+    """Grant scopes to a user. Again is the same; with another end or reason, these count."""
+    if until is not None and lasting is not None:
+        raise typer.BadParameter("--until and --for say the same: use one")
 
-    async def work(runtime: Runtime) -> str:
+    async def work(runtime: Runtime) -> tuple[str, datetime | None]:
+        now = runtime.now()
+        end = until if lasting is None else now + lasting
         async with runtime.unit_of_work() as session:
             holder = await get_user(session, name)
             for each in scopes:
                 await grants.grant(
-                    session, user_id=holder.id, scope=each, by=OPERATOR, now=runtime.now()
+                    session,
+                    user_id=holder.id,
+                    scope=each,
+                    expires_at=end,
+                    reason=reason,
+                    by=OPERATOR,
+                    now=now,
+                    force=force,
                 )
-            return holder.username
+        return holder.username, end
 
-    typer.echo(f"Granted to {run(work)}: {' '.join(scopes)}")
+    holder, end = run(work)
+    until_when = f" until {end.isoformat(timespec='seconds')}" if end else ""
+    typer.echo(f"Granted to {holder}{until_when}: {' '.join(scopes)}")
 
 
 def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
@@ -53,18 +87,3 @@ def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
 
     holder, removed = run(work)
     typer.echo(f"Revoked from {holder}: {' '.join(removed) or 'nothing, none was held'}")
-
-
-@scope.command("list")
-def scope_list(as_json: AsJson = False) -> None:
-    """Every scope that can be granted."""
-
-    async def work(runtime: Runtime) -> list[dict[str, Any]]:
-        async with runtime.unit_of_work() as session:
-            return [
-                {"name": each.name, "description": each.description}
-                for each in await registered_scopes(session)
-            ]
-
-    scopes = run(work)
-    show(scopes, as_json, table(scopes, ["name", "description"]))

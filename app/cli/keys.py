@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from app.access.authority import OPERATOR
-from app.cli.console import AsJson, run, show, table
+from app.cli.console import AsJson, Yes, confirm, run, show, table
 from app.runtime import Runtime
 from app.tokens import keys
 from app.tokens.models import SigningKey
@@ -55,8 +55,11 @@ def key_rotate(
 
 
 @key.command("retire")
-def key_retire(kid: Annotated[str, typer.Argument(metavar="KID", help="Which key.")]) -> None:
+def key_retire(
+    kid: Annotated[str, typer.Argument(metavar="KID", help="Which key.")], yes: Yes = False
+) -> None:
     """A key verifies nothing from now on: for one that has leaked. Its tokens are refused."""
+    confirm(f"Retiring the key {kid} makes every token that it signed worthless", yes=yes)
 
     async def work(runtime: Runtime) -> None:
         async with runtime.unit_of_work() as session:

@@ -5,26 +5,48 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import OPERATOR, disable_account
 from app.access.grants import grant
-from app.access.holdings import in_force
-from app.access.models import Grant
-from app.cli.console import AsJson, Force, Name, read_password, run, show, table
-from app.identity.clients import NewSecret, create_service, make_secret, revoke_secret
+from app.access.holdings import grants_of, scopes_of_each
+from app.api.schemas import GrantAnswer, SessionAnswer, UserAnswer
+from app.cli import sessions
+from app.cli.console import (
+    AsJson,
+    Force,
+    Limit,
+    Name,
+    Yes,
+    confirm,
+    read_password,
+    row,
+    run,
+    show,
+    show_list,
+    table,
+)
+from app.identity.clients import NewSecret, create_service, make_secret, revoke_secret, secrets_of
+from app.identity.login import set_password
 from app.identity.models import User
-from app.identity.users import create_user, enable_user, get_user, list_users
+from app.identity.sessions import live_sessions
+from app.identity.users import create_user, enable_user, get_user, list_users, rename_user
 from app.runtime import Runtime
 
-user = typer.Typer(help="Make, list, disable and enable users.", no_args_is_help=True)
+user = typer.Typer(
+    help="Make, find, change, disable and import users; their passwords and secrets.",
+    no_args_is_help=True,
+)
 
 Service = Annotated[bool, typer.Option("--service", help="A service account, with a secret.")]
 GrantToo = Annotated[
     list[str] | None, typer.Option("--scope", help="Grant this scope too; may be repeated.")
 ]
+Search = Annotated[str | None, typer.Option(help="Only names with this in them.")]
+NewName = Annotated[str, typer.Argument(metavar="NEW_NAME", help="Their name from now on.")]
 SecretId = Annotated[uuid.UUID, typer.Argument(metavar="SECRET_ID", help="Which secret.")]
+
+SESSIONS_SHOWN = 20
 
 
 @user.command("create")
@@ -47,7 +69,7 @@ def user_create(
                 shown = {}
             for each in scopes:
                 await grant(session, user_id=made.id, scope=each, by=OPERATOR, now=runtime.now())
-        return {"id": str(made.id), "username": made.username, "granted": scopes, **shown}
+        return {**row(UserAnswer.of(made)), "granted": scopes, **shown}
 
     made = run(work)
     text = f"Made {made['username']} ({made['id']})"
@@ -55,34 +77,67 @@ def user_create(
 
 
 @user.command("list")
-def user_list(as_json: AsJson = False) -> None:
-    """All users, with what they are granted."""
+def user_list(search: Search = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """Users, oldest first, with what they are granted."""
 
     async def work(runtime: Runtime) -> list[dict[str, Any]]:
         async with runtime.unit_of_work() as session:
-            users = await list_users(session)
-            held: dict[uuid.UUID, list[str]] = {}
-            counting = select(Grant).where(in_force(runtime.now())).order_by(Grant.scope)
-            for each in await session.scalars(counting):
-                held.setdefault(each.user_id, []).append(each.scope)
-        return [
-            {
-                "id": str(each.id),
-                "username": each.username,
-                "kind": each.kind,
-                "disabled": each.disabled_at is not None,
-                "granted": held.get(each.id, []),
-            }
-            for each in users
-        ]
+            users = await list_users(session, name=search, limit=limit + 1)
+            held = await scopes_of_each(session, [each.id for each in users], now=runtime.now())
+        return [{**row(UserAnswer.of(each)), "granted": held[each.id]} for each in users]
 
-    users = run(work)
-    show(users, as_json, table(users, ["username", "kind", "disabled", "granted"]))
+    show_list(run(work), ["username", "kind", "disabled", "granted"], limit=limit, as_json=as_json)
+
+
+@user.command("show")
+def user_show(name: Name, as_json: AsJson = False) -> None:
+    """One user: what they are granted and until when, where they are signed in, their secrets."""
+
+    async def work(runtime: Runtime) -> dict[str, Any]:
+        now = runtime.now()
+        async with runtime.unit_of_work() as session:
+            found = await get_user(session, name)
+            held = await grants_of(session, found.id, now=now)
+            signed_in = await live_sessions(
+                session, found.id, after=None, limit=SESSIONS_SHOWN, now=now
+            )
+            secrets = await secrets_of(session, found.id)
+        return {
+            **row(UserAnswer.of(found)),
+            "grants": [row(GrantAnswer.model_validate(each)) for each in held],
+            "sessions": [row(SessionAnswer.model_validate(each)) for each in signed_in],
+            "secrets": [
+                {"secret_id": str(each.id), "created_at": each.created_at.isoformat()}
+                for each in secrets
+            ],
+        }
+
+    found = run(work)
+    parts = [
+        table([found], ["id", "username", "kind", "disabled", "created_at"]),
+        table(found["grants"], ["scope", "granted_at", "expires_at", "reason"]),
+        table(found["sessions"], sessions.COLUMNS),
+        table(found["secrets"], ["secret_id", "created_at"]),
+    ]
+    show(found, as_json, "\n\n".join(parts if found["kind"] == "service" else parts[:-1]))
+    if len(found["sessions"]) == SESSIONS_SHOWN:
+        typer.echo(f"More sessions, if any: scopegate session list {name}", err=True)
+
+
+@user.command("rename")
+def user_rename(name: Name, new_name: NewName) -> None:
+    """Give a person another name. A service account's stays: it is its client_id."""
+
+    async def work(session: AsyncSession, found: User, _: Runtime) -> None:
+        await rename_user(session, found, username=new_name, by=OPERATOR)
+
+    typer.echo(f"Renamed {name} to {_with_user(name, work)}")
 
 
 @user.command("disable")
-def user_disable(name: Name, force: Force = False) -> None:
+def user_disable(name: Name, force: Force = False, yes: Yes = False) -> None:
     """No login and no token of this user counts any more."""
+    confirm(f"Disabling {name} ends all their sessions", yes=yes)
 
     async def work(session: AsyncSession, found: User, runtime: Runtime) -> None:
         await disable_account(session, found.id, by=OPERATOR, now=runtime.now(), force=force)
@@ -100,6 +155,28 @@ def user_enable(name: Name) -> None:
     typer.echo(f"Enabled {_with_user(name, work)}")
 
 
+@user.command("password")
+def user_password(name: Name) -> None:
+    """Set a person's password, asked for or read from standard input. All their sessions end."""
+    password = read_password()
+
+    async def work(runtime: Runtime) -> str:
+        async with runtime.unit_of_work() as session:
+            found = await get_user(session, name)
+        # Not in the unit of work: no connection is held while the password is hashed.
+        await set_password(
+            runtime.sessions,
+            runtime.hasher,
+            user=found,
+            password=password,
+            by=OPERATOR,
+            now=runtime.now(),
+        )
+        return found.username
+
+    typer.echo(f"Set the password of {run(work)}: all their sessions have ended")
+
+
 @user.command("secret")
 def user_secret(name: Name, as_json: AsJson = False) -> None:
     """Make a second live secret for a service account, to change over to."""
@@ -114,8 +191,9 @@ def user_secret(name: Name, as_json: AsJson = False) -> None:
 
 
 @user.command("revoke-secret")
-def user_revoke_secret(name: Name, secret_id: SecretId) -> None:
+def user_revoke_secret(name: Name, secret_id: SecretId, yes: Yes = False) -> None:
     """A service account's secret works no more."""
+    confirm(f"Revoking a secret of {name} locks out whoever uses it", yes=yes)
 
     async def work(session: AsyncSession, found: User, _: Runtime) -> None:
         await revoke_secret(session, user_id=found.id, secret_id=secret_id, by=OPERATOR)

@@ -84,6 +84,12 @@ async def make_secret(session: AsyncSession, *, user_id: uuid.UUID, by: Actor) -
     return NewSecret(row.id, value)
 
 
+async def secrets_of(session: AsyncSession, user_id: uuid.UUID) -> list[ClientSecret]:
+    """A service account's live secrets, oldest first: when each was made, and its id."""
+    statement = select(ClientSecret).where(ClientSecret.user_id == user_id)
+    return list(await session.scalars(statement.order_by(ClientSecret.id)))
+
+
 async def revoke_secret(
     session: AsyncSession, *, user_id: uuid.UUID, secret_id: uuid.UUID, by: Actor
 ) -> None:

@@ -7,7 +7,7 @@ queue; and no database connection is held meanwhile.
 
 import asyncio
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
@@ -21,6 +21,9 @@ from app.errors import ConfigurationError, Refused, Unavailable
 MIN_PASSWORD_BYTES = 8
 MAX_PASSWORD_BYTES = 1024
 BCRYPT_BYTES = 72
+MAX_BCRYPT_ROUNDS = 16
+MAX_ARGON2_KIB = 4 * 1024 * 1024
+"""Memory times passes. What costs more to verify would let one login stall all the others."""
 
 T = TypeVar("T")
 
@@ -88,12 +91,44 @@ class PasswordHasher:
         # The hash that dummy_verify checks against is made at its first use: not in a request.
         self._context.dummy_verify()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password-hash")
+        self._threads = threads
         self._pending = 0
         self._limit = threads + queue
 
     async def hash(self, password: str) -> str:
         """The hash of a password that `check_password` let pass. Raises TooManyLogins."""
         return await self._run(lambda: self._context.hash(password))
+
+    async def hash_all(self, passwords: Iterable[str]) -> list[str]:
+        """The hashes of many such passwords: they wait for a thread, rather than be refused."""
+        turns = asyncio.Semaphore(self._threads)
+
+        async def hash_in_turn(password: str) -> str:
+            async with turns:
+                return await self.hash(password)
+
+        return await asyncio.gather(*map(hash_in_turn, passwords))
+
+    def check_hash(self, password_hash: str) -> str:
+        """A hash from elsewhere, as it is, if passwords can be verified by it. Raises Refused."""
+        scheme = self._context.identify(password_hash, resolve=True)
+        if scheme is None or password_hash.startswith("$2x$"):
+            raise Refused("This is no hash by bcrypt or argon2.")
+        try:
+            parsed = scheme.from_string(password_hash)
+        except ValueError:
+            raise Refused(
+                "This hash by bcrypt or argon2 is broken: perhaps it was cut off."
+            ) from None
+        if not parsed.checksum:
+            raise Refused("This hash by bcrypt or argon2 is broken: perhaps it was cut off.")
+        if scheme.name == "bcrypt":
+            too_costly = parsed.rounds > MAX_BCRYPT_ROUNDS
+        else:
+            too_costly = parsed.memory_cost * parsed.rounds > MAX_ARGON2_KIB
+        if too_costly:
+            raise Refused("This hash costs more to verify than a login may.")
+        return password_hash
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Whether the password is right, and its new hash if the old one is to be replaced.

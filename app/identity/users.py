@@ -2,12 +2,17 @@
 
 import unicodedata
 import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal
 
 from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
 from app.audit.log import Actor, record
 from app.db.changes import Change, announce
@@ -19,6 +24,16 @@ from app.identity.sessions import end_sessions_of
 MAX_USERNAME = 128
 
 Kind = Literal["person", "service"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """A user to be, under the id that they will have."""
+
+    username: str
+    kind: Kind
+    password_hash: str | None
+    id: uuid.UUID = field(default_factory=uuid7)
 
 
 class UsernameTaken(Conflict):
@@ -73,20 +88,38 @@ async def add_user(
     session: AsyncSession, *, username: str, kind: Kind, password_hash: str | None, by: Actor
 ) -> User:
     """The row of a new user, whose name and password have been checked. Raises UsernameTaken."""
-    user = User(
-        username=username,
-        username_key=username_key(username),
-        kind=kind,
-        password_hash=password_hash,
-    )
-    try:
-        async with session.begin_nested():
-            session.add(user)
-    except IntegrityError:
-        raise UsernameTaken from None
-    await session.refresh(user)
-    record(session, "user.created", by=by, subject=user.id, username=username, kind=kind)
-    return user
+    new = NewUser(username, kind, password_hash)
+    if not await add_users(session, [new], by=by):
+        raise UsernameTaken
+    return await session.get_one(User, new.id)
+
+
+async def add_users(
+    session: AsyncSession, users: Sequence[NewUser], *, by: Actor
+) -> set[uuid.UUID]:
+    """The rows of new users, whose names and passwords have been checked.
+
+    The ids of those who were made: whoever's name is taken was left out.
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "id": each.id,
+            "username": each.username,
+            "username_key": username_key(each.username),
+            "kind": each.kind,
+            "password_hash": each.password_hash,
+        }
+        for each in users
+    ]
+    # In one order for all: of two who add the same names at once, one waits, and neither for ever.
+    rows.sort(key=itemgetter("username_key"))
+    statement = insert(User).on_conflict_do_nothing(index_elements=[User.username_key])
+    made = set(await session.scalars(statement.returning(User.id), rows))
+    for each in users:
+        if each.id in made:
+            detail = {"username": each.username, "kind": each.kind}
+            record(session, "user.created", by=by, subject=each.id, **detail)
+    return made
 
 
 async def rename_user(session: AsyncSession, user: User, *, username: str, by: Actor) -> None:
@@ -155,6 +188,22 @@ async def user_of_id(session: AsyncSession, user_id: uuid.UUID) -> User:
     if user is None:
         raise UserNotFound
     return user
+
+
+async def names_taken(session: AsyncSession, names: Collection[str]) -> dict[str, str]:
+    """Which of these names, or others that count as the same, are taken: by key, as kept."""
+    keys = select(User.username_key, User.username).where(
+        User.username_key.in_({username_key(name) for name in names})
+    )
+    return dict((await session.execute(keys)).all())
+
+
+async def usernames_of(
+    session: AsyncSession, user_ids: Collection[uuid.UUID]
+) -> dict[uuid.UUID, str]:
+    """What those of them who exist are called."""
+    named = select(User.id, User.username).where(User.id.in_(user_ids))
+    return dict((await session.execute(named)).all())
 
 
 async def list_users(

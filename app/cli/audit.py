@@ -1,0 +1,83 @@
+"""`scopegate audit`: who did what to whom."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from app.api.schemas import AuditAnswer
+from app.audit.log import Action, follow_entries
+from app.audit.models import AuditEntry
+from app.cli.console import Limit, plain, row, run
+from app.cli.times import parse_since
+from app.identity.users import get_user, usernames_of
+from app.runtime import Runtime
+
+User = Annotated[str | None, typer.Option(help="Only what this user did, or had done to them.")]
+Which = Annotated[Action | None, typer.Option(help="Only this kind of entry.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=parse_since, metavar="TIME|DURATION", help="Only what is no older: 2h, 2027-01-31."
+    ),
+]
+Follow = Annotated[bool, typer.Option("--follow", help="Go on with what is done from now on.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+
+
+def audit(
+    user: User = None,
+    action: Which = None,
+    since: Since = None,
+    limit: Limit = 50,
+    follow: Follow = False,
+    as_json: AsJson = False,
+) -> None:
+    """The audit log, a line an entry, the newest last: when, what, who to whom, and how."""
+
+    async def work(runtime: Runtime) -> None:
+        async with runtime.unit_of_work() as session:
+            user_id = None if user is None else (await get_user(session, user)).id
+        async for found in follow_entries(
+            runtime.sessions,
+            user_id=user_id,
+            action=action,
+            since=since,
+            limit=limit,
+        ):
+            await _print(runtime, found, as_json=as_json)
+            if not follow:
+                break
+
+    run(work)
+
+
+async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) -> None:
+    if as_json:
+        for each in entries:
+            typer.echo(json.dumps(row(AuditAnswer.model_validate(each))))
+        return
+    async with runtime.unit_of_work() as session:
+        named = {user_id for each in entries for user_id in (each.actor, each.subject) if user_id}
+        names = await usernames_of(session, named)
+    for each in entries:
+        typer.echo(_line(each, names))
+
+
+def _line(entry: AuditEntry, names: Mapping[uuid.UUID, str]) -> str:
+    """One entry in one line, whatever is in it."""
+    actor, subject = (
+        "-" if user_id is None else names.get(user_id, str(user_id))
+        for user_id in (entry.actor, entry.subject)
+    )
+    detail = " ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in entry.detail.items()
+        if value is not None
+    )
+    where = f" from {entry.address}" if entry.address else ""
+    when = entry.at.isoformat(timespec="seconds")
+    return plain(f"{when}  {entry.action:<22}  {actor} > {subject}  {detail}{where}".rstrip())

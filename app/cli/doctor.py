@@ -1,0 +1,31 @@
+"""`scopegate doctor`: what is wrong, and what to do."""
+
+import asyncio
+from dataclasses import asdict
+
+import typer
+from pydantic import ValidationError
+
+from app.cli.console import AsJson, problem_with_settings, show
+from app.ops.doctor import Finding, examine
+from app.settings import Settings
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at the settings, the database, its schema, the change feed, the keys and the clock.
+
+    Says of each what is wrong and what to do. Exit code 1: something is wrong; warnings are not.
+    """
+    try:
+        findings = asyncio.run(examine(Settings()))
+    except ValidationError as error:
+        problem = problem_with_settings(error)
+        findings = [Finding("settings", "wrong", problem, "set it otherwise: README, Settings")]
+    show([asdict(each) for each in findings], as_json, "\n".join(map(_lines, findings)))
+    if any(each.state == "wrong" for each in findings):
+        raise typer.Exit(1)
+
+
+def _lines(finding: Finding) -> str:
+    line = f"{finding.state:<8} {finding.check:<12} {finding.found}"
+    return f"{line}\n{'':21} -> {finding.remedy}" if finding.remedy else line

@@ -1,0 +1,59 @@
+"""`scopegate user import`: people who come from another system."""
+
+from typing import Annotated
+
+import typer
+
+from app.access.authority import OPERATOR
+from app.cli.console import AsJson, run, show
+from app.ops.imports import Report, import_people
+from app.runtime import Runtime
+
+REFUSED_SOME = 3
+"""The exit code when some rows were refused and the others are in."""
+
+File = Annotated[
+    # What is not UTF-8 comes through as no text at all, and its row alone is refused.
+    typer.FileText,
+    typer.Argument(
+        metavar="FILE.csv",
+        encoding="utf-8-sig",
+        errors="surrogateescape",
+        help="The file; - is standard input.",
+    ),
+]
+
+
+def user_import(file: File, as_json: AsJson = False) -> None:
+    """Make people of the rows of a CSV file, of any length.
+
+    Its first line names the columns: username, password_hash (by bcrypt or argon2) or password, and
+    scopes with spaces between them. Whoever is there already stays as they are, so the same file
+    can be imported again when it was interrupted. Exit code 3: some rows were refused, as reported.
+    """
+
+    def progress(report: Report) -> None:
+        typer.echo(f"\r{_counts(report)}", nl=False, err=True)
+
+    async def work(runtime: Runtime) -> Report:
+        return await import_people(runtime, file, by=OPERATOR, progress=progress)
+
+    report = run(work)
+    typer.echo(err=True)
+    found = {
+        "rows": report.rows,
+        "made": report.made,
+        "already_there": report.already_there,
+        "refused": [each._asdict() for each in report.refused],
+    }
+    refused = [f"line {each.line}: {each.reason}" for each in report.refused]
+    show(found, as_json, "\n".join([*refused, _counts(report)]))
+    if report.refused:
+        raise typer.Exit(REFUSED_SOME)
+
+
+def _counts(report: Report) -> str:
+    return (
+        f"{report.rows} rows: {report.made} made, {report.already_there} already there, "
+        f"{len(report.refused)} refused"
+    )

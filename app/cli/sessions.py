@@ -1,0 +1,64 @@
+"""`scopegate session …`: who is signed in where."""
+
+import uuid
+from typing import Annotated, Any
+
+import typer
+
+from app.access.authority import OPERATOR
+from app.api.schemas import SessionAnswer
+from app.cli.console import AsJson, Limit, Name, Yes, confirm, row, run, show_list
+from app.identity.sessions import SessionNotFound, end_session, end_sessions_of, live_sessions
+from app.identity.users import get_user
+from app.runtime import Runtime
+
+session = typer.Typer(help="List and end sessions.", no_args_is_help=True)
+
+SessionId = Annotated[uuid.UUID, typer.Argument(metavar="ID", help="Which session.")]
+COLUMNS = ["id", "client_id", "scopes", "created_at", "last_used_at", "address", "user_agent"]
+REASON = "ended by an operator"
+
+
+@session.command("list")
+def session_list(name: Name, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """A user's live sessions, oldest first."""
+
+    async def work(runtime: Runtime) -> list[dict[str, Any]]:
+        async with runtime.unit_of_work() as database:
+            user = await get_user(database, name)
+            found = await live_sessions(
+                database, user.id, after=None, limit=limit + 1, now=runtime.now()
+            )
+        return [row(SessionAnswer.model_validate(each)) for each in found]
+
+    show_list(run(work), COLUMNS, limit=limit, as_json=as_json)
+
+
+@session.command("end")
+def session_end(session_id: SessionId, yes: Yes = False) -> None:
+    """End one session: no token of it counts any more."""
+    confirm(f"Ending session {session_id} signs its user out there", yes=yes)
+
+    async def work(runtime: Runtime) -> None:
+        async with runtime.unit_of_work() as database:
+            if not await end_session(
+                database, session_id, reason=REASON, by=OPERATOR, now=runtime.now()
+            ):
+                raise SessionNotFound
+
+    run(work)
+    typer.echo(f"Ended session {session_id}")
+
+
+@session.command("end-all")
+def session_end_all(name: Name, yes: Yes = False) -> None:
+    """End all sessions of a user: they are signed out everywhere."""
+    confirm(f"Ending all sessions signs {name} out everywhere", yes=yes)
+
+    async def work(runtime: Runtime) -> str:
+        async with runtime.unit_of_work() as database:
+            user = await get_user(database, name)
+            await end_sessions_of(database, user.id, reason=REASON, by=OPERATOR, now=runtime.now())
+            return user.username
+
+    typer.echo(f"Ended all sessions of {run(work)}")

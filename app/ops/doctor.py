@@ -1,0 +1,172 @@
+"""The doctor: what may be wrong with an installation, and what to do. It changes nothing."""
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+
+from app.access.authority import has_lasting_admin
+from app.db.clock import DatabaseClock, set_clock
+from app.db.engine import DATABASE_GONE, connect_apart, open_engine
+from app.db.schema import current_revision, head_revision, is_behind
+from app.errors import ScopegateError, first_line
+from app.runtime import listen_url, open_feed, secret_keys_of
+from app.settings import Settings
+from app.tokens.keyring import Keyring
+from app.tokens.keys import UnreadableKey, key_cipher, list_keys
+
+OLDEST_POSTGRES = 15
+CLOCK_TOLERANCE = 1.0
+"""Seconds that a machine's clock may be off before it is worth a word."""
+WRONG = (ScopegateError, DBAPIError, *DATABASE_GONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is the case, and what to do about it if that is not as it should be."""
+
+    check: str
+    state: Literal["ok", "warning", "wrong"]
+    found: str
+    remedy: str | None = None
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """All findings; what rests on something that is wrong is left out."""
+    findings = [Finding("environment", "ok", settings.environment), _issuer(settings)]
+    try:
+        async with open_engine(settings) as engine:
+            for check in (_database, _clock, _feed, _schema, _keys, _admin):
+                findings.append(await check(engine, settings))
+                if findings[-1].state == "wrong" and check in {_database, _schema}:
+                    break
+    except WRONG as error:
+        findings.append(
+            Finding(
+                "database",
+                "wrong",
+                first_line(error),
+                "see that Postgres runs, and what SCOPEGATE_DATABASE_URL and _PASSWORD say",
+            )
+        )
+    return findings
+
+
+def _issuer(settings: Settings) -> Finding:
+    issuer = settings.token_issuer
+    if settings.environment == "production" and issuer.startswith("http://"):
+        remedy = "set SCOPEGATE_ISSUER to the https URL that clients use"
+        return Finding("issuer", "warning", f"{issuer}, in production", remedy)
+    return Finding("issuer", "ok", issuer)
+
+
+async def _database(engine: AsyncEngine, _: Settings) -> Finding:
+    # Made from its parts: the password is no part of it.
+    url = engine.url.set(drivername="postgresql", password=None).render_as_string()
+    async with engine.connect() as connection:
+        version = str(await connection.scalar(text("SHOW server_version")))
+        number = int(str(await connection.scalar(text("SHOW server_version_num"))))
+        standby = await connection.scalar(select(func.pg_is_in_recovery()))
+    found = f"Postgres {version} at {url}"
+    if number // 10000 < OLDEST_POSTGRES:
+        remedy = f"upgrade it to Postgres {OLDEST_POSTGRES} or later"
+        return Finding("database", "wrong", found, remedy)
+    if standby:
+        remedy = "lead to the primary: with several hosts, add ?target_session_attrs=read-write"
+        return Finding("database", "wrong", f"{found}: a standby, which takes no writes", remedy)
+    return Finding("database", "ok", found)
+
+
+async def _clock(engine: AsyncEngine, _: Settings) -> Finding:
+    clock = DatabaseClock()
+    async with engine.connect() as connection:
+        await set_clock(clock, connection)
+    offset = time.time() - clock().timestamp()
+    found = f"this machine's is {offset:+.3f} s off the database's"
+    if abs(offset) > CLOCK_TOLERANCE:
+        remedy = "let NTP set both: nothing here relies on it, but what reads tokens elsewhere may"
+        return Finding("clock", "warning", found, remedy)
+    return Finding("clock", "ok", found)
+
+
+async def _feed(engine: AsyncEngine, settings: Settings) -> Finding:
+    """Whether what is told over the engine is heard where this process listens, as it must be."""
+    try:
+        connection = await connect_apart(listen_url(engine, settings), settings)
+    except WRONG as error:
+        remedy = "see what SCOPEGATE_LISTEN_DATABASE_URL says, or leave it out"
+        return Finding("change feed", "wrong", first_line(error), remedy)
+    heard = asyncio.Event()
+    channel = f"scopegate_doctor_{secrets.token_hex(8)}"
+    try:
+        await connection.add_listener(channel, lambda *_: heard.set())
+        sent = time.monotonic()
+        async with engine.begin() as sender:
+            await sender.execute(select(func.pg_notify(channel, "")))
+        async with asyncio.timeout(settings.revocation_bound):
+            await heard.wait()
+    except TimeoutError:
+        remedy = (
+            "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database directly, "
+            "past PgBouncer: till then every request asks the database"
+        )
+        return Finding("change feed", "wrong", "notifications do not come through", remedy)
+    finally:
+        connection.terminate()
+    took = (time.monotonic() - sent) * 1000
+    return Finding("change feed", "ok", f"a notification came through in {took:.1f} ms")
+
+
+async def _schema(engine: AsyncEngine, _: Settings) -> Finding:
+    async with engine.connect() as connection:
+        revision = await current_revision(connection)
+    head = head_revision()
+    if is_behind(revision):
+        found = f"at {revision or 'nothing'}, and this version needs {head}"
+        return Finding("schema", "wrong", found, "run scopegate migrate")
+    if revision != head:
+        return Finding("schema", "ok", f"at {revision}, of a later version, which keeps {head}")
+    return Finding("schema", "ok", f"at {revision}")
+
+
+async def _keys(engine: AsyncEngine, settings: Settings) -> Finding:
+    sessions, clock = async_sessionmaker(engine), DatabaseClock()
+    async with engine.connect() as connection:
+        await set_clock(clock, connection)
+    keyring = Keyring(
+        sessions,
+        key_cipher(secret_keys_of(settings)),
+        open_feed(engine, settings, clock),
+        algorithm=settings.signing_algorithm,
+    )
+    await keyring.load()
+    if keyring.unreadable:
+        return Finding("keys", "wrong", ", ".join(keyring.unreadable), str(UnreadableKey()))
+    async with sessions() as session:
+        kept = await list_keys(session)
+    if not kept:
+        return Finding("keys", "ok", "none yet: the first start makes one")
+    try:
+        signing = keyring.signing(clock()).kid
+    except ScopegateError as error:
+        return Finding("keys", "wrong", str(error), "run scopegate key rotate --now")
+    ages = [
+        f"{each.kid} ({each.algorithm}, {(clock() - each.created_at).days} days old"
+        f"{', signs' if each.kid == signing else ''})"
+        for each in kept
+    ]
+    return Finding("keys", "ok", ", ".join(ages))
+
+
+async def _admin(engine: AsyncEngine, _: Settings) -> Finding:
+    async with async_sessionmaker(engine)() as session:
+        now = (await session.execute(select(func.now()))).scalar_one()
+        if await has_lasting_admin(session, now=now):
+            return Finding("admin", "ok", "somebody enabled holds admin without end")
+    remedy = "run scopegate migrate --first-admin, or scopegate grant NAME admin"
+    return Finding("admin", "wrong", "nobody enabled holds admin without end", remedy)

@@ -1,0 +1,100 @@
+"""`scopegate audit`: all that is done is told, also while it is followed."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.access.authority import OPERATOR
+from app.audit.log import record
+from app.runtime import Runtime
+from tests.commands import Environment, refusal, scopegate, succeed
+from tests.conftest import client_of
+from tests.factories import PASSWORD, login, make_user
+from tests.processes import ROOT
+
+
+def objects(lines: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+async def test_entries_are_told_newest_last_a_line_each(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    alice = await make_user(own_runtime, "read:items", username="Alice")
+    await make_user(own_runtime, username="Bob")
+    async with client_of(own_runtime) as client:
+        await login(client, alice)
+    lines = (await succeed("audit", "--user", "alice")).splitlines()
+    assert [line.split()[1] for line in lines] == ["user.created", "grant.made", "login.succeeded"]
+    assert "- > Alice" in lines[0]
+    assert "Alice > Alice" in lines[2]
+    assert PASSWORD not in "".join(lines)
+    told = objects(await succeed("audit", "--user", "alice", "--json"))
+    assert [each["action"] for each in told] == [line.split()[1] for line in lines]
+    assert all(each["subject"] == str(alice.id) for each in told)
+
+
+async def test_the_log_is_narrowed(environment: Environment, own_runtime: Runtime) -> None:
+    await make_user(own_runtime, "read:items", username="Alice")
+    created = objects(await succeed("audit", "--action", "user.created", "--json"))
+    assert [each["action"] for each in created] == ["user.created"]
+    (newest,) = objects(await succeed("audit", "--limit", "1", "--json"))
+    assert newest["action"] == "grant.made"
+    assert len((await succeed("audit", "--since", "1h")).splitlines()) == 3
+    assert await succeed("audit", "--since", "2999-01-01") == ""
+    assert "no such user" in await refusal("audit", "--user", "nobody")
+    assert (await scopegate("audit", "--action", "no.such")).exit_code == 2
+    assert (await scopegate("audit", "--since", "lately")).exit_code == 2
+
+
+@asynccontextmanager
+async def following(*arguments: str) -> AsyncIterator[asyncio.StreamReader]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app", "audit", "--follow", *arguments), cwd=ROOT, stdout=PIPE
+    )
+    assert process.stdout
+    try:
+        yield process.stdout
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+async def test_follow_shows_what_is_done_from_now_on(
+    environment: Environment, own_runtime: Runtime, as_json: bool
+) -> None:
+    await make_user(own_runtime, username="Alice")
+    options = ["--json"] if as_json else []
+    async with asyncio.timeout(60), following("--limit", "1", *options) as told:
+        assert b"user.created" in await told.readline()
+        await succeed("grant", "alice", "read:items")
+        line = await told.readline()
+        assert b"grant.made" in line
+        assert not as_json or json.loads(line)["detail"]["scope"] == "read:items"
+        await succeed("revoke", "alice", "read:items")
+        assert b"grant.revoked" in await told.readline()
+
+
+async def test_follow_tells_each_entry_once_in_whatever_order_they_are_committed(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, username="Alice")
+    async with asyncio.timeout(60), following("--limit", "1", "--json") as told:
+        await told.readline()
+        async with own_runtime.unit_of_work() as slow:
+            record(slow, "key.rotated", by=OPERATOR, made="begun first")
+            await slow.flush()
+            async with own_runtime.unit_of_work() as quick:
+                record(quick, "key.rotated", by=OPERATOR, made="committed first")
+            seen = [json.loads(await told.readline())["detail"]["made"]]
+        seen.append(json.loads(await told.readline())["detail"]["made"])
+        async with own_runtime.unit_of_work() as last:
+            record(last, "key.rotated", by=OPERATOR, made="last")
+        seen.append(json.loads(await told.readline())["detail"]["made"])
+    assert seen == ["committed first", "begun first", "last"]

@@ -1,0 +1,165 @@
+"""`scopegate doctor`: whatever is broken, it says so and what to do, and changes nothing."""
+
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url, text
+
+from app.runtime import Runtime
+from tests import databases
+from tests.commands import Environment, scopegate
+from tests.factories import make_user
+
+CHECKS = [
+    "environment",
+    "issuer",
+    "database",
+    "clock",
+    "change feed",
+    "schema",
+    "keys",
+    "admin",
+]
+
+
+async def examined() -> tuple[int, dict[str, dict[str, Any]]]:
+    """The exit code, and the findings by what was looked at; no other output."""
+    result = await scopegate("doctor", "--json")
+    assert result.stderr == ""
+    return result.exit_code, {each["check"]: each for each in json.loads(result.stdout)}
+
+
+async def one_thing_is_wrong(check: str, found: str, remedy: str) -> None:
+    """The doctor finds this wrong, and nothing else."""
+    code, findings = await examined()
+    assert code == 1
+    assert [each["check"] for each in findings.values() if each["state"] == "wrong"] == [check]
+    assert found in findings[check]["found"]
+    assert remedy in findings[check]["remedy"]
+
+
+@pytest.fixture
+async def healthy(environment: Environment, own_runtime: Runtime) -> Environment:
+    await make_user(own_runtime, "admin", username="root")
+    return environment
+
+
+async def test_a_healthy_installation_is_found_so(healthy: Environment) -> None:
+    code, findings = await examined()
+    assert code == 0
+    assert list(findings) == CHECKS
+    assert {each["state"] for each in findings.values()} == {"ok"}
+    assert {each["remedy"] for each in findings.values()} == {None}
+    shown = await scopegate("doctor")
+    assert shown.exit_code == 0
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["ok"] * len(CHECKS)
+
+
+async def test_a_password_is_never_shown(healthy: Environment, own_database_url: str) -> None:
+    url = make_url(own_database_url).set(password="a-password-to-hide")
+    healthy.setenv("SCOPEGATE_DATABASE_URL", url.render_as_string(hide_password=False))
+    shown = await scopegate("doctor")
+    assert "a-password-to-hide" not in shown.output
+    assert str(url.database) in shown.output or shown.exit_code == 1
+
+
+async def test_a_database_that_cant_be_reached_is_found(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_DATABASE_URL", "postgresql://u:hidden@127.0.0.1:1/n")
+    await one_thing_is_wrong("database", "Connect call failed", "SCOPEGATE_DATABASE_URL")
+    shown = await scopegate("doctor")
+    assert "-> see that Postgres runs" in shown.stdout
+    assert "hidden" not in shown.output
+
+
+async def test_a_postgres_that_is_too_old_is_found(healthy: Environment) -> None:
+    healthy.setattr("app.ops.doctor.OLDEST_POSTGRES", 99)
+    await one_thing_is_wrong("database", "Postgres 1", "upgrade it to Postgres 99")
+
+
+async def test_a_schema_that_is_behind_is_found(
+    healthy: Environment, empty_database_url: str
+) -> None:
+    healthy.setenv("SCOPEGATE_DATABASE_URL", empty_database_url)
+    await one_thing_is_wrong("schema", "at nothing", "scopegate migrate")
+
+
+async def test_a_schema_of_a_later_version_will_do(
+    healthy: Environment, own_runtime: Runtime
+) -> None:
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    code, findings = await examined()
+    assert code == 0
+    assert "later version" in findings["schema"]["found"]
+
+
+async def test_a_feed_that_listens_to_another_database_is_found(
+    healthy: Environment, server_url: str
+) -> None:
+    healthy.setenv("SCOPEGATE_REVOCATION_BOUND", "0.5")
+    other = databases.database_url(server_url, "postgres")
+    healthy.setenv("SCOPEGATE_LISTEN_DATABASE_URL", other)
+    await one_thing_is_wrong("change feed", "do not come through", "to the same database directly")
+
+
+async def test_a_feed_that_cant_be_reached_is_found(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_LISTEN_DATABASE_URL", "postgresql://u@127.0.0.1:1/n")
+    await one_thing_is_wrong("change feed", "Connect call failed", "SCOPEGATE_LISTEN_DATABASE_URL")
+
+
+async def test_keys_of_another_secret_are_found(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_SECRET_KEYS", "another-secret-for-the-tests-987654321")
+    await one_thing_is_wrong("keys", "", "set SCOPEGATE_SECRET_KEYS to the one used before")
+
+
+async def test_that_no_key_signs_is_found(healthy: Environment, own_runtime: Runtime) -> None:
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(text("UPDATE signing_keys SET retires_at = now()"))
+    await one_thing_is_wrong("keys", "no key to sign with", "scopegate key rotate --now")
+
+
+async def test_before_the_first_start_there_need_be_no_key(
+    healthy: Environment, own_runtime: Runtime
+) -> None:
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(text("DELETE FROM signing_keys"))
+    for _ in range(2):
+        code, findings = await examined()
+        assert (code, findings["keys"]["found"]) == (0, "none yet: the first start makes one")
+
+
+async def test_that_nobody_holds_admin_for_good_is_found(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    root = await make_user(own_runtime, "admin", username="root")
+    for broken in ("UPDATE grants SET expires_at = now() + '1 hour'", "DELETE FROM grants"):
+        async with own_runtime.unit_of_work() as session:
+            await session.execute(text(f"{broken} WHERE user_id = :id"), {"id": root.id})
+        await one_thing_is_wrong("admin", "nobody enabled", "migrate --first-admin")
+
+
+async def test_a_clock_that_is_off_is_a_warning(healthy: Environment) -> None:
+    fast = SimpleNamespace(time=lambda: time.time() + 3600, monotonic=time.monotonic)
+    healthy.setattr("app.ops.doctor.time", fast)
+    code, findings = await examined()
+    assert (code, findings["clock"]["state"]) == (0, "warning")
+    assert "+3600." in findings["clock"]["found"]
+    assert "NTP" in findings["clock"]["remedy"]
+
+
+async def test_an_http_issuer_in_production_is_a_warning(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_ENVIRONMENT", "production")
+    code, findings = await examined()
+    assert (code, findings["issuer"]["state"]) == (0, "warning")
+    assert "SCOPEGATE_ISSUER" in findings["issuer"]["remedy"]
+    healthy.setenv("SCOPEGATE_ISSUER", "https://auth.example")
+    code, findings = await examined()
+    assert (code, findings["issuer"]["state"]) == (0, "ok")
+
+
+async def test_settings_that_cant_be_are_found(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_SECRET_KEYS", "changeme")
+    await one_thing_is_wrong("settings", "SCOPEGATE_SECRET_KEYS: a secret of 8", "README")

@@ -1,0 +1,93 @@
+"""`scopegate grant` with an end and a reason, and `scopegate scope …`."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import typer
+
+from app.cli.times import parse_duration, parse_moment, parse_since
+from app.runtime import Runtime
+from tests.commands import Environment, printed, refusal, scopegate, succeed
+from tests.factories import make_user
+
+
+async def test_a_grant_ends_when_it_is_said_to(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, username="Alice")
+    said = await succeed(
+        *("grant", "alice", "read:items", "--until", "2999-01-31T18:00+01:00", "--reason", "leave")
+    )
+    assert said == "Granted to Alice until 2999-01-31T17:00:00+00:00: read:items\n"
+    (held,) = (await printed("user", "show", "alice"))["grants"]
+    assert (held["expires_at"], held["reason"]) == ("2999-01-31T17:00:00Z", "leave")
+    await succeed("grant", "alice", "read:items", "--for", "1h30m")
+    (held,) = (await printed("user", "show", "alice"))["grants"]
+    left = datetime.fromisoformat(held["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=1) < left < timedelta(hours=2)
+    await succeed("grant", "alice", "read:items")
+    (held,) = (await printed("user", "show", "alice"))["grants"]
+    assert held["expires_at"] is None
+
+
+async def test_an_end_that_is_past_or_said_twice_is_refused(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, username="Alice")
+    assert "past" in await refusal("grant", "alice", "read:items", "--until", "2001-01-01")
+    twice = await scopegate(
+        *("grant", "alice", "read:items", "--for", "1h", "--until", "2999-01-01")
+    )
+    assert (twice.exit_code, "use one" in twice.stderr) == (2, True)
+    for wrong in ("soon", "1x", "-1h", "0s", "9999999w", "999999999999w", "1h!", "h"):
+        assert (await scopegate("grant", "alice", "read:items", "--for", wrong)).exit_code == 2
+    assert (await scopegate("grant", "alice", "read:items", "--until", "soon")).exit_code == 2
+    assert (await printed("user", "show", "alice"))["grants"] == []
+
+
+async def test_the_last_admins_grant_ends_only_by_force(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, "admin", username="root")
+    command = ("grant", "root", "admin", "--for", "1h")
+    assert "No other enabled user" in await refusal(*command)
+    assert "until" in await succeed(*command, "--force")
+
+
+async def test_of_several_grants_all_are_made_or_none(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, username="Alice")
+    assert "no such scope" in await refusal("grant", "alice", "read:items", "no:such")
+    assert (await printed("user", "show", "alice"))["grants"] == []
+
+
+async def test_a_scope_is_registered_granted_and_removed(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, username="Alice")
+    await succeed("scope", "register", "read:reports", "--description", "Read reports")
+    listed = {each["name"]: each["description"] for each in await printed("scope", "list")}
+    assert listed["read:reports"] == "Read reports"
+    await succeed("grant", "alice", "read:reports")
+    assert "revoke it everywhere" in await refusal("scope", "remove", "read:reports")
+    await succeed("revoke", "alice", "read:reports")
+    assert await succeed("scope", "remove", "read:reports") == "Removed read:reports\n"
+    assert "no such scope" in await refusal("scope", "remove", "read:reports")
+    assert "ships with" in await refusal("scope", "remove", "admin")
+    assert "no slash" in await refusal("scope", "register", "a/b", "--description", "x")
+    assert (await scopegate("scope", "register", "a")).exit_code == 2
+
+
+def test_times_are_read_as_they_are_typed() -> None:
+    assert parse_moment("2027-01-31T18:00+01:00") == datetime(2027, 1, 31, 17, tzinfo=UTC)
+    local = datetime(2027, 1, 31).astimezone()
+    assert parse_moment("2027-01-31") == local
+    assert parse_duration("1d12h") == timedelta(days=1, hours=12)
+    assert parse_duration("90s") == timedelta(seconds=90)
+    before = datetime.now(UTC)
+    assert before <= parse_since("2h") + timedelta(hours=2) <= datetime.now(UTC)
+    assert parse_since("2027-01-31T18:00Z") == datetime(2027, 1, 31, 18, tzinfo=UTC)
+    for wrong in ("", "9999-12-31T23:00-23:00", "2027-13-01"):
+        with pytest.raises(typer.BadParameter):
+            parse_moment(wrong)

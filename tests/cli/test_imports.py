@@ -1,0 +1,261 @@
+"""`scopegate user import`: whole rows only, whatever befalls it, and no secret in what it says."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+from typing import Any
+
+from passlib.hash import argon2, bcrypt
+from sqlalchemy import text
+
+from app.runtime import Runtime
+from tests.commands import Environment, printed, scopegate
+from tests.conftest import client_of
+from tests.factories import PASSWORD, Someone, login, make_user
+from tests.processes import PATIENCE, ROOT, command
+from tests.readme import blocks
+
+HASH = bcrypt.using(rounds=4).hash(PASSWORD)
+# Runs a command and tells the most memory that it held, in KiB; the caller's own does not count.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+async def import_rows(*lines: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the report for these lines of a file."""
+    result = await scopegate("user", "import", "-", "--json", stdin="\n".join(lines) + "\n")
+    assert result.exit_code in {0, 3}, result.exception
+    return result.exit_code, json.loads(result.stdout)
+
+
+async def test_people_come_in_with_their_hashes_and_scopes_and_can_sign_in(
+    environment: Environment, own_runtime: Runtime, tmp_path: Path
+) -> None:
+    file = tmp_path / "people.csv"
+    by_argon2 = argon2.using(memory_cost=512, time_cost=1).hash(PASSWORD)  # type: ignore[no-untyped-call]
+    file.write_text(
+        "\ufeffusername,password_hash,password,scopes\r\n"
+        f"Ben,{HASH},,read:items write:items\r\n"
+        f'Anna,"{by_argon2}",,\r\n\r\n'
+        f'"Carl",,"{PASSWORD}",read:items\r\n'
+    )
+    result = await scopegate("user", "import", str(file))
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "3 rows: 3 made, 0 already there, 0 refused\n",
+    )
+    assert PASSWORD not in result.output
+    async with client_of(own_runtime) as client:
+        for name, scope in (
+            ("Ben", "read:items write:items"),
+            ("Anna", ""),
+            ("Carl", "read:items"),
+        ):
+            ben = Someone((await user_id(own_runtime, name)), name)
+            answer = await login(client, ben)
+            assert (answer.status_code, answer.json()["scope"]) == (200, scope)
+            assert (await login(client, ben, password="wrong")).status_code == 400
+    shown = await printed("user", "show", "ben")
+    assert shown["kind"] == "person"
+    told = (await scopegate("audit", "--user", "ben")).stdout
+    assert [line.split()[1] for line in told.splitlines()][:3] == [
+        "user.created",
+        "grant.made",
+        "grant.made",
+    ]
+    assert HASH not in told
+
+
+async def test_readmes_example_is_imported(environment: Environment) -> None:
+    (example,) = blocks("Commands", "csv")
+    code, report = await import_rows(*example.splitlines())
+    assert (code, report["made"]) == (0, 2)
+
+
+async def user_id(runtime: Runtime, name: str) -> Any:
+    async with runtime.sessions() as session:
+        found = text("SELECT id FROM users WHERE username = :name")
+        return await session.scalar(found, {"name": name})
+
+
+async def test_refused_rows_are_reported_with_their_lines_and_the_others_are_in(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, "read:items", username="Alice")
+    secrets = [f"${secret}$" for secret in ("5$rounds=1000$salt$sha", "2b$04$tooshort")]
+    code, report = await import_rows(
+        "username,password_hash,password,scopes",
+        f"Ben,{HASH},,read:items",
+        f"Alice,{HASH},,write:items",
+        f"alice,{HASH},,",
+        f"two words,{HASH},,",
+        f"Carl,{secrets[0]},,",
+        f"Dora,{secrets[1]},,",
+        f"Emil,{HASH},,no:such",
+        "Fritz,,short,",
+        f"Gerda,{HASH},{PASSWORD},",
+        "Hans,,,",
+        f"Ida,{HASH}",
+        f'"Jo\nhn",{HASH},,',
+        f"Ben,{HASH},,",
+        f"ben,{HASH},,",
+        f"Kurt,{HASH.replace('$04$', '$31$')},,",
+        f"Lena,{HASH.replace('$2b$', '$2x$')},,",
+        f"Mia,{HASH},,read:items",
+        f'Nora,"{HASH}"x,,',
+        f'Otto,"{HASH},,',
+    )
+    assert code == 3
+    assert (report["rows"], report["made"], report["already_there"]) == (19, 2, 2)
+    assert {each["line"]: each["reason"] for each in report["refused"]} == {
+        4: "That username is taken: choose another.",
+        5: "A username has no spaces and no control characters.",
+        6: "This is no hash by bcrypt or argon2.",
+        7: "This hash by bcrypt or argon2 is broken: perhaps it was cut off.",
+        8: "There is no such scope: see the list of scopes.",
+        9: "A password has at least 8 bytes.",
+        10: "A row has either a password or a password_hash.",
+        11: "A row has either a password or a password_hash.",
+        12: "The row has 2 fields, not 4: what has commas in it, as argon2 hashes do, is quoted.",
+        13: "A username has no spaces and no control characters.",
+        16: "That username is taken: choose another.",
+        17: "This hash costs more to verify than a login may.",
+        18: "This is no hash by bcrypt or argon2.",
+        20: "This is not CSV: perhaps a quotation mark is not closed.",
+        21: "This is not CSV: perhaps a quotation mark is not closed.",
+    }
+    listed = {each["username"]: each["granted"] for each in await printed("user", "list")}
+    assert listed == {"Alice": ["read:items"], "Ben": ["read:items"], "Mia": ["read:items"]}
+
+
+async def test_the_report_for_people_names_lines_and_no_secret(environment: Environment) -> None:
+    bad = "$2b$04$thisisabrokenhash"
+    rows = f"username,password_hash,password\nBen,{bad},\nCarl,,hunter2\n"
+    result = await scopegate("user", "import", "-", stdin=rows)
+    assert result.exit_code == 3
+    assert result.stdout.splitlines() == [
+        "line 2: This hash by bcrypt or argon2 is broken: perhaps it was cut off.",
+        "line 3: A password has at least 8 bytes.",
+        "2 rows: 0 made, 0 already there, 2 refused",
+    ]
+    assert bad not in result.output
+    assert "hunter2" not in result.output
+
+
+async def test_what_is_not_utf_8_refuses_its_row_alone(
+    environment: Environment, tmp_path: Path
+) -> None:
+    file = tmp_path / "people.csv"
+    file.write_bytes(f"username,password_hash\nB\xe9n,{HASH}\nCarl,{HASH}\n".encode("latin-1"))
+    result = await scopegate("user", "import", str(file), "--json")
+    report = json.loads(result.stdout)
+    assert (report["made"], [each["line"] for each in report["refused"]]) == (1, [2])
+
+
+async def test_a_file_that_does_not_name_its_columns_is_refused(
+    environment: Environment, tmp_path: Path
+) -> None:
+    for first in (f"Ben,{HASH}", "", "username", "password", "username,password,password", '"x'):
+        result = await scopegate("user", "import", "-", stdin=f"{first}\nBen,{HASH}\n")
+        assert result.exit_code == 1
+        assert "must name the columns" in str(result.exception)
+        assert HASH not in f"{result.output}{result.exception}"
+    assert await printed("user", "list") == []
+    absent = await scopegate("user", "import", str(tmp_path / "absent.csv"))
+    assert absent.exit_code == 2
+    assert "No such file" in absent.stderr
+
+
+async def test_no_more_passwords_are_hashed_than_can_wait(environment: Environment) -> None:
+    environment.setenv("SCOPEGATE_HASH_QUEUE", "1")
+    rows = [f"user{i},the password of {i}" for i in range(12)]
+    code, report = await import_rows("username,password", *rows)
+    assert (code, report["made"]) == (0, 12)
+
+
+async def test_two_imports_at_once_make_everybody_once(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    rows = [f"user{i},{hash_of(i)},read:items write:items" for i in range(2000)]
+    head = "username,password_hash,scopes"
+    one, other = await asyncio.gather(
+        imported_apart([head, *rows]), imported_apart([head, *reversed(rows)])
+    )
+    assert one["made"] + other["made"] == one["rows"] == other["rows"] == len(rows)
+    await assert_whole(own_runtime)
+
+
+async def imported_apart(lines: list[str]) -> dict[str, Any]:
+    """The report of an import in a process of its own."""
+    report: dict[str, Any] = json.loads(
+        await command("user", "import", "-", "--json", stdin="\n".join(lines))
+    )
+    return report
+
+
+async def test_an_import_that_is_killed_is_taken_up_again_and_nothing_is_doubled_or_lost(
+    environment: Environment, own_runtime: Runtime, tmp_path: Path
+) -> None:
+    file, rows = tmp_path / "people.csv", 100_000
+    with file.open("w") as target:
+        print("username,password_hash,scopes", file=target)
+        for i in range(rows):
+            print(f"user{i},{hash_of(i)},read:items write:items", file=target)
+    importing = [sys.executable, "-m", "app", "user", "import", str(file), "--json"]
+
+    for reached in (5_000, 20_000):
+        process = await asyncio.create_subprocess_exec(*importing, cwd=ROOT, stderr=DEVNULL)
+        async with asyncio.timeout(PATIENCE):
+            while (await there(own_runtime))["people"] < reached:
+                await asyncio.sleep(0.01)
+        process.kill()
+        assert await process.wait() == -signal.SIGKILL
+        await assert_whole(own_runtime)
+    killed_at = (await there(own_runtime))["people"]
+    assert killed_at < rows
+
+    again = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", MEASURE, *importing), cwd=ROOT, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await again.communicate()
+    report = json.loads(out)
+    assert again.returncode == 0
+    assert report["refused"] == []
+    assert report["made"] + report["already_there"] == report["rows"] == rows
+    # The last batch of the one that was killed may have been committed a moment later.
+    assert killed_at <= report["already_there"] < rows
+    assert int(err.splitlines()[-1]) * 1024 < 200_000_000
+    await assert_whole(own_runtime)
+    assert await there(own_runtime) == {"people": rows, "hashes": rows}
+
+
+def hash_of(i: int) -> str:
+    """Somebody's hash; nobody knows the password."""
+    return f"$2b$04$abcdefghijklmnopqrstuu{i:031d}"
+
+
+async def there(runtime: Runtime) -> dict[str, int]:
+    """How many people there are, and how many different hashes."""
+    counting = "SELECT count(*) AS people, count(DISTINCT password_hash) AS hashes FROM users"
+    async with runtime.sessions() as session:
+        return dict((await session.execute(text(counting))).mappings().one())
+
+
+async def assert_whole(runtime: Runtime) -> None:
+    """Every person has both grants, and three entries that tell of it all."""
+    torn = """
+        SELECT username FROM users
+        LEFT JOIN (SELECT user_id, count(*) AS held FROM grants GROUP BY 1) g ON user_id = users.id
+        LEFT JOIN (SELECT subject, count(*) AS told FROM audit_entries GROUP BY 1) a
+            ON subject = users.id
+        WHERE held IS DISTINCT FROM 2 OR told IS DISTINCT FROM 3
+    """
+    async with runtime.sessions() as session:
+        assert list(await session.scalars(text(torn))) == []
