@@ -1,0 +1,99 @@
+"""/console in a real browser: what it promises to those who use it, and to those it is used on."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.runtime import Runtime
+from tests.browser import page_of
+from tests.conftest import SECRET, settings_for
+from tests.factories import PASSWORD, make_user
+from tests.processes import Service, serving
+
+HOSTILE = '<img/src="x"/onerror="alert(1)">'
+WATCH = (
+    "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective))"
+)
+
+
+PEOPLE = {
+    "root": ["admin"],
+    "clerk": ["read:users", "read:items"],
+    "alice": ["read:items", "write:items"],
+    HOSTILE: ["read:items"],
+}
+
+
+@pytest.fixture
+async def settings(own_database_url: str) -> dict[str, Any]:
+    """A service's settings, with people in its database."""
+    async with Runtime.open(settings_for(own_database_url)) as runtime:
+        for name, scopes in PEOPLE.items():
+            await make_user(runtime, *scopes, username=name)
+    return {"database_url": own_database_url, "secret_keys": SECRET}
+
+
+@contextmanager
+def console(service: Service, **options: Any) -> Iterator[Page]:
+    """The page; at its end, that it broke no policy, threw nothing and kept nothing."""
+    with page_of(service, **options) as page:
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("console", lambda said: wrong.append(said.text) if "CSP" in said.text else None)
+        page.add_init_script(WATCH)
+        page.goto(f"{service.url}/console")
+        yield page
+        kept = page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
+        assert kept == [0, 0, ""]
+        assert page.context.cookies() == []
+        assert wrong == []
+
+
+def sign_in(page: Page, username: str, password: str = PASSWORD) -> None:
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def find(page: Page, name: str) -> None:
+    """Search for the user and open their page."""
+    page.get_by_role("searchbox", name="Search by name").fill(name)
+    page.get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+
+
+def switch(page: Page, scope: str) -> Any:
+    return page.get_by_role("switch", name=re.compile(f"^{scope}"))
+
+
+def token_of(service: Service, username: str) -> dict[str, Any]:
+    form = {"username": username, "password": PASSWORD}
+    answer: dict[str, Any] = httpx2.post(f"{service.url}/token", data=form).json()
+    return answer
+
+
+def status(service: Service, path: str, token: dict[str, Any]) -> int:
+    bearer = {"Authorization": f"Bearer {token['access_token']}"}
+    return httpx2.get(f"{service.url}{path}", headers=bearer).status_code
+
+
+def test_a_grant_switched_off_stops_the_token_and_is_told(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service, console(service) as page:
+        token = token_of(service, "alice")
+        assert status(service, "/items", token) == 200
+        sign_in(page, "root")
+        find(page, "alice")
+        switch(page, "read:items").uncheck()
+        expect(page.get_by_role("status")).to_contain_text("alice holds read:items no more")
+        assert status(service, "/items", token) == 403
+        page.get_by_role("link", name="Audit log").click()
+        line = page.get_by_role("listitem").filter(has_text="Revoked")
+        expect(line).to_contain_text("alice")
+        expect(line).to_contain_text("read:items")
+        expect(line).to_contain_text("by root from 127.0.0.1")
