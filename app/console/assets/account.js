@@ -8,10 +8,18 @@ import { sessionRow } from "./sessions.js";
 
 export async function account(context) {
   const { me } = context;
-  const change = button("Change password", () => changePassword(context), { id: "change-password" });
+  const change = button("Change password", () => changePassword(context), {
+    id: "change-password",
+  });
   return [
     el("div", { class: "top" }, el("h1", {}, me.username), me.kind === "person" && change),
-    el("p", { class: "facts" }, badge(me.kind), el("span", {}, "since ", moment(me.created_at)), el("code", {}, me.id)),
+    el(
+      "p",
+      { class: "facts" },
+      badge(me.kind),
+      el("span", {}, "since ", moment(me.created_at)),
+      el("code", {}, me.id),
+    ),
     section("What you hold", [], holdings(me)),
     await sessionsSection(context),
   ];
@@ -27,7 +35,9 @@ function holdings({ granted, granted_until, scopes }) {
       !scopes.includes(scope) && el("small", {}, "from your next sign-in on"),
     ),
   );
-  return rows.length ? el("ul", { class: "rows" }, ...rows) : el("p", { class: "nothing" }, "Nothing is granted to you.");
+  return rows.length
+    ? el("ul", { class: "rows" }, ...rows)
+    : el("p", { class: "nothing" }, "Nothing is granted to you.");
 }
 
 async function sessionsSection(context) {
@@ -63,7 +73,11 @@ async function changePassword({ say, refresh }) {
     title: "Change your password",
     text: "All your other sessions end.",
     fields: [
-      field("Current password", { ...password, name: "current_password", autocomplete: "current-password" }),
+      field("Current password", {
+        ...password,
+        name: "current_password",
+        autocomplete: "current-password",
+      }),
       field("New password", { ...password, name: "new_password", autocomplete: "new-password" }),
     ],
     verb: "Change",

@@ -45,7 +45,7 @@ export const api = {
   /** Every item of a list, page by page. */
   async all(path) {
     const items = [];
-    for (let after; after !== null; ) {
+    for (let after; after !== null;) {
       const page = await api.get(path, { limit: 100, after });
       items.push(...page.items);
       after = page.next;

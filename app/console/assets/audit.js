@@ -72,7 +72,8 @@ function filters(context, filter, nameOf) {
     const values = Object.fromEntries(new FormData(form));
     const id = await idOf(values.user.trim());
     problem.textContent = id === undefined ? "There is no user of this name." : "";
-    if (id !== undefined) location.hash = `#audit?${new URLSearchParams({ user: id, action: values.action })}`;
+    if (id !== undefined)
+      location.hash = `#audit?${new URLSearchParams({ user: id, action: values.action })}`;
   }
 
   const find = el("button", {}, "Show");
@@ -94,15 +95,24 @@ function names({ can }) {
   const known = new Map();
   const ask = async (id) => {
     if (!can("read:users")) return id;
-    return api.get(`users/${id}`).then(({ username }) => username, () => id);
+    return api.get(`users/${id}`).then(
+      ({ username }) => username,
+      () => id,
+    );
   };
   return (id) => known.get(id) ?? known.set(id, ask(id)).get(id);
 }
 
 function entryRow({ at, action, actor, subject, detail, address, request_id }, nameOf) {
-  const what = el("strong", { class: ALARMING.has(action) && "alarming", title: action }, ACTIONS.get(action) ?? action);
+  const what = el(
+    "strong",
+    { class: ALARMING.has(action) && "alarming", title: action },
+    ACTIONS.get(action) ?? action,
+  );
   const whom = subject && subject !== actor && [" · ", userLink(subject, nameOf)];
-  const facts = Object.entries(detail).filter(([, value]) => value !== null).map(fact);
+  const facts = Object.entries(detail)
+    .filter(([, value]) => value !== null)
+    .map(fact);
   return el(
     "li",
     {},
@@ -111,9 +121,19 @@ function entryRow({ at, action, actor, subject, detail, address, request_id }, n
       { class: "grow" },
       el("div", {}, what, ...(whom || [])),
       el("div", { class: "scopes" }, ...facts),
-      el("small", {}, actor ? "by " : "by nobody signed in", actor && userLink(actor, nameOf), address && ` from ${address}`),
+      el(
+        "small",
+        {},
+        actor ? "by " : "by nobody signed in",
+        actor && userLink(actor, nameOf),
+        address && ` from ${address}`,
+      ),
     ),
-    el("span", { class: "aside", title: `Request ${request_id ?? "none"}` }, moment(at, { seconds: true })),
+    el(
+      "span",
+      { class: "aside", title: `Request ${request_id ?? "none"}` },
+      moment(at, { seconds: true }),
+    ),
   );
 }
 

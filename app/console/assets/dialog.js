@@ -1,7 +1,7 @@
 /** Dialogs: the browser's own, which keep the focus, close at Escape and give the focus back. */
 
 import { SignedOut } from "./api.js";
-import { button, el } from "./dom.js";
+import { button, el, field } from "./dom.js";
 
 /**
  * Ask for what is needed and do it. The dialog stays open, and says why, while it is refused.
@@ -46,13 +46,19 @@ export function ask({ title, text, fields = [], verb, danger, action }) {
 
 /** Show what is shown once. */
 export function reveal({ title, text, values }) {
-  const list = values.map(([name, value]) => {
-    const output = el("input", { readonly: true, value, focus: () => output.select() });
-    return el("label", { class: "field" }, el("span", {}, name), output);
-  });
+  const list = values.map(([name, value]) =>
+    field(name, { readonly: true, value, focus: ({ target }) => target.select() }),
+  );
   const close = button("I have kept it", () => dialog.close(), { class: "primary" });
   const buttons = el("div", { class: "buttons" }, close);
-  const dialog = el("dialog", { "aria-label": title }, el("h2", {}, title), el("p", {}, text), ...list, buttons);
+  const dialog = el(
+    "dialog",
+    { "aria-label": title },
+    el("h2", {}, title),
+    el("p", {}, text),
+    ...list,
+    buttons,
+  );
   return shown(dialog);
 }
 

@@ -36,9 +36,13 @@ export function choice(label, attributes, options) {
   return labelled(label, el("select", attributes, ...list));
 }
 
+let controls = 0;
+
 function labelled(label, control, hint) {
-  const name = el("span", {}, label);
-  return el("label", { class: "field" }, name, control, hint && el("small", {}, hint));
+  control.id = `control-${++controls}`;
+  const note = hint && el("small", { id: `${control.id}-hint` }, hint);
+  if (note) control.setAttribute("aria-describedby", note.id);
+  return el("div", { class: "field" }, el("label", { for: control.id }, label), control, note);
 }
 
 /** A small word that says what kind or in which state something is. */

@@ -6,7 +6,9 @@ import { button, el, field, moment, section } from "./dom.js";
 
 export async function grantsSection(about) {
   const held = new Map(about.grants.map((grant) => [grant.scope, grant]));
-  const rows = (await api.all("scopes")).map((scope) => grantRow(about, scope, held.get(scope.name)));
+  const rows = (await api.all("scopes")).map((scope) =>
+    grantRow(about, scope, held.get(scope.name)),
+  );
   return section("Grants", [], el("ul", { class: "rows" }, ...rows));
 }
 
@@ -18,9 +20,12 @@ function grantRow(about, { name, description }, grant) {
     ...{ type: "checkbox", role: "switch", id, checked: Boolean(grant), disabled: !mine },
     change: () => (grant ? revoke(about, name) : give(about, name)),
   });
-  const edit = button("End and reason", () => give(about, name, grant), { id: `terms-${name}` });
-  const label = el("label", { for: id, class: "grow" }, el("code", {}, name), el("small", {}, description));
-  return el("li", {}, toggle, label, grant && terms(grant), grant && mine && edit);
+  const label = el("label", { for: id }, el("code", {}, name), el("small", {}, description));
+  const edit = button("Edit", () => give(about, name, grant), {
+    ...{ id: `terms-${name}`, "aria-label": `End and reason of ${name}` },
+  });
+  const text = el("div", { class: "grow" }, label, grant && terms(grant));
+  return el("li", {}, toggle, text, grant && mine && edit);
 }
 
 function terms({ granted_at, expires_at, reason }) {
@@ -45,10 +50,20 @@ async function revoke({ path, account, say, refresh }, scope) {
 
 async function give({ path, account, say, refresh }, scope, grant) {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const end = { name: "end", type: "datetime-local", value: grant?.expires_at && local(grant.expires_at) };
+  const until = grant?.expires_at && local(grant.expires_at);
+  const end = { name: "end", type: "datetime-local", value: until };
   const reason = { name: "reason", maxlength: 500, value: grant?.reason };
+
+  function asked({ end, reason }) {
+    // Left as it was, it keeps its seconds, which the field does not show.
+    const expires_at = end === until ? grant.expires_at : end && new Date(end).toISOString();
+    return { expires_at: expires_at || null, reason: reason || null };
+  }
+
   const done = await ask({
-    title: grant ? `${scope}, held by ${account.username}` : `Grant ${scope} to ${account.username}`,
+    title: grant
+      ? `${scope}, held by ${account.username}`
+      : `Grant ${scope} to ${account.username}`,
     fields: [
       field("Until", end, `Empty: until it is revoked. Time zone: ${zone}.`),
       field("Reason", reason, "Kept with the grant and in the audit log."),
@@ -58,10 +73,6 @@ async function give({ path, account, say, refresh }, scope, grant) {
   });
   if (done) say(`${account.username} holds ${scope}.`);
   await refresh();
-}
-
-function asked({ end, reason }) {
-  return { expires_at: end ? new Date(end).toISOString() : null, reason: reason || null };
 }
 
 /** What a datetime-local input takes: the reader's time, without its zone. */

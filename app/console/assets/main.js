@@ -36,14 +36,19 @@ async function show() {
     const can = (scope) => !scope || me.scopes.includes("admin") || me.scopes.includes(scope);
     const { name, id, query } = address(can);
     const context = { me, can, id, query, signal, say, refresh };
+    showBar(name, can);
     const content = await pageOf(name, can)(context);
     if (signal.aborted) return;
-    showBar(name, can);
     main.replaceChildren(...content);
     document.title = `${main.querySelector("h1").textContent} · Scopegate`;
   } catch (error) {
-    if (!signal.aborted) report(error);
+    if (!signal.aborted) report(error, failedPage);
   }
+}
+
+function failedPage(error) {
+  const again = button("Try again", show);
+  main.replaceChildren(el("h1", {}, "This page can't be shown"), el("p", {}, error.message), again);
 }
 
 /** `#user/<id>?…`; without one, the first page that this person may see. */
@@ -103,9 +108,9 @@ function say(text, kind = "done") {
   notices.replaceChildren(notice);
 }
 
-function report(error) {
+function report(error, show = ({ message }) => say(message, "problem")) {
   if (error instanceof SignedOut) askToSignIn(error.message);
-  else say(error.message, "problem");
+  else show(error);
 }
 
 async function leave() {
@@ -125,5 +130,9 @@ addEventListener("unhandledrejection", (event) => {
 addEventListener("hashchange", navigate);
 // The tokens die with the page, and so shall the session.
 addEventListener("pagehide", () => void signOut().catch(() => {}));
+// Back on a page that the browser had kept: what it shows is nobody's any more.
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted) askToSignIn("You left the page, which has signed you out.");
+});
 document.querySelector("#sign-out").addEventListener("click", leave);
 askToSignIn(reloaded ? "The page was loaded anew, which has signed you out." : "");

@@ -7,7 +7,9 @@ import { button, el, field } from "./dom.js";
 export async function scopes(context) {
   const admin = context.can("admin");
   const found = await api.all("scopes");
-  const register = admin && button("Register a scope", () => registerScope(context), { id: "register", class: "primary" });
+  const register =
+    admin &&
+    button("Register a scope", () => registerScope(context), { id: "register", class: "primary" });
   return [
     el("div", { class: "top" }, el("h1", {}, "Scopes"), register),
     el("ul", { class: "rows" }, ...found.map((scope) => scopeRow(context, scope, admin))),
@@ -16,7 +18,9 @@ export async function scopes(context) {
 
 function scopeRow(context, { name, description }, admin) {
   const text = el("div", { class: "grow" }, el("code", {}, name), el("small", {}, description));
-  const remove = button("Remove", () => removeScope(context, name), { "aria-label": `Remove ${name}` });
+  const remove = button("Remove", () => removeScope(context, name), {
+    "aria-label": `Remove ${name}`,
+  });
   return el("li", {}, text, admin && remove);
 }
 

@@ -6,7 +6,12 @@ import { el, field } from "./dom.js";
 export function signInPage({ message, signedIn }) {
   const problem = el("p", { class: "problem", role: "alert" });
   const username = { name: "username", autocomplete: "username", required: true };
-  const password = { ...username, name: "password", type: "password", autocomplete: "current-password" };
+  const password = {
+    ...username,
+    name: "password",
+    type: "password",
+    autocomplete: "current-password",
+  };
   const submit = el("button", { class: "primary" }, "Sign in");
 
   async function attempt(event) {
@@ -35,8 +40,17 @@ export function signInPage({ message, signedIn }) {
   );
   const logo = el("img", { src: "console/assets/icon.svg", alt: "", width: 48, height: 48 });
   const status = el("p", { class: "message", role: "status" }, message);
-  const memory = "You stay signed in for as long as this page is open: loading it anew signs you out.";
+  const memory =
+    "You stay signed in for as long as this page is open: loading it anew signs you out.";
   return [
-    el("div", { class: "sign-in" }, logo, el("h1", {}, "Scopegate"), message && status, form, el("small", {}, memory)),
+    el(
+      "div",
+      { class: "sign-in" },
+      logo,
+      el("h1", {}, "Scopegate"),
+      message && status,
+      form,
+      el("small", {}, memory),
+    ),
   ];
 }

@@ -9,14 +9,19 @@ import { sessionRow } from "./sessions.js";
 import { showSecret } from "./users.js";
 
 export async function user(context) {
-  const path = `users/${context.id}`;
+  const path = `users/${encodeURIComponent(context.id)}`;
   const [account, grants] = await Promise.all([api.get(path), api.all(`${path}/grants`)]);
   // Nobody manages an account that holds a scope they lack, so that is not offered.
   const within = grants.every(({ scope }) => context.can(scope));
   const about = { ...context, path, account, grants, within };
   return [
     header(about),
-    !within && el("p", { class: "hint" }, "This account holds a scope that you don't: you may look, and change nothing."),
+    !within &&
+      el(
+        "p",
+        { class: "hint" },
+        "This account holds a scope that you don't: you may look, and change nothing.",
+      ),
     await grantsSection(about),
     account.kind === "service" && secretsSection(about),
     await sessionsSection(about),
@@ -29,7 +34,12 @@ function header(about) {
   return el(
     "div",
     {},
-    el("div", { class: "top" }, el("h1", {}, username), ...(mayManage(about) ? actions(about) : [])),
+    el(
+      "div",
+      { class: "top" },
+      el("h1", {}, username),
+      ...(mayManage(about) ? actions(about) : []),
+    ),
     el(
       "p",
       { class: "facts" },
@@ -76,7 +86,12 @@ async function disable({ path, account, say, refresh }) {
 }
 
 async function setPassword({ path, account, say, refresh }) {
-  const password = { name: "password", type: "password", autocomplete: "new-password", required: true };
+  const password = {
+    name: "password",
+    type: "password",
+    autocomplete: "new-password",
+    required: true,
+  };
   const done = await ask({
     title: `A new password for ${account.username}`,
     text: "All their sessions end.",
@@ -90,10 +105,14 @@ async function setPassword({ path, account, say, refresh }) {
 }
 
 function secretsSection(about) {
-  const text = "Two can be live at once, to change over from one to the other. Neither can be shown again.";
+  const text =
+    "Two can be live at once, to change over from one to the other. Neither can be shown again.";
   const offered = mayManage(about)
     ? [
-        button("Revoke a secret", () => revokeSecret(about), { id: "revoke-secret", class: "danger" }),
+        button("Revoke a secret", () => revokeSecret(about), {
+          id: "revoke-secret",
+          class: "danger",
+        }),
         button("New secret", () => makeSecret(about), { id: "make-secret" }),
       ]
     : [];
@@ -108,7 +127,9 @@ async function revokeSecret({ path, say }) {
   const id = { name: "secret", required: true };
   const done = await ask({
     title: "Revoke a secret",
-    fields: [field("Secret's id", id, "It was shown beside the secret, and the audit log tells it.")],
+    fields: [
+      field("Secret's id", id, "It was shown beside the secret, and the audit log tells it."),
+    ],
     verb: "Revoke",
     danger: true,
     action: ({ secret }) => api.delete(`${path}/secrets/${encodeURIComponent(secret.trim())}`),

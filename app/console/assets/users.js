@@ -8,7 +8,7 @@ import { pages } from "./list.js";
 /** Milliseconds without a key after which a search starts. */
 const TYPING = 200;
 
-export async function users({ can, query }) {
+export async function users({ can, query, signal }) {
   const search = el("input", {
     ...{ type: "search", id: "search", value: query.get("q"), input: searched },
     ...{ placeholder: "Search by name", "aria-label": "Search by name", autocomplete: "off" },
@@ -20,6 +20,7 @@ export async function users({ can, query }) {
   function searched() {
     clearTimeout(typing);
     typing = setTimeout(async () => {
+      if (signal.aborted) return;
       // So that the way back from a user's page leads to the same search.
       history.replaceState(null, "", `#users?${new URLSearchParams({ q: search.value })}`);
       await list.show();
@@ -43,8 +44,16 @@ function userRow({ id, username, kind, disabled, created_at }) {
 }
 
 async function addUser() {
-  const kinds = [["person", "A person, with a password"], ["service", "A service, with a secret"]];
-  const password = field("Password", { name: "password", type: "password", autocomplete: "new-password", required: true });
+  const kinds = [
+    ["person", "A person, with a password"],
+    ["service", "A service, with a secret"],
+  ];
+  const password = field("Password", {
+    name: "password",
+    type: "password",
+    autocomplete: "new-password",
+    required: true,
+  });
   const kind = choice("Kind", { name: "kind", change: ({ target }) => fit(target.value) }, kinds);
   let made;
 
@@ -56,7 +65,11 @@ async function addUser() {
   await ask({
     title: "New user",
     text: "They hold nothing until you grant it.",
-    fields: [field("Username", { name: "username", required: true, maxlength: 128 }), kind, password],
+    fields: [
+      field("Username", { name: "username", required: true, maxlength: 128 }),
+      kind,
+      password,
+    ],
     verb: "Make",
     action: async (values) => (made = await api.post("users", values)),
   });
@@ -69,6 +82,10 @@ export function showSecret({ client_id, client_secret, secret_id }) {
   return reveal({
     title: "A new secret",
     text: "It is shown this once. The secret's id is what to revoke it by.",
-    values: [["Client id", client_id], ["Client secret", client_secret], ["Secret's id", secret_id]],
+    values: [
+      ["Client secret", client_secret],
+      ["Client id", client_id],
+      ["Secret's id", secret_id],
+    ],
   });
 }
