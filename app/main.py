@@ -8,7 +8,9 @@ from fastapi import FastAPI
 
 from app.api import (
     audit,
+    console,
     discovery,
+    docs,
     grants,
     health,
     items,
@@ -19,7 +21,6 @@ from app.api import (
     token,
     users,
 )
-from app.api.docs import UNSCOPED, add_docs
 from app.api.errors import add_error_handlers
 from app.api.middleware import BodyLimit, RequestId
 from app.api.security import refuse_undeclared_routes
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_error_handlers(app)
     for module in ROUTERS:
         app.include_router(module.router)
-    add_docs(app)
-    refuse_undeclared_routes(app, unscoped=UNSCOPED)
+    docs.add_docs(app)
+    console.add_console(app)
+    refuse_undeclared_routes(app, unscoped=docs.UNSCOPED | console.UNSCOPED)
     return app

@@ -1,38 +1,16 @@
 """/docs in a real browser: the Authorize button signs in, and no other host is asked."""
 
 import json
-import os
-import shutil
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from app.access.scopes import SHIPPED
+from tests.browser import page_of
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.processes import command, serving
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# As root there is no sandbox; the rest keeps the browser itself from calling home.
-QUIET = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-]
-
-
-def browser() -> str:
-    for name in BROWSERS:
-        if path := shutil.which(name):
-            return path
-    reason = "there is no Chromium here, so /docs is not tried in a browser"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture
@@ -45,17 +23,10 @@ async def settings(own_database_url: str) -> dict[str, Any]:
 
 
 def test_authorize_lists_the_scopes_and_signs_in(settings: dict[str, Any]) -> None:
-    executable = browser()
-    with serving(**settings) as service, sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=QUIET)
-        page = chromium.new_page()
-        hosts: set[str] = set()
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    with serving(**settings) as service, page_of(service) as page:
         page.goto(f"{service.url}/docs")
         sign_in(page, "alice", scope="read:items")
         assert json.loads(answer_of_me(page))["scopes"] == ["read:items"]
-        assert hosts == {urlsplit(service.url).netloc}
-        chromium.close()
 
 
 def sign_in(page: Page, username: str, *, scope: str) -> None:

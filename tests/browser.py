@@ -1,0 +1,48 @@
+"""A real browser: headless Chromium, by playwright."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.processes import Service
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# As root there is no sandbox; the rest keeps the browser itself from calling home.
+QUIET = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+]
+
+
+def browser() -> str:
+    """Where Chromium is; without one the test is skipped, and in CI it fails."""
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    reason = "there is no Chromium here, so no page is tried in a browser"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def page_of(service: Service, **options: Any) -> Iterator[Page]:
+    """A page that, as is asserted at the end, asked no host but the service's."""
+    executable = browser()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        page = chromium.new_page(**options)
+        hosts: set[str] = set()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        yield page
+        assert hosts == {urlsplit(service.url).netloc}
+        chromium.close()

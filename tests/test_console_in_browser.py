@@ -1,0 +1,266 @@
+"""/console in a real browser: what it promises to those who use it, and to those it is used on."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from app.runtime import Runtime
+from tests.browser import page_of
+from tests.conftest import SECRET, settings_for
+from tests.factories import PASSWORD, make_user
+from tests.processes import Service, eventually, serving
+
+HOSTILE = '<img/src="x"/onerror="alert(1)">'
+WATCH = (
+    "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective))"
+)
+
+
+PEOPLE = {
+    "root": ["admin"],
+    "clerk": ["read:users", "read:items"],
+    "alice": ["read:items", "write:items"],
+    HOSTILE: ["read:items"],
+}
+
+
+@pytest.fixture
+async def settings(own_database_url: str) -> dict[str, Any]:
+    """A service's settings, with people in its database."""
+    async with Runtime.open(settings_for(own_database_url)) as runtime:
+        for name, scopes in PEOPLE.items():
+            await make_user(runtime, *scopes, username=name)
+    return {"database_url": own_database_url, "secret_keys": SECRET}
+
+
+@contextmanager
+def console(service: Service, **options: Any) -> Iterator[Page]:
+    """The page; at its end, that it broke no policy, threw nothing and kept nothing."""
+    with page_of(service, **options) as page:
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("console", lambda said: wrong.append(said.text) if "CSP" in said.text else None)
+        page.add_init_script(WATCH)
+        page.goto(f"{service.url}/console")
+        yield page
+        kept = page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
+        assert kept == [0, 0, ""]
+        assert page.context.cookies() == []
+        assert wrong == []
+
+
+def sign_in(page: Page, username: str, password: str = PASSWORD) -> None:
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def find(page: Page, name: str) -> None:
+    """Search for the user and open their page."""
+    page.get_by_role("searchbox", name="Search by name").fill(name)
+    page.get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+
+
+def switch(page: Page, scope: str) -> Locator:
+    return page.get_by_role("switch", name=re.compile(f"^{scope}"))
+
+
+def token_of(service: Service, username: str) -> dict[str, Any]:
+    form = {"username": username, "password": PASSWORD}
+    agent = {"User-Agent": "Mozilla/5.0 " * 9}
+    answer: dict[str, Any] = httpx2.post(f"{service.url}/token", data=form, headers=agent).json()
+    return answer
+
+
+def status(service: Service, path: str, token: dict[str, Any]) -> int:
+    bearer = {"Authorization": f"Bearer {token['access_token']}"}
+    return httpx2.get(f"{service.url}{path}", headers=bearer).status_code
+
+
+def test_a_grant_switched_off_stops_the_token_and_is_told(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service, console(service) as page:
+        token = token_of(service, "alice")
+        assert status(service, "/items", token) == 200
+        sign_in(page, "root")
+        find(page, "alice")
+        switch(page, "read:items").uncheck()
+        expect(page.get_by_role("status")).to_contain_text("alice holds read:items no more")
+        assert status(service, "/items", token) == 403
+        page.get_by_role("link", name="Audit log").click()
+        line = page.get_by_role("listitem").filter(has_text="Revoked")
+        expect(line).to_contain_text("alice")
+        expect(line).to_contain_text("read:items")
+        expect(line).to_contain_text("by root from 127.0.0.1")
+
+
+def test_what_is_done_meanwhile_appears_in_the_audit_log(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        page.get_by_role("link", name="Audit").click()
+        expect(page.get_by_role("listitem")).to_contain_text(["Signed in", "Granted"])
+        assert "error" in token_of(service, "nobody")
+        refused = page.get_by_role("listitem").filter(has_text="Sign-in refused")
+        expect(refused).to_contain_text("by nobody signed in")
+        page.get_by_label("User", exact=True).fill("alice")
+        page.get_by_label("Action").select_option("Granted")
+        granted = page.get_by_role("listitem").filter(has_text="Granted")
+        expect(granted).to_have_count(len(PEOPLE["alice"]))
+        expect(page.get_by_role("listitem").filter(has_text="Sign-in refused")).to_have_count(0)
+
+
+def test_a_user_named_with_html_is_shown_as_text(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        find(page, HOSTILE)
+        switch(page, "read:items").uncheck()
+        expect(page.get_by_role("status")).to_contain_text(HOSTILE)
+        page.get_by_role("link", name="Audit log").click()
+        expect(page.get_by_role("listitem").filter(has_text="Revoked")).to_contain_text(HOSTILE)
+        assert page.locator("main img").count() == 0
+
+
+def test_the_keyboard_alone_signs_in_and_grants(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service, console(service) as page:
+        press = page.keyboard
+        press.type("root")
+        press.press("Tab")
+        press.type(PASSWORD)
+        press.press("Enter")
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+        tab_to(page, page.get_by_role("link", name="alice"))
+        press.press("Enter")
+        expect(page.get_by_role("heading", name="alice")).to_be_visible()
+        audit = switch(page, "read:audit")
+        tab_to(page, audit)
+        press.press("Space")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        press.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        # The page is drawn anew after it, and the keyboard is where it was.
+        expect(audit).not_to_be_checked()
+        expect(audit).to_be_focused()
+        press.press("Space")
+        tab_to(page, page.get_by_role("textbox", name="Reason"))
+        press.type("Holidays")
+        press.press("Enter")
+        expect(audit).to_be_checked()
+        expect(page.get_by_role("listitem").filter(has=audit)).to_contain_text("Holidays")
+        expect(audit).to_be_focused()
+        ring = "element => getComputedStyle(element).outlineStyle"
+        assert audit.evaluate(ring) == "solid"
+
+
+def tab_to(page: Page, target: Locator) -> None:
+    """Press Tab until the target has the focus."""
+    expect(target).to_be_visible()
+    for _ in range(50):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            return
+    pytest.fail("the Tab key does not lead there")
+
+
+def test_what_one_may_not_do_is_not_offered_and_refusals_are_shown(
+    settings: dict[str, Any],
+) -> None:
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "clerk")
+        expect(page.get_by_role("link", name="Audit")).to_have_count(0)
+        expect(page.get_by_role("button", name="New user")).to_have_count(0)
+        find(page, "alice")
+        expect(switch(page, "read:items")).to_be_checked()
+        assert page.locator("[role=switch]:enabled").count() == 0
+        expect(page.get_by_role("button", name="Disable")).to_have_count(0)
+        page.goto(f"{service.url}/console#audit")
+        expect(page.get_by_text("This page needs the scope read:audit.")).to_be_visible()
+
+
+def test_the_last_admin_is_told_why_not(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        find(page, "root")
+        switch(page, "admin").click()
+        expect(page.get_by_role("alert")).to_contain_text("No other enabled user holds admin")
+        expect(switch(page, "admin")).to_be_checked()
+        page.get_by_role("button", name="Disable").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Disable").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("No other enabled user holds admin")
+
+
+def test_a_service_account_gets_a_secret_that_is_shown_once(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        page.get_by_role("button", name="New user").click()
+        page.get_by_label("Username").fill("mailer")
+        page.get_by_label("Kind").select_option("service")
+        page.get_by_role("button", name="Make").click()
+        secret = page.get_by_label("Client secret").input_value()
+        secret_id = page.get_by_label("Secret's id").input_value()
+        page.get_by_role("button", name="I have kept it").click()
+        expect(page.get_by_role("heading", name="mailer")).to_be_visible()
+        assert secret not in page.content()
+        form = {"grant_type": "client_credentials", "client_id": "mailer", "client_secret": secret}
+        assert httpx2.post(f"{service.url}/token", data=form).status_code == 200
+        page.get_by_role("button", name="Revoke a secret").click()
+        page.get_by_label("Secret's id").fill(secret_id)
+        page.get_by_role("button", name="Revoke", exact=True).click()
+        expect(page.get_by_role("status")).to_contain_text("The secret works no more")
+        assert httpx2.post(f"{service.url}/token", data=form).status_code == 401
+
+
+def test_tokens_are_renewed_in_time_and_an_ended_session_asks_to_sign_in(
+    settings: dict[str, Any],
+) -> None:
+    with serving(**settings, access_token_lifetime=3) as service, console(service) as page:
+        answers: list[int] = []
+        page.on("response", lambda answer: answers.append(answer.status))
+        sign_in(page, "root")
+        renewed = lambda answer: "refresh_token" in (answer.request.post_data or "")  # noqa: E731
+        with page.expect_response(renewed):
+            page.get_by_role("link", name="Audit").click()
+            # Followed for longer than a token lives.
+            expect(page.get_by_role("listitem").first).to_be_visible()
+        assert 401 not in answers
+        root = token_of(service, "root")
+        bearer = {"Authorization": f"Bearer {root['access_token']}"}
+        httpx2.delete(f"{service.url}/users/me/sessions", headers=bearer)
+        expect(page.get_by_role("status")).to_contain_text("Your session has ended")
+
+
+@pytest.mark.parametrize("leave", ["sign out", "reload"])
+def test_whoever_leaves_has_no_session_any_more(settings: dict[str, Any], leave: str) -> None:
+    with serving(**settings) as service, console(service) as page:
+        with page.expect_response(f"{service.url}/token") as answer:
+            sign_in(page, "root")
+        token = answer.value.json()
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+        assert status(service, "/users/me", token) == 200
+        if leave == "reload":
+            page.reload()
+            expect(page.get_by_role("status")).to_contain_text("loaded anew, which has signed")
+        else:
+            page.get_by_role("button", name="Sign out").click()
+            expect(page.get_by_role("status")).to_contain_text("You are signed out")
+        expect(page.get_by_label("Password")).to_have_value("")
+        eventually(lambda: status(service, "/users/me", token) == 401)
+
+
+def test_a_phone_shows_every_page_without_scrolling_sideways(settings: dict[str, Any]) -> None:
+    phone = {"width": 390, "height": 844}
+    with serving(**settings) as service, console(service, viewport=phone) as page:
+        token_of(service, "alice")
+        sign_in(page, "root")
+        find(page, "alice")
+        for name in ("alice", "Users", "Scopes", "Audit", "Account"):
+            if name != "alice":
+                page.get_by_role("link", name=name, exact=True).click()
+                expect(page).to_have_title(re.compile("root" if name == "Account" else name))
+            assert page.evaluate("document.documentElement.scrollWidth") <= phone["width"]
