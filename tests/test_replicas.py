@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,33 @@ async def test_what_one_replica_revokes_the_other_refuses(own_database_url: str)
             await command("user", "disable", "alice", **settings)
             for client in (here, there):
                 await until_status(client, token, 401)
+
+
+async def test_a_grant_for_two_seconds_stops_its_route_after_two_seconds_on_both(
+    own_database_url: str,
+) -> None:
+    """With no job run, no message sent and everything remembered."""
+    settings = settings_of(own_database_url)
+    with serving(**settings) as one, serving(**settings) as other:
+        async with client_of(one) as here, client_of(other) as there:
+            for client in (here, there):
+                await until_checks(client, "cached")
+            root = await header(here, await make("root", "admin", settings=settings))
+            alice = await make("alice", "read:items", settings=settings)
+            token = await header(here, alice)
+            end = datetime.now(UTC) + timedelta(seconds=2)
+            terms = {"expires_at": end.isoformat(), "reason": "for two seconds"}
+            path = f"/users/{alice.id}/grants/read:items"
+            assert (await here.put(path, json=terms, headers=root)).status_code == 204
+            for client in (here, there):
+                answers = [(datetime.now(UTC), 200)]
+                while answers[-1][1] == 200:
+                    code = await status(client, token, "/items")
+                    answers.append((datetime.now(UTC), code))
+                    assert code in {200, 403}
+                    assert not (code == 403 and answers[-1][0] < end), "not too soon"
+                    # A request that began after the end is refused: so says the one before it.
+                    assert not (code == 200 and answers[-2][0] > end + timedelta(seconds=1))
 
 
 async def test_replicas_whose_clocks_are_ten_minutes_apart_agree(
