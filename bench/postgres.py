@@ -17,6 +17,8 @@ from app.db.embedded import EmbeddedPostgres
 URL_VARIABLE = "SCOPEGATE_BENCH_DATABASE_URL"
 PREFIX = "scopegate_bench_"
 
+CONNECTIONS = 300
+
 
 @dataclass(frozen=True)
 class Postgres:
@@ -74,6 +76,12 @@ async def open_postgres() -> AsyncIterator[Postgres]:
             await named.clean_up()
         return
     home = Path(tempfile.mkdtemp(prefix="scopegate-bench-"))
+    embedded = await asyncio.to_thread(EmbeddedPostgres.start, home)
+    # All contestants' pools at once; it counts from the next start on.
+    await Postgres(embedded.url, "")._administer(
+        f"ALTER SYSTEM SET max_connections = {CONNECTIONS}"
+    )
+    await asyncio.to_thread(embedded.release)
     embedded = await asyncio.to_thread(EmbeddedPostgres.start, home)
     try:
         yield Postgres(embedded.url, "the embedded Postgres")
