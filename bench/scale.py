@@ -80,12 +80,13 @@ async def compare(postgres: Postgres, effort: Effort) -> list[Comparison]:
 async def load_one_holder(place: Place) -> None:
     """What a request costs the database whose session is not in the cache."""
     number = random.randrange(place.population.sessions)
-    holder = await load_holder(
-        place.runtime.sessions,
-        place.population.session_id(number),
-        user_id=place.population.user_id(place.population.owner(number)),
-        now=place.runtime.now(),
-    )
+    async with place.runtime.sessions() as session:
+        holder = await load_holder(
+            session,
+            place.population.session_id(number),
+            user_id=place.population.user_id(place.population.owner(number)),
+            now=place.runtime.now(),
+        )
     assert holder is not None
     assert len(holder.granted) == len(SCOPES)
 

@@ -2,13 +2,14 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
 
-from app.access.authority import OPERATOR
+from app.access.authority import OPERATOR, Caller
 from app.access.grants import grant
+from app.identity.sessions import open_session
 from app.identity.users import create_user
 from app.runtime import Runtime
 
@@ -49,6 +50,23 @@ async def make_user(
                 now=runtime.now(),
             )
     return Someone(user.id, user.username)
+
+
+async def signed_in(runtime: Runtime, user: Someone, *scopes: str) -> Caller:
+    """The user in a session of their own, whose token has these scopes."""
+    lifetime = timedelta(hours=1)
+    async with runtime.unit_of_work() as session:
+        opened = await open_session(
+            session,
+            user_id=user.id,
+            client_id=None,
+            scopes=set(scopes),
+            by=OPERATOR,
+            lifetime=lifetime,
+            idle_timeout=lifetime,
+            now=runtime.now(),
+        )
+    return Caller(user_id=user.id, session_id=opened.id, scopes=frozenset(scopes))
 
 
 async def login(client: httpx2.AsyncClient, user: Someone, **form: str) -> httpx2.Response:

@@ -2,27 +2,30 @@
 
 A caller *holds* their effective scopes: those of the token in hand that are granted now.
 
-- What is passed on or taken back, they hold, and at least for as long.
-- The account that they change (its password, secrets, name, sessions, grants, whether it is
-  disabled) holds no scope that they lack.
+- What they pass on, they hold, and at least for as long. What they take back, they hold.
+- An account that they change holds no scope that they lack; and none for longer than they, where
+  the change may serve them from then on: another password, secret or name, or enabling it.
 - `admin` counts as every scope. Somebody enabled always holds it without end.
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.holdings import granted_scopes, grants_of, in_force
+from app.access.holdings import grants_of, in_force
 from app.access.models import Grant
-from app.access.scopes import ADMIN, effective_scopes, satisfies
+from app.access.principals import load_holder
+from app.access.scopes import ADMIN
 from app.audit.log import Actor
-from app.errors import Conflict, DomainError
+from app.errors import Conflict, DomainError, InvalidToken
 from app.identity.models import User
-from app.identity.users import UserNotFound, disable_user
+from app.identity.users import UserNotFound
 
+NEVER = datetime.min.replace(tzinfo=UTC)
 FOREVER = datetime.max.replace(tzinfo=UTC)
 # Any number will do, as long as nothing else in this database locks it.
 ADMINS_LOCK = 0x5C09E6A9
@@ -43,8 +46,9 @@ class LastAdmin(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Caller(Actor):
-    """Who asks for a change, and the scopes that the request may use."""
+    """Who asks for a change, in which session, and the scopes that the request may use."""
 
+    session_id: uuid.UUID | None = None
     scopes: frozenset[str] = frozenset()
 
 
@@ -53,32 +57,53 @@ OPERATOR = Caller(scopes=frozenset({ADMIN}))
 
 
 async def managed_user(
-    session: AsyncSession, user_id: uuid.UUID, *, by: Caller, now: datetime
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    by: Caller,
+    now: datetime,
+    for_good: bool = False,
 ) -> User:
-    """The account, for a caller who may change it: no other changes it until the commit.
+    """The account, for a caller who may change it: nobody else changes it until the commit.
 
-    Raises UserNotFound, or BeyondAuthority when it holds a scope that the caller lacks.
+    `for_good`: the change may let the caller use the account from then on, also when they hold
+    nothing any more. Raises UserNotFound, InvalidToken when the caller was disabled or signed out
+    meanwhile, or BeyondAuthority when the account holds a scope that the caller lacks, or holds it
+    for longer if it is for good.
     """
-    # Not FOR UPDATE: rows that refer to the user may go on being written.
-    locked = select(User).where(User.id == user_id).with_for_update(key_share=True)
-    user = await session.scalar(locked)
+    # The caller's own row too: who is being disabled or revoked either comes before that, or waits
+    # and is refused. In one order, so that two who manage each other do not wait for each other.
+    # Not FOR UPDATE: rows that refer to a user may go on being written.
+    rows = await session.scalars(
+        select(User)
+        .where(User.id.in_({user_id, by.user_id}))
+        .order_by(User.id)
+        .with_for_update(key_share=True)
+    )
+    user = next((each for each in rows if each.id == user_id), None)
     if user is None:
         raise UserNotFound
     held = await _held(session, by, now=now)
-    if not satisfies(held.keys(), await granted_scopes(session, user_id, now=now)):
-        raise BeyondAuthority("This account holds a scope that you don't hold.")
+    for each in await grants_of(session, user_id, now=now):
+        end = _end(held, each.scope)
+        if end <= now:
+            raise BeyondAuthority("This account holds a scope that you don't hold.")
+        if for_good and end < (each.expires_at or FOREVER):
+            raise BeyondAuthority("This account holds a scope for longer than you do.")
     return user
 
 
 async def require_holding(
     session: AsyncSession, scope: str, *, until: datetime, by: Caller, now: datetime
 ) -> None:
-    """Return only if the caller holds the scope, until then at least. Raises BeyondAuthority."""
-    held = await _held(session, by, now=now)
-    ends = [held[name] for name in (scope, ADMIN) if name in held]
-    if not ends:
+    """Return only if the caller holds the scope, until then at least.
+
+    Raises BeyondAuthority, or InvalidToken when the caller was disabled or signed out meanwhile.
+    """
+    end = _end(await _held(session, by, now=now), scope)
+    if end <= now:
         raise BeyondAuthority("You don't hold this scope.")
-    if max(ends) < until:
+    if end < until:
         raise BeyondAuthority("You don't hold this scope for as long.")
 
 
@@ -102,19 +127,6 @@ async def has_lasting_admin(session: AsyncSession, *, now: datetime) -> bool:
     return await session.scalar(lasting) is not None
 
 
-async def disable_account(
-    session: AsyncSession, user_id: uuid.UUID, *, by: Caller, now: datetime, force: bool = False
-) -> None:
-    """No login and no token of this account counts any more.
-
-    Raises UserNotFound, BeyondAuthority, and LastAdmin for the last admin, unless forced.
-    """
-    await managed_user(session, user_id, by=by, now=now)
-    if not force:
-        await keep_an_admin(session, user_id, now=now)
-    await disable_user(session, user_id, by=by, now=now)
-
-
 def _admins(now: datetime) -> Select[uuid.UUID]:
     return (
         select(Grant.user_id)
@@ -128,14 +140,22 @@ async def _held(session: AsyncSession, by: Caller, *, now: datetime) -> dict[str
     """What the caller holds, and until when.
 
     Read anew, in the transaction that relies on it: when authority is passed on, no cache will do.
+    Raises InvalidToken when they were disabled or signed out since the request began, and
+    BeyondAuthority when they have lost a scope since then: also one that the route asked for.
     """
     if by.user_id is None:
         return dict.fromkeys(by.scopes, FOREVER)
-    granted = {
-        each.scope: each.expires_at or FOREVER
-        for each in await grants_of(session, by.user_id, now=now)
-    }
-    return {
-        scope: max(granted[name] for name in (scope, ADMIN) if name in granted)
-        for scope in effective_scopes(by.scopes, granted.keys())
-    }
+    if by.session_id is None:
+        raise InvalidToken
+    holder = await load_holder(session, by.session_id, user_id=by.user_id, now=now)
+    if holder is None:
+        raise InvalidToken
+    if holder.principal(by.scopes).scopes != by.scopes:
+        raise BeyondAuthority("You have just lost a scope: look again at what you hold.")
+    granted = {scope: end or FOREVER for scope, end in holder.granted.items()}
+    return {scope: _end(granted, scope) for scope in by.scopes}
+
+
+def _end(held: Mapping[str, datetime], scope: str) -> datetime:
+    """Until when this is held: by itself, or by `admin`."""
+    return max((held[name] for name in (scope, ADMIN) if name in held), default=NEVER)

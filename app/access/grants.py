@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
-from sqlalchemy import delete, or_
+from sqlalchemy import delete, func, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -50,7 +50,7 @@ async def grant(
         .values(user_id=user_id, scope=scope, granted_by=by.user_id, **terms)
         .on_conflict_do_update(
             index_elements=[Grant.user_id, Grant.scope],
-            set_={"granted_by": by.user_id, **terms},
+            set_={"granted_at": func.now(), "granted_by": by.user_id, **terms},
             where=or_(
                 Grant.expires_at.is_distinct_from(expires_at),
                 Grant.reason.is_distinct_from(reason),

@@ -115,19 +115,14 @@ _HOLDER = _select_holder()
 
 
 async def load_holder(
-    sessions: async_sessionmaker[AsyncSession],
-    session_id: uuid.UUID,
-    *,
-    user_id: uuid.UUID,
-    now: datetime,
+    session: AsyncSession, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
 ) -> Holder | None:
     """The holder as the database has it now, by one indexed query.
 
     None when this user has no such session, it has ended, or the user is gone or disabled.
     """
     values = {"session_id": session_id, "user_id": user_id, "now": now}
-    async with sessions() as session:
-        row = (await session.execute(_HOLDER, values)).one_or_none()
+    row = (await session.execute(_HOLDER, values)).one_or_none()
     if row is None:
         return None
     username, kind, created_at, scopes, ends, of_admin, ends_at = row
@@ -209,7 +204,7 @@ class Principals:
     ) -> Holder | None:
         if not (self._size and self._feed.fresh()):
             self.counts.unvouched += 1
-            return await load_holder(self._sessions, session_id, user_id=user_id, now=now)
+            return await self._ask(session_id, user_id=user_id, now=now)
         entry = self._entries.get(session_id)
         if entry is not None and entry.holder is not None and entry.holder.ends_at > now:
             self.counts.hits += 1
@@ -222,6 +217,12 @@ class Principals:
             # One that begins now has not.
             _, holder = await self._load(session_id, user_id=user_id, now=now)
         return holder
+
+    async def _ask(
+        self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
+    ) -> Holder | None:
+        async with self._sessions() as session:
+            return await load_holder(session, session_id, user_id=user_id, now=now)
 
     def _still_good(self, entry: _Entry, holder: Holder | None, now: datetime) -> bool:
         in_time = holder is None or holder.ends_at > now
@@ -242,9 +243,7 @@ class Principals:
         self._forget(session_id)
         if len(self._entries) >= self._size:
             self._forget(next(iter(self._entries)))
-        load = asyncio.create_task(
-            load_holder(self._sessions, session_id, user_id=user_id, now=now)
-        )
+        load = asyncio.create_task(self._ask(session_id, user_id=user_id, now=now))
         entry = self._entries[session_id] = _Entry(user_id, load)
         self._sessions_of.setdefault(user_id, set()).add(session_id)
         # Runs before whoever waits for the load goes on.

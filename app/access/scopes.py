@@ -77,11 +77,6 @@ def satisfies(held: AbstractSet[str], required: Iterable[str]) -> bool:
     return ADMIN in held or all(scope in held for scope in required)
 
 
-def effective_scopes(token: AbstractSet[str], granted: AbstractSet[str]) -> frozenset[str]:
-    """Token's scopes ∩ granted now; whoever is granted `admin` holds each scope they asked for."""
-    return frozenset(token if ADMIN in granted else token & granted)
-
-
 async def registered_scopes(
     session: AsyncSession, *, after: str | None = None, limit: int | None = None
 ) -> list[Scope]:

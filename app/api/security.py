@@ -81,6 +81,7 @@ async def current_caller(
         address=actor.address,
         user_agent=actor.user_agent,
         request_id=actor.request_id,
+        session_id=principal.session_id,
         scopes=principal.scopes,
     )
 

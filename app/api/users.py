@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.access.authority import disable_account, managed_user
+from app.access.accounts import disable_account, replace_password
+from app.access.authority import managed_user
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import NO_STORE
 from app.api.schemas import (
@@ -23,7 +24,6 @@ from app.api.schemas import (
 )
 from app.api.security import CanReadUsers, CanWriteUsers
 from app.identity.clients import create_service, make_secret, revoke_secret
-from app.identity.login import set_password
 from app.identity.sessions import end_sessions_of, live_sessions
 from app.identity.users import create_user, enable_user, list_users, rename_user, user_of_id
 
@@ -79,7 +79,8 @@ async def change_user(
 ) -> UserAnswer:
     """The user, renamed, disabled or enabled. Disabling ends all their sessions."""
     now = runtime.now()
-    user = await managed_user(session, user_id, by=caller, now=now)
+    for_good = change.username is not None or change.disabled is False
+    user = await managed_user(session, user_id, by=caller, now=now, for_good=for_good)
     if change.username is not None:
         await rename_user(session, user, username=change.username, by=caller)
     if change.disabled is True:
@@ -91,18 +92,14 @@ async def change_user(
 
 
 @router.post("/{user_id}/password", status_code=204, responses=refusals(404, 413))
-async def replace_password(
+async def set_password(
     user_id: uuid.UUID, new: NewPassword, caller: CanWriteUsers, runtime: RuntimeDep
 ) -> None:
     """Another password for a person, all of whose sessions end."""
-    # Not one unit of work: no connection is held while the password is hashed. What the user is
-    # granted meanwhile is granted to an account whose password was set a moment before.
-    async with runtime.unit_of_work() as session:
-        user = await managed_user(session, user_id, by=caller, now=runtime.now())
-    await set_password(
+    await replace_password(
         runtime.sessions,
         runtime.hasher,
-        user=user,
+        user_id=user_id,
         password=new.password,
         by=caller,
         now=runtime.now(),
@@ -119,7 +116,8 @@ async def add_secret(
 ) -> SecretAnswer:
     """A second live secret for a service account, to change over to. Shown this once."""
     response.headers.update(NO_STORE)
-    user = await managed_user(session, user_id, by=caller, now=runtime.now())
+    now = runtime.now()
+    user = await managed_user(session, user_id, by=caller, now=now, for_good=True)
     secret = await make_secret(session, user_id=user_id, by=caller)
     return SecretAnswer(client_id=user.username, client_secret=secret.value, secret_id=secret.id)
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.authority import OPERATOR, disable_account
+from app.access.accounts import disable_account, replace_password
+from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.holdings import grants_of, scopes_of_each
 from app.api.schemas import GrantAnswer, SessionAnswer, UserAnswer
@@ -27,7 +28,6 @@ from app.cli.console import (
     table,
 )
 from app.identity.clients import NewSecret, create_service, make_secret, revoke_secret, secrets_of
-from app.identity.login import set_password
 from app.identity.models import User
 from app.identity.sessions import live_sessions
 from app.identity.users import create_user, enable_user, get_user, list_users, rename_user
@@ -163,11 +163,10 @@ def user_password(name: Name) -> None:
     async def work(runtime: Runtime) -> str:
         async with runtime.unit_of_work() as session:
             found = await get_user(session, name)
-        # Not in the unit of work: no connection is held while the password is hashed.
-        await set_password(
+        await replace_password(
             runtime.sessions,
             runtime.hasher,
-            user=found,
+            user_id=found.id,
             password=password,
             by=OPERATOR,
             now=runtime.now(),

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
-from app.errors import DomainError, InvalidGrant, Refused
+from app.errors import DomainError, InvalidGrant
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of
@@ -112,28 +112,14 @@ async def change_password(
 
 
 async def set_password(
-    sessions: async_sessionmaker[AsyncSession],
-    hasher: PasswordHasher,
-    *,
-    user: User,
-    password: str,
-    by: Actor,
-    now: datetime,
+    session: AsyncSession, user_id: uuid.UUID, *, password_hash: str, by: Actor, now: datetime
 ) -> None:
-    """Give a person another password, whatever it was, and end all their sessions.
-
-    Raises WeakPassword, Refused for a service account, or TooManyLogins when the hashing queue is
-    full.
-    """
-    if user.kind != "person":
-        raise Refused("Only people have passwords: a service account has secrets.")
-    password_hash = await hasher.hash(check_password(password, username=user.username))
-    async with sessions.begin() as session:
-        await session.execute(
-            update(User).where(User.id == user.id).values(password_hash=password_hash)
-        )
-        record(session, "password.changed", by=by, subject=user.id)
-        await end_sessions_of(session, user.id, reason="password set", by=by, now=now)
+    """Give a person another password, whatever it was, and end all their sessions."""
+    await session.execute(
+        update(User).where(User.id == user_id).values(password_hash=password_hash)
+    )
+    record(session, "password.changed", by=by, subject=user_id)
+    await end_sessions_of(session, user_id, reason="password set", by=by, now=now)
 
 
 def _refusal(user: User | None, correct: bool) -> str | None:

@@ -143,7 +143,7 @@ async def disable_user(
 ) -> None:
     """No login and no token of this user counts any more: all their sessions end.
 
-    Whether they can be done without is not asked here: see `access.authority.disable_account`.
+    Whether they can be done without is not asked here: see `access.accounts.disable_account`.
     """
     disabled = (
         update(User).where(User.id == user_id, User.disabled_at.is_(None)).values(disabled_at=now)

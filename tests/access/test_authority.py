@@ -1,6 +1,7 @@
 """Authority at its edges: the last admin, and two who act at once."""
 
 import asyncio
+import threading
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -10,12 +11,19 @@ import httpx2
 import pytest
 from sqlalchemy import delete, func, select
 
-from app.access.authority import OPERATOR, LastAdmin, disable_account
+from app.access.accounts import disable_account
+from app.access.authority import OPERATOR, BeyondAuthority, Caller, LastAdmin
 from app.access.grants import grant, revoke
+from app.access.holdings import granted_scopes
 from app.access.models import Grant
+from app.errors import InvalidToken
+from app.identity.clients import create_service
 from app.identity.models import User
+from app.identity.sessions import end_session
 from app.runtime import Runtime
-from tests.factories import bearer, make_user
+from tests.clock import MovableClock
+from tests.factories import bearer, login, make_user, signed_in
+from tests.processes import until
 
 Attempt = Callable[[httpx2.AsyncClient, dict[str, str], uuid.UUID], Coroutine[Any, Any, int]]
 
@@ -114,3 +122,111 @@ async def test_a_grant_and_what_it_forbids_do_not_pass_each_other(
         )
         await asyncio.wait({renaming}, timeout=0.2)
     assert (await renaming).status_code == 403
+
+
+async def test_whoever_is_admin_for_an_hour_takes_over_nobody_who_holds_anything_for_longer(
+    client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
+) -> None:
+    soon = clock() + timedelta(hours=1)
+    on_call = await bearer(client, await make_user(runtime, "admin", expires_at=soon))
+    peer = await make_user(runtime, "admin", expires_at=soon)
+    root = await make_user(runtime, "admin")
+    reader = await make_user(runtime, "read:items")
+    async with runtime.unit_of_work() as session:
+        robot, _ = await create_service(session, username="robot", by=OPERATOR)
+        terms: dict[str, Any] = {"user_id": robot.id, "scope": "read:items", "by": OPERATOR}
+        await grant(session, **terms, now=clock())
+    new = {"password": "something else entirely"}
+    for user in (root, reader):
+        path = f"/users/{user.id}"
+        answers = [
+            await client.post(f"{path}/password", json=new, headers=on_call),
+            await client.patch(path, json={"username": "mine"}, headers=on_call),
+            await client.patch(path, json={"disabled": False}, headers=on_call),
+        ]
+        assert [answer.status_code for answer in answers] == [403] * 3
+    assert (await client.post(f"/users/{robot.id}/secrets", headers=on_call)).status_code == 403
+    # What takes away, they may: that is what somebody on call is for.
+    taken = [
+        await client.delete(f"/users/{reader.id}/sessions", headers=on_call),
+        await client.delete(f"/users/{reader.id}/grants/read:items", headers=on_call),
+        await client.post(f"/users/{reader.id}/password", json=new, headers=on_call),
+        await client.post(f"/users/{peer.id}/password", json=new, headers=on_call),
+        await client.delete(f"/users/{robot.id}/sessions", headers=on_call),
+    ]
+    assert [answer.status_code for answer in taken] == [204] * 5
+
+
+async def test_a_password_is_not_set_for_whoever_was_granted_more_while_it_was_hashed(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    clerk = await bearer(own_client, await make_user(own_runtime, "write:users"))
+    user = await make_user(own_runtime)
+    hasher, gate = own_runtime.hasher, threading.Event()
+    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads)]
+    new, path = {"password": "something else entirely"}, f"/users/{user.id}/password"
+    setting = asyncio.create_task(own_client.post(path, json=new, headers=clerk))
+    try:
+        await until(lambda: hasher._pending > len(busy))
+        async with own_runtime.unit_of_work() as session:
+            await grant(session, user_id=user.id, scope="admin", by=OPERATOR, now=own_runtime.now())
+    finally:
+        gate.set()
+    assert (await setting).status_code == 403
+    assert (await login(own_client, user)).status_code == 200, "the password is the old one"
+
+
+async def disable(runtime: Runtime, caller: Caller) -> None:
+    assert caller.user_id
+    async with runtime.unit_of_work() as session:
+        await disable_account(session, caller.user_id, by=OPERATOR, now=runtime.now())
+
+
+async def sign_out(runtime: Runtime, caller: Caller) -> None:
+    assert caller.session_id
+    async with runtime.unit_of_work() as session:
+        await end_session(session, caller.session_id, reason="test", by=OPERATOR, now=runtime.now())
+
+
+async def revoke_the_right_to_grant(runtime: Runtime, caller: Caller) -> None:
+    assert caller.user_id
+    async with runtime.unit_of_work() as session:
+        await revoke(
+            session, user_id=caller.user_id, scope="write:grants", by=OPERATOR, now=runtime.now()
+        )
+
+
+@pytest.mark.parametrize("put_out", [disable, sign_out, revoke_the_right_to_grant])
+async def test_a_request_under_way_of_somebody_who_was_put_out_changes_nothing(
+    runtime: Runtime, put_out: Callable[[Runtime, Caller], Coroutine[Any, Any, None]]
+) -> None:
+    await make_user(runtime, "admin")
+    scopes = ("write:grants", "read:items")
+    caller = await signed_in(runtime, await make_user(runtime, *scopes), *scopes)
+    user = await make_user(runtime)
+    # The caller is as they were when the request began.
+    await put_out(runtime, caller)
+    now = runtime.now()
+    async with runtime.unit_of_work() as session:
+        with pytest.raises((InvalidToken, BeyondAuthority)):
+            await grant(session, user_id=user.id, scope="read:items", by=caller, now=now)
+        assert await granted_scopes(session, user.id, now=now) == set()
+
+
+async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtime) -> None:
+    await make_user(own_runtime, "admin")
+    scopes = ("write:grants", "read:items")
+    caller = await signed_in(own_runtime, await make_user(own_runtime, *scopes), *scopes)
+    assert caller.user_id
+    user, now = await make_user(own_runtime), own_runtime.now()
+
+    async def give() -> None:
+        async with own_runtime.unit_of_work() as session:
+            await grant(session, user_id=user.id, scope="read:items", by=caller, now=now)
+
+    async with own_runtime.unit_of_work() as session:
+        await disable_account(session, caller.user_id, by=OPERATOR, now=now)
+        giving = asyncio.create_task(give())
+        await asyncio.wait({giving}, timeout=0.2)
+    with pytest.raises(InvalidToken):
+        await giving

@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
@@ -119,6 +120,12 @@ class AuthorityMachine(RuleBasedStateMachine):
     def may_manage(self, token: set[str], target: Account) -> bool:
         return all(self.may(token, scope) for scope in self.granted(target))
 
+    def may_take_over(self, caller: Account, token: set[str], target: Account) -> bool:
+        return all(
+            self.holds_until(caller, token, scope) >= end
+            for scope, end in self.granted(target).items()
+        )
+
     def holds_until(self, caller: Account, token: set[str], scope: str) -> int:
         if not self.may(token, scope):
             return 0
@@ -132,6 +139,21 @@ class AuthorityMachine(RuleBasedStateMachine):
             return False
         others = [each for each in self.accounts if each is not target and not each.disabled]
         return all(each.grants.get("admin") != FOREVER for each in others)
+
+    def in_effect(self, account: Account) -> dict[str, int]:
+        return {} if account.disabled else self.granted(account)
+
+    @contextmanager
+    def nobody_gains_what_the_caller_lacks(
+        self, caller: Account, token: set[str]
+    ) -> Iterator[None]:
+        """For itself or another account, whatever the rules above let through."""
+        own = {scope: self.holds_until(caller, token, scope) for scope in SCOPES}
+        before = {each.id: self.in_effect(each) for each in self.accounts}
+        yield
+        for each in self.accounts:
+            for scope, end in self.in_effect(each).items():
+                assert end <= max(before[each.id].get(scope, 0), own[scope])
 
     # What callers try.
 
@@ -178,7 +200,8 @@ class AuthorityMachine(RuleBasedStateMachine):
             assert status == 409
         else:
             assert status == 204
-            target.grants[scope] = end
+            with self.nobody_gains_what_the_caller_lacks(caller, token):
+                target.grants[scope] = end
 
     @rule(data=st.data(), scope=scopes)
     def revoke_a_scope(self, data: st.DataObject, scope: str) -> None:
@@ -195,19 +218,22 @@ class AuthorityMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), disabled=st.booleans())
     def disable_or_enable(self, data: st.DataObject, disabled: bool) -> None:
-        _, token, target, headers = self.draw_call(data)
+        caller, token, target, headers = self.draw_call(data)
         status = self.call(headers, "PATCH", f"/users/{target.id}", {"disabled": disabled})
         if not self.may(token, "write:users") or not self.may_manage(token, target):
             assert status == 403
+        elif not disabled and not self.may_take_over(caller, token, target):
+            assert status == 403, "what it holds comes back for longer than they hold it"
         elif disabled and self.is_last_admin(target):
             assert status == 409
         else:
             assert status == 200
-            target.disabled = disabled
+            with self.nobody_gains_what_the_caller_lacks(caller, token):
+                target.disabled = disabled
 
     @rule(data=st.data(), way=st.sampled_from(["name", "password", "secrets", "sessions"]))
     def take_an_account_over(self, data: st.DataObject, way: str) -> None:
-        _, token, target, headers = self.draw_call(data)
+        caller, token, target, headers = self.draw_call(data)
         path = f"/users/{target.id}"
         person = target.kind == "person"
         match way:
@@ -224,6 +250,8 @@ class AuthorityMachine(RuleBasedStateMachine):
                 status, done = self.call(headers, "DELETE", f"{path}/sessions"), 204
         if not self.may(token, "write:users") or not self.may_manage(token, target):
             assert status == 403
+        elif way != "sessions" and not self.may_take_over(caller, token, target):
+            assert status == 403, "it would serve them for longer than what they hold"
         else:
             assert status == done
             target.secrets += status == 201

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.access.authority import OPERATOR, Caller
+from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
@@ -16,7 +16,7 @@ from app.errors import Refused
 from app.identity.users import UserNotFound
 from app.runtime import Runtime
 from tests.clock import MovableClock
-from tests.factories import make_user
+from tests.factories import make_user, signed_in
 
 
 async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(
@@ -25,7 +25,7 @@ async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(
     user, admin = await make_user(runtime), await make_user(runtime, "admin")
     now = runtime.now()
     later = now + timedelta(hours=1)
-    by = Caller(user_id=admin.id, scopes=frozenset({"admin"}))
+    by = await signed_in(runtime, admin, "admin")
     terms: dict[str, Any] = {"user_id": user.id, "scope": "read:items"}
     async with runtime.unit_of_work() as session:
         await grant(session, **terms, by=OPERATOR, reason="a", now=now)

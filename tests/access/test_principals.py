@@ -598,9 +598,9 @@ async def test_what_is_taken_away_in_this_process_is_gone_in_it_at_once(
 
 
 async def test_a_load_is_one_statement(own_runtime: Runtime, alice: Login) -> None:
-    async with statements_of(own_runtime) as statements:
+    async with statements_of(own_runtime) as statements, own_runtime.sessions() as session:
         holder = await load_holder(
-            own_runtime.sessions, alice.session_id, user_id=alice.user.id, now=own_runtime.now()
+            session, alice.session_id, user_id=alice.user.id, now=own_runtime.now()
         )
     assert holder is not None
     assert len(statements) == 1

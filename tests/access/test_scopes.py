@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.access.scopes import effective_scopes, format_scope, parse_scope, satisfies
+from app.access.scopes import format_scope, parse_scope, satisfies
 from app.errors import InvalidScope
 
 scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users", "introspect"]))
@@ -14,15 +14,6 @@ scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users
 def test_all_that_is_required_must_be_held(held: frozenset[str], required: frozenset[str]) -> None:
     assert satisfies(held, required) == all(scope in held for scope in required)
     assert satisfies(held | {"admin"}, required), "admin satisfies every requirement"
-
-
-@given(token=scopes, granted=scopes)
-def test_effective_is_what_the_token_says_and_is_granted(
-    token: frozenset[str], granted: frozenset[str]
-) -> None:
-    assert effective_scopes(token, granted) == {s for s in token if s in granted}
-    assert effective_scopes(token, granted | {"admin"}) == token, "an admin holds each of them"
-    assert "admin" not in effective_scopes(token, granted | {"admin"})
 
 
 @given(asked=scopes.filter(bool))

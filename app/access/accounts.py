@@ -1,0 +1,51 @@
+"""Accounts, as those who administer them change them."""
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.access.authority import Caller, keep_an_admin, managed_user
+from app.errors import Refused
+from app.identity.login import set_password
+from app.identity.passwords import PasswordHasher, check_password
+from app.identity.users import disable_user
+
+
+async def disable_account(
+    session: AsyncSession, user_id: uuid.UUID, *, by: Caller, now: datetime, force: bool = False
+) -> None:
+    """No login and no token of this account counts any more.
+
+    Raises UserNotFound, BeyondAuthority, and LastAdmin for the last admin, unless forced.
+    """
+    await managed_user(session, user_id, by=by, now=now)
+    if not force:
+        await keep_an_admin(session, user_id, now=now)
+    await disable_user(session, user_id, by=by, now=now)
+
+
+async def replace_password(
+    sessions: async_sessionmaker[AsyncSession],
+    hasher: PasswordHasher,
+    *,
+    user_id: uuid.UUID,
+    password: str,
+    by: Caller,
+    now: datetime,
+) -> None:
+    """Give a person another password, whatever it was, and end all their sessions.
+
+    Takes sessions, not a session, because no connection may be held while the password is hashed.
+    Raises UserNotFound, BeyondAuthority, Refused for a service account, WeakPassword, or
+    TooManyLogins when the hashing queue is full.
+    """
+    async with sessions.begin() as session:
+        user = await managed_user(session, user_id, by=by, now=now, for_good=True)
+    if user.kind != "person":
+        raise Refused("Only people have passwords: a service account has secrets.")
+    password_hash = await hasher.hash(check_password(password, username=user.username))
+    async with sessions.begin() as session:
+        # Asked again: while it was hashed, the caller may have lost a scope, or the user got one.
+        await managed_user(session, user_id, by=by, now=now, for_good=True)
+        await set_password(session, user_id, password_hash=password_hash, by=by, now=now)
