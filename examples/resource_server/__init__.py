@@ -1,0 +1,1 @@
+"""A service beside Scopegate that trusts its tokens."""
