@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import FOREVER, Caller, keep_an_admin, managed_user, require_holding
 from app.access.models import Grant
+from app.access.remarks import check_remark
 from app.access.scopes import ADMIN, ScopeNotRegistered, is_scope_name
 from app.audit.log import record
 from app.db.changes import Change, announce
@@ -32,13 +33,15 @@ async def grant(
     """Let the user hold the scope, until `expires_at` if that is given.
 
     Again is the same; with another end or reason, these count from now on. Raises UserNotFound,
-    ScopeNotRegistered, BeyondAuthority, Refused for an end that is past, and LastAdmin for an end
-    to what the last admin holds, unless forced.
+    ScopeNotRegistered, BeyondAuthority, Refused for an end that is past or an unfit reason, and
+    LastAdmin for an end to what the last admin holds, unless forced.
     """
     if not is_scope_name(scope):
         raise ScopeNotRegistered
     if expires_at is not None and expires_at <= now:
         raise Refused("This end is past: to take a scope back, revoke it.")
+    if reason is not None:
+        check_remark(reason)
     await managed_user(session, user_id, by=by, now=now)
     await require_holding(session, scope, until=expires_at or FOREVER, by=by, now=now)
     if scope == ADMIN and expires_at is not None and not force:
@@ -79,11 +82,11 @@ async def grant_to_newcomers(
     Nobody else knows them yet: there is nothing to wait for, and nothing to forget. Raises
     BeyondAuthority.
     """
-    for scope in frozenset().union(*scopes.values()):
-        await require_holding(session, scope, until=FOREVER, by=by, now=now)
     terms = {"expires_at": None, "reason": None}
-    for user_id, held in scopes.items():
-        for scope in sorted(held):
+    # In one order for all: of two who need the same scopes at once, neither waits for ever.
+    for scope in sorted(frozenset[str]().union(*scopes.values())):
+        await require_holding(session, scope, until=FOREVER, by=by, now=now)
+        for user_id in (each for each, wanted in scopes.items() if scope in wanted):
             session.add(Grant(user_id=user_id, scope=scope, granted_by=by.user_id, **terms))
             record(session, "grant.made", by=by, subject=user_id, scope=scope, **terms)
 

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, String, any_, delete, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.models import Grant, Scope
+from app.access.remarks import check_remark
 from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidScope, NotFound, Refused
 
@@ -89,19 +90,25 @@ async def registered_scopes(
 
 async def registered_of(session: AsyncSession, names: AbstractSet[str]) -> frozenset[str]:
     """Those of the names that are registered scopes."""
-    known = select(Scope.name).where(Scope.name.in_(filter(is_scope_name, names)))
+    # One parameter, however many names: a statement has at most 32767.
+    asked = literal(list(filter(is_scope_name, names)), ARRAY(String()))
+    known = select(Scope.name).where(Scope.name == any_(asked))
     return frozenset(await session.scalars(known))
 
 
 async def register_scope(session: AsyncSession, name: str, *, description: str, by: Actor) -> Scope:
     """A scope that can be granted from now on, and that nobody holds by this. Again is the same.
 
-    Raises Refused for a name that can't be granted by its path, or ScopeShips.
+    Raises Refused for a name that can't be granted by its path or an unfit description, or
+    ScopeShips.
     """
-    if not is_scope_name(name) or "/" in name or len(name) > MAX_SCOPE:
+    # Clients leave "." and ".." out of a path, as RFC 3986 §5.2.4 has it.
+    if not is_scope_name(name) or "/" in name or name in {".", ".."} or len(name) > MAX_SCOPE:
         raise Refused(
-            f"A scope's name has up to {MAX_SCOPE} of RFC 6749's characters, and no slash."
+            f"A scope's name has up to {MAX_SCOPE} of RFC 6749's characters, and no slash; "
+            "nor is it one or two dots."
         )
+    check_remark(description)
     if name in SHIPPED:
         raise ScopeShips
     statement = (

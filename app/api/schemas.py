@@ -7,14 +7,16 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from app.access.remarks import MAX_REMARK
 from app.access.scopes import format_scope
+from app.db.base import is_storable
 from app.identity.models import User
 from app.identity.users import Kind
 from app.tokens.issuing import Issued
 
 
 def _storable(text: str) -> str:
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if not is_storable(text):
         raise ValueError("NUL and lone surrogates are not text")
     return text
 
@@ -30,7 +32,7 @@ Limit = Annotated[int, Query(ge=1, le=100, description="At most how many to answ
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 Description = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
-Remark = Annotated[str, Field(max_length=500), AfterValidator(_storable)]
+Remark = Annotated[str, Field(max_length=MAX_REMARK)]
 
 
 class Listed(BaseModel):

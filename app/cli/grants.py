@@ -47,7 +47,7 @@ def grant(
         end = until if lasting is None else now + lasting
         async with runtime.unit_of_work() as session:
             holder = await get_user(session, name)
-            for each in scopes:
+            for each in sorted(scopes):
                 await grants.grant(
                     session,
                     user_id=holder.id,
@@ -73,7 +73,7 @@ def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
             holder = await get_user(session, name)
             removed = [
                 each
-                for each in scopes
+                for each in sorted(scopes)
                 if await grants.revoke(
                     session,
                     user_id=holder.id,

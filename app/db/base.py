@@ -1,5 +1,6 @@
 """What every table has in common."""
 
+import re
 import uuid
 from datetime import datetime
 
@@ -36,3 +37,8 @@ class Created:
     """A row that knows when it was made, by the database's clock."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+def is_storable(text: str) -> bool:
+    """Whether Postgres can keep this text: it has no NUL, and no surrogate that stands alone."""
+    return re.search("[\0\ud800-\udfff]", text) is None

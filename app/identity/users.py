@@ -1,5 +1,6 @@
 """Users: their names; making, changing, finding and listing them."""
 
+import re
 import unicodedata
 import uuid
 from collections.abc import Collection, Sequence
@@ -22,6 +23,13 @@ from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of
 
 MAX_USERNAME = 128
+# The characters that show nothing: Default_Ignorable_Code_Point, as DerivedCoreProperties.txt of
+# the Unicode Character Database lists it. Python's unicodedata does not have this property.
+_DEFAULT_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 Kind = Literal["person", "service"]
 
@@ -57,6 +65,8 @@ def normalise_username(username: str) -> str:
         raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")
     if not name.isprintable() or any(character.isspace() for character in name):
         raise Refused("A username has no spaces and no control characters.")
+    if _DEFAULT_IGNORABLE.search(name):
+        raise Refused("A username has no invisible characters.")
     return name
 
 

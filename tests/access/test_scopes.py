@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.access.scopes import format_scope, parse_scope, satisfies
-from app.errors import InvalidScope
+from app.access.authority import OPERATOR
+from app.access.scopes import format_scope, parse_scope, register_scope, satisfies
+from app.errors import InvalidScope, Refused
+from app.runtime import Runtime
 
 scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users", "introspect"]))
 
@@ -28,3 +30,22 @@ def test_a_scope_string_says_each_scope_once_in_one_order(asked: frozenset[str])
 def test_illegal_characters_are_invalid_scope(text: str) -> None:
     with pytest.raises(InvalidScope):
         parse_scope(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "description"),
+    [
+        (".", "One dot"),
+        ("..", "Two dots"),
+        ("a/b", "A slash"),
+        ("read:reports", "x" * 501),
+        ("read:reports", "nul\0"),
+        ("read:reports", "\udcff"),
+    ],
+)
+async def test_what_could_not_be_named_in_a_path_or_shown_is_not_registered(
+    runtime: Runtime, name: str, description: str
+) -> None:
+    async with runtime.unit_of_work() as session:
+        with pytest.raises(Refused):
+            await register_scope(session, name, description=description, by=OPERATOR)

@@ -90,6 +90,7 @@ async def test_scopes_that_ship_stay_as_they_are(client: httpx2.AsyncClient, roo
         ("a%5Cb", 422),
         ("é", 422),
         ("a%00", 422),
+        ("...", 200),
     ],
 )
 async def test_names_are_those_of_rfc_6749(

@@ -1,14 +1,20 @@
 """`scopegate grant` with an end and a reason, and `scopegate scope …`."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import typer
+from sqlalchemy import text
 
+from app.access import grants
+from app.access.authority import OPERATOR
 from app.cli.times import parse_duration, parse_moment, parse_since
 from app.runtime import Runtime
 from tests.commands import Environment, printed, refusal, scopegate, succeed
 from tests.factories import make_user
+from tests.processes import PATIENCE
 
 
 async def test_a_grant_ends_when_it_is_said_to(
@@ -43,6 +49,56 @@ async def test_an_end_that_is_past_or_said_twice_is_refused(
         assert (await scopegate("grant", "alice", "read:items", "--for", wrong)).exit_code == 2
     assert (await scopegate("grant", "alice", "read:items", "--until", "soon")).exit_code == 2
     assert (await printed("user", "show", "alice"))["grants"] == []
+
+
+async def test_a_reason_is_text_of_bounded_length(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, username="Alice")
+    grant = ("grant", "alice", "read:items", "--reason")
+    assert "at most 500" in await refusal(*grant, "x" * 501)
+    for broken in ("nul\0", "\udcff"):
+        assert "no broken characters" in await refusal(*grant, broken)
+    register = ("scope", "register", "read:reports", "--description")
+    assert "at most 500" in await refusal(*register, "x" * 501)
+    assert "no broken characters" in await refusal(*register, "\udcff")
+    await succeed(*grant, "x" * 500)
+    (held,) = (await printed("user", "show", "alice"))["grants"]
+    assert held["reason"] == "x" * 500
+
+
+async def test_commands_with_several_scopes_never_wait_for_each_other_in_a_circle(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, "admin", username="root")
+    await succeed("scope", "register", "x:a", "--description", "Of another service")
+    await make_user(own_runtime, "admin", "x:a", username="bob")
+    carol = await make_user(own_runtime, username="carol")
+    # What `grant carol admin x:a --for 1h` does, held up between the two scopes.
+    async with asyncio.timeout(PATIENCE), own_runtime.unit_of_work() as session:
+        terms: dict[str, Any] = {"by": OPERATOR, "now": own_runtime.now()}
+        end = own_runtime.now() + timedelta(hours=1)
+        for scope in ("admin", "x:a"):
+            await grants.grant(session, user_id=carol.id, scope=scope, expires_at=end, **terms)
+            if scope == "admin":
+                revoking = asyncio.create_task(scopegate("revoke", "bob", "x:a", "admin"))
+                while await waiting(own_runtime) < 1:
+                    await asyncio.sleep(0.01)
+                removing = asyncio.create_task(scopegate("scope", "remove", "x:a"))
+                while not removing.done() and await waiting(own_runtime) < 2:
+                    await asyncio.sleep(0.01)
+    assert (await revoking).exit_code == 0
+    assert "revoke it everywhere" in str((await removing).exception)
+
+
+async def waiting(runtime: Runtime) -> int:
+    """How many transactions in this database wait for another's lock."""
+    blocked = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with runtime.sessions() as session:
+        return await session.scalar(blocked) or 0
 
 
 async def test_the_last_admins_grant_ends_only_by_force(

@@ -25,6 +25,29 @@ def test_unfit_names_are_refused(name: str) -> None:
         normalise_username(name)
 
 
+# The ends of the ranges that Unicode lists as Default_Ignorable_Code_Point.
+INVISIBLE = [
+    *(0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180F, 0x200B, 0x200F),
+    *(0x202A, 0x202E, 0x2060, 0x206F, 0x3164, 0xFE00, 0xFE0F, 0xFEFF, 0xFFA0, 0xFFF0, 0xFFF8),
+    *(0x1BCA0, 0x1BCA3, 0x1D173, 0x1D17A, 0xE0000, 0xE0100, 0xE0FFF),
+]
+
+
+@pytest.mark.parametrize("code_point", INVISIBLE, ids=hex)
+def test_names_with_something_invisible_in_them_are_refused(code_point: int) -> None:
+    invisible = chr(code_point)
+    for name in (f"admin{invisible}", f"ad{invisible}min", invisible):
+        with pytest.raises(Refused):
+            normalise_username(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["Ægir", "名前", "이름", "नाम", "🐎", "a\u0301b", "o'neil+x@example.org"]
+)
+def test_names_of_all_scripts_are_names(name: str) -> None:
+    assert normalise_username(name)
+
+
 async def test_a_name_is_taken_in_every_spelling(runtime: Runtime) -> None:
     user = await make_user(runtime, username="Straße@Example.org")
     async with runtime.unit_of_work() as session:
