@@ -6,6 +6,7 @@ import typer
 
 from app.access.authority import OPERATOR
 from app.cli.console import AsJson, run, show
+from app.errors import ScopegateError
 from app.ops.imports import Report, import_people
 from app.runtime import Runtime
 
@@ -13,14 +14,8 @@ REFUSED_SOME = 3
 """The exit code when some rows were refused and the others are in."""
 
 File = Annotated[
-    # What is not UTF-8 comes through as no text at all, and its row alone is refused.
-    typer.FileText,
-    typer.Argument(
-        metavar="FILE.csv",
-        encoding="utf-8-sig",
-        errors="surrogateescape",
-        help="The file; - is standard input.",
-    ),
+    typer.FileBinaryRead,
+    typer.Argument(metavar="FILE.csv", help="The file; - is standard input."),
 ]
 
 
@@ -29,7 +24,8 @@ def user_import(file: File, as_json: AsJson = False) -> None:
 
     Its first line names the columns: username, password_hash (by bcrypt or argon2) or password, and
     scopes with spaces between them. Whoever is there already stays as they are, so the same file
-    can be imported again when it was interrupted. Exit code 3: some rows were refused, as reported.
+    can be imported again when it was interrupted. A row stands in one line; at a line that is no
+    row the import stops, with exit code 1. Exit code 3: some rows were refused, as reported.
     """
 
     def progress(report: Report) -> None:
@@ -45,9 +41,15 @@ def user_import(file: File, as_json: AsJson = False) -> None:
         "made": report.made,
         "already_there": report.already_there,
         "refused": [each._asdict() for each in report.refused],
+        "stopped": report.stopped and report.stopped._asdict(),
     }
     refused = [f"line {each.line}: {each.reason}" for each in report.refused]
     show(found, as_json, "\n".join([*refused, _counts(report)]))
+    if report.stopped:
+        raise ScopegateError(
+            f"Stopped at line {report.stopped.line}, and read nothing after it, since that may not "
+            f"be rows. {report.stopped.reason} Mend the file and import it again."
+        )
     if report.refused:
         raise typer.Exit(REFUSED_SOME)
 

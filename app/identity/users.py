@@ -200,12 +200,12 @@ async def user_of_id(session: AsyncSession, user_id: uuid.UUID) -> User:
     return user
 
 
-async def names_taken(session: AsyncSession, names: Collection[str]) -> dict[str, str]:
+async def names_taken(session: AsyncSession, names: Collection[str]) -> dict[str, tuple[str, str]]:
     """Which of these names, or others that count as the same, are taken: by key, as kept."""
-    keys = select(User.username_key, User.username).where(
+    taken = select(User.username_key, User.username, User.kind).where(
         User.username_key.in_({username_key(name) for name in names})
     )
-    return dict((await session.execute(keys)).all())
+    return {key: (username, kind) for key, username, kind in await session.execute(taken)}
 
 
 async def usernames_of(

@@ -5,16 +5,18 @@ ends, every row is there wholly or not at all, and the same file again takes up 
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import NamedTuple
+from io import TextIOWrapper
+from itertools import count, islice
+from typing import BinaryIO, NamedTuple, TextIO
 
 from app.access.authority import Caller
 from app.access.grants import grant_to_newcomers
 from app.access.scopes import ScopeNotRegistered, registered_of
 from app.errors import DomainError, Refused
-from app.identity.passwords import PasswordHasher, check_password
+from app.identity.passwords import check_hash, check_password
 from app.identity.users import (
     NewUser,
     UsernameTaken,
@@ -28,6 +30,11 @@ from app.runtime import Runtime
 COLUMNS = frozenset({"username", "password_hash", "password", "scopes"})
 BATCH = 200
 """Rows a transaction."""
+MAX_LINE = 64 * 1024
+"""Characters a row."""
+
+# How other dialects escape a quotation mark, which RFC 4180 doubles, or a line's end.
+_ESCAPED = re.compile(r'\\(?:"|$)')
 
 
 class NotThisFile(Refused):
@@ -40,8 +47,19 @@ class NotThisFile(Refused):
         )
 
 
+class NotCsv(Refused):
+    """The line is no row, so whether the next one begins a row can't be told either."""
+
+
 class Refusal(NamedTuple):
-    """A row that was not imported: where it begins in the file, and why. Nothing that is in it."""
+    """A row that was not imported: its line in the file, and why. Nothing that is in it."""
+
+    line: int
+    reason: str
+
+
+class Stop(NamedTuple):
+    """The line that reading can't go past, and why. Nothing that is in it."""
 
     line: int
     reason: str
@@ -49,11 +67,15 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """What became of the rows so far."""
+    """What became of the rows so far.
+
+    `stopped`: where reading ended before the file did. Nothing from that line on was imported.
+    """
 
     made: int = 0
     already_there: int = 0
     refused: list[Refusal] = field(default_factory=list)
+    stopped: Stop | None = None
 
     @property
     def rows(self) -> int:
@@ -74,17 +96,18 @@ class Newcomer:
 
 
 async def import_people(
-    runtime: Runtime, file: Iterable[str], *, by: Caller, progress: Callable[[Report], None]
+    runtime: Runtime, file: BinaryIO, *, by: Caller, progress: Callable[[Report], None]
 ) -> Report:
-    """Make a person of each row of a CSV file; `progress` is told after every batch.
+    """Make a person of each row of a CSV file, and close it; `progress` is told after every batch.
 
     Who has exactly that name already is there already, and stays as they are. What can't be
-    imported is refused, row by row. Raises NotThisFile.
+    imported is refused, row by row. At a line that is no row the import stops. Raises NotThisFile.
     """
     report = Report()
-    rows = _read(file, runtime.hasher)
+    rows = _read(file)
     while batch := list(islice(rows, BATCH)):
         report.refused += [each for each in batch if isinstance(each, Refusal)]
+        report.stopped = next((each for each in batch if isinstance(each, Stop)), None)
         await _take_in(
             runtime, [each for each in batch if isinstance(each, Newcomer)], by=by, report=report
         )
@@ -93,12 +116,31 @@ async def import_people(
     return report
 
 
-def _read(file: Iterable[str], hasher: PasswordHasher) -> Iterator[Newcomer | Refusal]:
+def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
     """The rows of the file, one after the other: it may be larger than memory."""
-    reader = csv.reader(file, strict=True)
+    # What is not UTF-8 comes through as no text at all, and its row alone is refused. By default a
+    # carriage return would end a line too: some programs write one into a field without quoting it.
+    with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+        columns = _columns(lines)
+        for line in count(2):
+            try:
+                row = _fields(lines)
+                if row is None:
+                    return
+                if row:
+                    yield _check(line, columns, row)
+            except NotCsv as error:
+                yield Stop(line, str(error))
+                return
+            except DomainError as error:
+                yield Refusal(line, str(error))
+
+
+def _columns(lines: TextIO) -> list[str]:
+    """What the first line says that stands in the others. Raises NotThisFile."""
     try:
-        columns = next(reader, [])
-    except csv.Error:
+        columns = _fields(lines) or []
+    except NotCsv:
         raise NotThisFile from None
     if not (
         COLUMNS.issuperset(columns)
@@ -107,21 +149,37 @@ def _read(file: Iterable[str], hasher: PasswordHasher) -> Iterator[Newcomer | Re
         and COLUMNS.intersection({"password", "password_hash"}).intersection(columns)
     ):
         raise NotThisFile
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-            if row is None:
-                return
-            if row:
-                yield _check(line, columns, row, hasher)
-        except csv.Error:
-            yield Refusal(line, "This is not CSV: perhaps a quotation mark is not closed.")
-        except DomainError as error:
-            yield Refusal(line, str(error))
+    return columns
 
 
-def _check(line: int, columns: list[str], row: list[str], hasher: PasswordHasher) -> Newcomer:
+def _fields(lines: TextIO) -> list[str] | None:
+    """The fields of the next line, none of a blank one; None at the end. Raises NotCsv.
+
+    Stricter than RFC 4180, by which a row may go on in the next line. Nothing that is imported has
+    a line's end in it; so where a quotation mark is left open, or is not one by the rule, what
+    follows may be somebody's text, made to look like a row that grants them `admin`.
+    """
+    line = lines.readline(MAX_LINE + 1)
+    if not line:
+        return None
+    if len(line) > MAX_LINE:
+        raise NotCsv(f"This line is longer than a row: it has more than {MAX_LINE} characters.")
+    line = line.removesuffix("\n").removesuffix("\r")
+    if "\r" in line:
+        raise NotCsv("A carriage return stands within this line: a row stands in one line.")
+    if line.count('"') % 2:
+        raise NotCsv("A quotation mark is left open in this line: a row stands in one line.")
+    if _ESCAPED.search(line):
+        raise NotCsv(
+            "A backslash stands before a quotation mark, or ends the line: this is not CSV."
+        )
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        raise NotCsv("This line is not CSV: is a quotation mark in it not doubled?") from None
+
+
+def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
     """What the row says, if it can be so. Raises Refused."""
     if len(row) != len(columns):
         raise Refused(
@@ -137,7 +195,7 @@ def _check(line: int, columns: list[str], row: list[str], hasher: PasswordHasher
         line,
         username,
         password=check_password(password, username=username) if password else None,
-        password_hash=hasher.check_hash(password_hash) if password_hash else None,
+        password_hash=check_hash(password_hash) if password_hash else None,
         scopes=frozenset(values.get("scopes", "").split()),
     )
 
@@ -146,25 +204,25 @@ async def _take_in(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> None:
     """Make those who are not there yet, in one transaction."""
-    newcomers = await _absent(runtime, newcomers, report)
-    plain = [each for each in newcomers if each.password is not None]
-    hashes = await runtime.hasher.hash_all(each.password or "" for each in plain)
-    for each, password_hash in zip(plain, hashes, strict=True):
-        each.password_hash = password_hash
-    if not newcomers:
-        return
-    users = [NewUser(each.username, "person", each.password_hash) for each in newcomers]
-    async with runtime.unit_of_work() as session:
-        made = await add_users(session, users, by=by)
-        scopes = {
-            user.id: each.scopes
-            for user, each in zip(users, newcomers, strict=True)
-            if user.id in made
-        }
-        await grant_to_newcomers(session, scopes, by=by, now=runtime.now())
-    report.made += len(made)
-    # Made by somebody else this very moment.
-    report.already_there += len(users) - len(made)
+    while newcomers := await _absent(runtime, newcomers, report):
+        plain = [each for each in newcomers if each.password_hash is None]
+        hashes = await runtime.hasher.hash_all(each.password or "" for each in plain)
+        for each, password_hash in zip(plain, hashes, strict=True):
+            each.password_hash = password_hash
+        users = [NewUser(each.username, "person", each.password_hash) for each in newcomers]
+        async with runtime.unit_of_work() as session:
+            made = await add_users(session, users, by=by)
+            scopes = {
+                user.id: each.scopes
+                for user, each in zip(users, newcomers, strict=True)
+                if user.id in made
+            }
+            await grant_to_newcomers(session, scopes, by=by, now=runtime.now())
+        report.made += len(made)
+        # Somebody else has taken the others' names this very moment: look again who.
+        newcomers = [
+            each for user, each in zip(users, newcomers, strict=True) if user.id not in made
+        ]
 
 
 async def _absent(runtime: Runtime, newcomers: list[Newcomer], report: Report) -> list[Newcomer]:
@@ -179,15 +237,17 @@ async def _absent(runtime: Runtime, newcomers: list[Newcomer], report: Report) -
     absent = []
     for each in newcomers:
         key = username_key(each.username)
-        kept = taken.get(key)
-        if kept == each.username:
+        name, kind = taken.get(key, (None, "person"))
+        if kind == "service":
+            report.refused.append(Refusal(each.line, "A service account has that name."))
+        elif name == each.username:
             report.already_there += 1
-        elif kept is not None:
+        elif name is not None:
             report.refused.append(Refusal(each.line, str(UsernameTaken())))
         elif not each.scopes <= registered:
             report.refused.append(Refusal(each.line, str(ScopeNotRegistered())))
         else:
             # For the rows that follow.
-            taken[key] = each.username
+            taken[key] = (each.username, "person")
             absent.append(each)
     return absent
