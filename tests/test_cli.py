@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import uuid
 from asyncio.subprocess import PIPE
 
 import httpx2
@@ -17,7 +18,7 @@ from app.cli import main
 from app.errors import ScopegateError
 from tests.commands import Environment, commands, scopegate, succeed
 from tests.conftest import SECRET, client_of
-from tests.factories import PASSWORD
+from tests.factories import PASSWORD, Someone, login
 
 
 async def test_a_user_is_made_granted_listed_and_revoked(environment: Environment) -> None:
@@ -107,6 +108,19 @@ async def test_first_admin_is_made_once_with_a_password_shown_once(
     assert "password" not in await succeed("migrate", "--first-admin")
     (admin,) = json.loads(await succeed("user", "list", "--json"))
     assert admin["granted"] == ["admin"]
+
+
+async def test_first_admin_does_not_come_back_once_there_are_users(
+    environment: Environment, own_client: httpx2.AsyncClient
+) -> None:
+    environment.setenv("SCOPEGATE_ADMIN_PASSWORD", PASSWORD)
+    await succeed("migrate", "--first-admin")
+    await succeed("user", "create", "root", "--scope", "admin", stdin=f"{PASSWORD} of root\n")
+    await succeed("user", "rename", "admin", "retired")
+    await succeed("user", "disable", "retired", "--yes")
+    assert "made the user" not in await succeed("migrate", "--first-admin")
+    answer = await login(own_client, Someone(uuid.uuid4(), "admin"))
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
 async def test_first_admin_may_have_a_password_that_was_set(environment: Environment) -> None:

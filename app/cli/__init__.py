@@ -26,7 +26,7 @@ from app.cli.users import user
 from app.db.engine import open_engine
 from app.db.schema import migrator_settings, upgrade
 from app.errors import ScopegateError, first_line
-from app.identity.users import create_user, find_user
+from app.identity.users import create_user, list_users
 from app.ops.housekeeping import prune as clear_away
 from app.runtime import Runtime
 from app.settings import Settings
@@ -97,7 +97,8 @@ def serve(
 @cli.command()
 def migrate(
     first_admin: Annotated[
-        bool, typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there is no such user.")
+        bool,
+        typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there are no users at all."),
     ] = False,
 ) -> None:
     """Bring the database up to this version. Several may run at once: one works, the rest wait."""
@@ -138,7 +139,9 @@ def prune() -> None:
 
 async def _make_first_admin(runtime: Runtime) -> None:
     async with runtime.unit_of_work() as session:
-        if await find_user(session, FIRST_ADMIN):
+        # Not only nobody of that name: an admin who was renamed, or replaced and put out, must not
+        # come back with the password that they had at first.
+        if await list_users(session, limit=1):
             return
         chosen = runtime.settings.admin_password
         password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)

@@ -168,5 +168,6 @@ async def _admin(engine: AsyncEngine, _: Settings) -> Finding:
         now = (await session.execute(select(func.now()))).scalar_one()
         if await has_lasting_admin(session, now=now):
             return Finding("admin", "ok", "somebody enabled holds admin without end")
-    remedy = "run scopegate migrate --first-admin, or scopegate grant NAME admin"
+    remedy = "run scopegate grant NAME admin, or, while there are no users, "
+    remedy += "scopegate migrate --first-admin"
     return Finding("admin", "wrong", "nobody enabled holds admin without end", remedy)
