@@ -116,11 +116,12 @@ async def follow_entries(
     Left out is what took longer than LONGEST_TRANSACTION to commit.
     """
     # Entries become visible in the order of their commits, which neither their ids nor their times
-    # tell. So each look goes back as far as a transaction lasts, past what was there before.
-    recent = _narrowed(select(AuditEntry.id), user_id=user_id, action=action).where(
-        AuditEntry.at >= func.now() - LONGEST_TRANSACTION
-    )
+    # tell. So each look goes back as far as a transaction lasts, past what was there before: back
+    # from the look before it, however long ago that was, as whoever reads may have paused.
+    matching = _narrowed(select(AuditEntry.id), user_id=user_id, action=action)
     async with sessions() as session:
+        looked_at = (await session.execute(select(func.now()))).scalar_one()
+        recent = matching.where(AuditEntry.at >= looked_at - LONGEST_TRANSACTION)
         before = set(await session.scalars(recent))
         found = await list_entries(
             session, user_id=user_id, action=action, since=since, limit=limit
@@ -131,6 +132,8 @@ async def follow_entries(
         yield found
         await asyncio.sleep(POLL_INTERVAL)
         async with sessions() as session:
+            recent = matching.where(AuditEntry.at >= looked_at - LONGEST_TRANSACTION)
+            looked_at = (await session.execute(select(func.now()))).scalar_one()
             there = set(await session.scalars(recent))
             new = literal(list(there - before), ARRAY(Uuid()))
             found = list(

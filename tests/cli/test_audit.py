@@ -6,11 +6,12 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 
 from app.access.authority import OPERATOR
-from app.audit.log import record
+from app.audit.log import follow_entries, record
 from app.runtime import Runtime
 from tests.commands import Environment, refusal, scopegate, succeed
 from tests.conftest import client_of
@@ -98,3 +99,23 @@ async def test_follow_tells_each_entry_once_in_whatever_order_they_are_committed
             record(last, "key.rotated", by=OPERATOR, made="last")
         seen.append(json.loads(await told.readline())["detail"]["made"])
     assert seen == ["committed first", "begun first", "last"]
+
+
+async def test_follow_tells_what_was_committed_while_its_reader_paused(
+    own_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So any pause is a long one.
+    monkeypatch.setattr("app.audit.log.LONGEST_TRANSACTION", timedelta())
+    told = follow_entries(own_runtime.sessions, action="scope.removed", limit=1)
+    seen = [await anext(told)]
+    for scope in ("while it paused", "while it paused again"):
+        async with own_runtime.unit_of_work() as session:
+            record(session, "scope.removed", by=OPERATOR, scope=scope)
+        seen.append(await anext(told))
+    seen.append(await anext(told))
+    assert [[each.detail["scope"] for each in found] for found in seen] == [
+        [],
+        ["while it paused"],
+        ["while it paused again"],
+        [],
+    ]
