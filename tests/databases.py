@@ -1,5 +1,6 @@
 """Databases for tests: clones of a template that is migrated once for each set of migrations."""
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator
@@ -12,7 +13,9 @@ from sqlalchemy.pool import NullPool
 
 from app.db.engine import create_engine, normalise_url
 from app.db.schema import upgrade
+from app.runtime import Runtime
 from app.settings import Settings
+from tests.processes import PATIENCE
 
 TEMPLATE_LOCK = 0x7E57
 
@@ -60,6 +63,20 @@ async def drop(server_url: str, name: str) -> None:
     """Remove a database, whoever is still connected."""
     async with _administer(server_url) as connection:
         await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def wait_for_lock(runtime: Runtime) -> None:
+    """Return when some transaction in the runtime's database waits for another's lock."""
+    waiting = text(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock')"
+    )
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with runtime.sessions() as session:
+                if await session.scalar(waiting):
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def _create(server_url: str, template: str) -> str:

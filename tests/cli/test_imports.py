@@ -12,9 +12,13 @@ import pytest
 from passlib.hash import argon2, bcrypt
 from sqlalchemy import text
 
+from app.access.authority import OPERATOR
+from app.identity.clients import create_service
+from app.identity.users import NewUser, add_users
 from app.runtime import Runtime
 from tests.commands import Environment, printed, refusal, scopegate, succeed
 from tests.conftest import client_of
+from tests.databases import wait_for_lock
 from tests.factories import PASSWORD, Someone, login, make_user
 from tests.processes import PATIENCE, ROOT, command
 from tests.readme import blocks
@@ -211,6 +215,25 @@ async def test_a_service_accounts_name_is_refused_and_the_account_stays_as_it_is
     assert report["refused"] == [{"line": line, "reason": reason} for line in (2, 3)]
     shown = await printed("user", "show", "robot")
     assert (shown["kind"], shown["grants"]) == ("service", [])
+
+
+async def test_whose_name_is_taken_this_very_moment_is_told_by_who_took_it(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    environment.setenv("SCOPEGATE_DATABASE_STATEMENT_TIMEOUT", "60")
+    rows = [f"{name},{HASH}," for name in ("robot", "ben", "carl", "dora")]
+    async with own_runtime.unit_of_work() as session:
+        await create_service(session, username="robot", by=OPERATOR)
+        people = [NewUser(name, "person", HASH) for name in ("ben", "Carl")]
+        await add_users(session, people, by=OPERATOR)
+        importing = asyncio.create_task(import_rows("username,password_hash,scopes", *rows))
+        await wait_for_lock(own_runtime)
+    code, report = await importing
+    assert (code, report["made"], report["already_there"]) == (3, 1, 1)
+    assert report["refused"] == [
+        {"line": 2, "reason": "A service account has that name."},
+        {"line": 4, "reason": "That username is taken: choose another."},
+    ]
 
 
 async def test_a_row_with_any_number_of_scopes_is_refused_alone(environment: Environment) -> None:
