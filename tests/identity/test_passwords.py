@@ -132,6 +132,11 @@ def test_hashes_from_elsewhere_are_taken_as_they_are(password_hash: str) -> None
         *((each + "\n", "broken") for each in (BY_BCRYPT, BY_ARGON2)),
         *((each[:-1], "broken") for each in (BY_BCRYPT, BY_ARGON2)),
         (BY_BCRYPT.replace("$04$", "$03$"), "broken"),
+        # Bits that no salt and no digest has.
+        (BY_BCRYPT.replace("kh2O", "kh2P"), "broken"),
+        (BY_BCRYPT[:-1] + "X", "broken"),
+        (BY_ARGON2[:-1] + "x", "broken"),
+        (argon2_of(16, 2, 2).replace("m=16", "m=016"), "broken"),
         (BY_BCRYPT.replace("$2b$", "$2x$"), "no hash by"),
         ("$5$rounds=1000$salt$sha", "no hash by"),
         ("\udc80", "no hash by"),
