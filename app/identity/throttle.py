@@ -22,7 +22,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import case, exists, func, not_, or_, select
@@ -123,7 +122,7 @@ class Throttle:
         open_at = await session.scalar(
             select(func.max(FailureBudget.open_at)).where(
                 FailureBudget.key.in_(budgets.values()),
-                # Whatever is not the account's counts, and the account's where nobody is known.
+                # The account's budget counts only where its owner is not known.
                 or_(FailureBudget.key != budgets.get(ACCOUNT), not_(known)),
             )
         )
@@ -155,12 +154,12 @@ async def charge(
 
     What other attempts were charged meanwhile adds up, on whatever replica.
     """
+    # In the limits' order, as everybody does: of two who charge the same budgets one waits, and
+    # neither for ever.
     rows: list[dict[str, Any]] = [
         {"key": key, "open_at": now - limit.slack + limit.interval}
         for limit, key in attempt.budgets.items()
     ]
-    # In one order for all: of two who charge the same budgets, one waits, and neither for ever.
-    rows.sort(key=itemgetter("key"))
     charged = insert(FailureBudget).values(rows)
     intervals = {key: limit.interval for limit, key in attempt.budgets.items()}
     interval = case(intervals, value=FailureBudget.key)
