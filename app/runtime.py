@@ -79,6 +79,7 @@ class Runtime:
                 sync_session_class=AnnouncingSession,
                 info={"feed": feed},
             )
+            autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
             now = now or clock
             secret_keys = secret_keys_of(settings)
             cipher = key_cipher(secret_keys)
@@ -100,7 +101,7 @@ class Runtime:
                 engine=engine,
                 sessions=sessions,
                 hasher=hasher,
-                throttle=Throttle(secret_keys),
+                throttle=Throttle(secret_keys, autocommit),
                 cipher=cipher,
                 feed=feed,
                 keyring=keyring,

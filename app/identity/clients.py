@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.models import ClientSecret, User
-from app.identity.throttle import CLIENT, Throttle, charge
+from app.identity.throttle import CLIENT, Throttle, charge, record_failure
 from app.identity.users import add_user, find_user, normalise_username
 
 FIRST_PARTY_CLIENT = "scopegate"
@@ -139,8 +139,8 @@ async def authenticate_client(
         refusal = "disabled"
     else:
         return user
-    record(session, "login.failed", by=by, subject=user_id, reason=refusal)
-    await charge(session, attempt, subject=user_id, by=by, now=now)
+    reached = await charge(session, attempt, now=now)
+    record_failure(session, reached=reached, subject=user_id, by=by, reason=refusal)
     raise ClientRefused
 
 

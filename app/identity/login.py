@@ -11,7 +11,7 @@ from app.errors import DomainError, InvalidGrant, Refused
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of
-from app.identity.throttle import LOGIN, Throttle, charge
+from app.identity.throttle import LOGIN, Attempt, Throttle, charge, record_failure
 from app.identity.users import find_user
 
 
@@ -56,12 +56,11 @@ async def authenticate(
         )
     correct, renewed = await hasher.verify(password, user.password_hash if user else None)
     refusal = _refusal(user, correct)
-    if user is None or refusal:
-        async with sessions.begin() as session:
-            # Not the name, when nobody has it: people type their password there.
-            record(session, "login.failed", by=by, subject=user_id, reason=refusal)
-            await charge(session, attempt, subject=user_id, by=by, now=now)
+    if refusal:
+        # Not the name, when nobody has it: people type their password there.
+        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now)
         raise LoginRefused
+    assert user is not None
     if renewed:
         async with sessions.begin() as session:
             await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
@@ -108,9 +107,8 @@ async def change_password(
         )
     correct, _ = await hasher.verify(current, user.password_hash)
     if not correct:
-        async with sessions.begin() as session:
-            record(session, "login.failed", by=by, subject=user_id, reason="wrong current password")
-            await charge(session, attempt, subject=user_id, by=by, now=now)
+        reason = "wrong current password"
+        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now)
         raise WrongPassword
     password_hash = await hasher.hash(check_password(new, username=user.username))
     async with sessions.begin() as session:
@@ -146,6 +144,24 @@ async def set_password(
         )
         record(session, "password.changed", by=by, subject=user.id)
         await end_sessions_of(session, user.id, reason="password set", by=by, now=now)
+
+
+async def _fail(
+    sessions: async_sessionmaker[AsyncSession],
+    throttle: Throttle,
+    attempt: Attempt,
+    *,
+    subject: uuid.UUID | None,
+    by: Actor,
+    reason: str,
+    now: datetime,
+) -> None:
+    # Many charge an account under attack at once, each with a connection: none may keep the others
+    # waiting for its own next statement, or for the disk.
+    async with throttle.autocommit.begin() as session:
+        reached = await charge(session, attempt, now=now)
+    async with sessions.begin() as session:
+        record_failure(session, reached=reached, subject=subject, by=by, reason=reason)
 
 
 def _refusal(user: User | None, correct: bool) -> str | None:

@@ -26,7 +26,7 @@ from typing import Any
 
 from sqlalchemy import case, exists, func, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
 from app.errors import Unavailable
@@ -92,11 +92,15 @@ class Attempt:
 class Throttle:
     """Lets attempts in. Names and addresses stay out of its table: a keyed digest stands for them.
 
-    `refused` counts the attempts that this process did not let in.
+    `autocommit` makes sessions whose every statement is a transaction of its own. `refused` counts
+    the attempts that this process did not let in.
     """
 
-    def __init__(self, secret_keys: list[str]) -> None:
+    def __init__(
+        self, secret_keys: list[str], autocommit: async_sessionmaker[AsyncSession]
+    ) -> None:
         self._secret = secret_keys[0].encode()
+        self.autocommit = autocommit
         self.refused = 0
 
     async def admit(
@@ -142,17 +146,11 @@ class Throttle:
         return hmac.digest(self._secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
 
 
-async def charge(
-    session: AsyncSession,
-    attempt: Attempt,
-    *,
-    subject: uuid.UUID | None,
-    by: Actor,
-    now: datetime,
-) -> None:
-    """Charge a failure to all its budgets, in one statement; a limit that it reaches is audited.
+async def charge(session: AsyncSession, attempt: Attempt, *, now: datetime) -> list[str]:
+    """Charge a failure to all its budgets, in one statement; which limits it has reached.
 
-    What other attempts were charged meanwhile adds up, on whatever replica.
+    What other attempts were charged meanwhile adds up, on whatever replica. They wait for the
+    transaction to end.
     """
     # In the limits' order, as everybody does: of two who charge the same budgets one waits, and
     # neither for ever.
@@ -169,12 +167,24 @@ async def charge(
     )
     found = await session.execute(charged.returning(FailureBudget.key, FailureBudget.open_at))
     moments = dict(found.all())
-    reached = [
+    return [
         limit.counted
         for limit, key in attempt.budgets.items()
         # Past the limit by one failure, not by more: it was within it before.
         if now < moments[key] <= now + limit.interval
     ]
+
+
+def record_failure(
+    session: AsyncSession,
+    *,
+    reached: list[str],
+    subject: uuid.UUID | None,
+    by: Actor,
+    reason: str,
+) -> None:
+    """Audit a failure that was checked, and the limits that it has reached, if any."""
+    record(session, "login.failed", by=by, subject=subject, reason=reason)
     if reached:
         record(session, "login.throttled", by=by, subject=subject, reached=reached)
 
