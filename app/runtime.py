@@ -20,6 +20,7 @@ from app.db.engine import configured_url, connect_apart, open_engine
 from app.db.schema import current_revision, is_behind
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
+from app.identity.throttle import Throttle
 from app.settings import Settings, split_secrets
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
@@ -33,12 +34,13 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The way to the database, the hashing threads, the keys, how tokens are made and verified."""
+    """The way to the database, what guards logins, the keys, how tokens are made and verified."""
 
     settings: Settings
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     hasher: PasswordHasher
+    throttle: Throttle
     cipher: MultiFernet
     feed: ChangeFeed
     keyring: Keyring
@@ -77,6 +79,7 @@ class Runtime:
                 sync_session_class=AnnouncingSession,
                 info={"feed": feed},
             )
+            autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
             now = now or clock
             secret_keys = secret_keys_of(settings)
             cipher = key_cipher(secret_keys)
@@ -98,6 +101,7 @@ class Runtime:
                 engine=engine,
                 sessions=sessions,
                 hasher=hasher,
+                throttle=Throttle(secret_keys, autocommit),
                 cipher=cipher,
                 feed=feed,
                 keyring=keyring,

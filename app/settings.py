@@ -1,10 +1,11 @@
 """Settings: `SCOPEGATE_*` in the environment or in `.env`, checked before anything starts."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Algorithm = Literal["ES256", "RS256", "EdDSA", "HS256"]
 
@@ -161,6 +162,14 @@ class Settings(BaseSettings):
     hash_queue: Annotated[
         int, Field(ge=1, description="Logins that may wait for a thread; past it: 503.")
     ] = 64
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        NoDecode,
+        Field(
+            description="Proxies whose `X-Forwarded-For` tells where a request is from: addresses "
+            "or networks, with commas between them."
+        ),
+    ] = ()
     metrics_token: Annotated[
         SecretStr | None,
         Field(
@@ -187,6 +196,16 @@ class Settings(BaseSettings):
                         f"({error.strerror}); make it readable for this user"
                     ) from error
         return values
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(each.strip()) for each in value.split(",") if each.strip())
+        except ValueError as error:
+            raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
 
     @field_validator("secret_keys", "metrics_token")
     @classmethod

@@ -23,6 +23,10 @@ class Effort:
     """Calls of one function in one database, each round."""
     remembered: int
     """Sessions that one process remembers, to see what one weighs."""
+    names: int
+    """Logins that are refused, to see whether the time tells which names exist."""
+    guesses: int
+    """At one account, to see whether its owner can still sign in."""
 
 
 FULL = Effort(
@@ -36,6 +40,8 @@ FULL = Effort(
     sessions=100_000,
     calls=150,
     remembered=20_000,
+    names=400,
+    guesses=10_000,
 )
 QUICK = Effort(
     name="quick",
@@ -48,4 +54,6 @@ QUICK = Effort(
     sessions=10_000,
     calls=50,
     remembered=2000,
+    names=40,
+    guesses=500,
 )

@@ -13,6 +13,7 @@ from bench.contestants import (
     USERS_DATABASE,
     USERS_JWT,
 )
+from bench.guessing import Names, Storm
 from bench.load import percentile
 from bench.report import Section
 from bench.revocation import Refusals, Revocation
@@ -68,6 +69,21 @@ def _soon_enough(name: str, refusals: Refusals) -> Goal:
         promise,
         f"{median * 1e3:.1f} ms, {worst * 1e3:.1f} ms, {missed} missed",
         met=median < 0.010 and worst < 0.100 and missed == 0,
+    )
+
+
+def of_guessing(names: Names, storm: Storm) -> Iterator[Goal]:
+    """Of what guessing gains."""
+    yield Goal(
+        "refusing an unknown name: 0.9 to 1.1 times as long as a wrong password",
+        f"{names.ratio:.2f}",
+        met=0.9 <= names.ratio <= 1.1,
+    )
+    refused = storm.owner.total() - storm.owner[200]
+    yield Goal(
+        f"{storm.guesses.total():,} guesses at one account: its owner signs in every time",
+        f"{storm.owner[200]:,} times, refused {refused:,}",
+        met=refused == 0,
     )
 
 

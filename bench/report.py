@@ -15,6 +15,7 @@ from bench.contestants import (
     UNPROTECTED,
 )
 from bench.effort import Effort
+from bench.guessing import GUESSERS, UNKNOWN, WRONG, Names, Storm
 from bench.load import CONNECTIONS, percentile
 from bench.memory import Weight
 from bench.revocation import BOUND, Refusals, Revocation
@@ -112,6 +113,28 @@ def revocation_section(found: Sequence[Revocation]) -> Section:
             for replica, refusals in (("same", each.same), ("other", each.other))
         ],
     )
+
+
+def guessing_section(names: Names, storm: Storm) -> Section:
+    """What refused logins take, and those of an account's owner while others guess at it."""
+    guessed = storm.guesses
+    return Section(
+        "Guessing",
+        f"Logins in ms. Unknown names over wrong passwords: {names.ratio:.3f}. In the storm "
+        f"{guessed.total():,} guesses at one account came from {GUESSERS} addresses: "
+        f"{guessed[400]:,} were checked, {guessed[429]:,} refused unchecked.",
+        ("login", "tries", "median", "p99"),
+        [
+            _times(UNKNOWN, names.unknown),
+            _times(WRONG, names.wrong),
+            _times("the owner's, in the storm", storm.owner_seconds),
+        ],
+    )
+
+
+def _times(what: str, seconds: Sequence[float]) -> Row:
+    values = (percentile(seconds, percent) for percent in (50, 99))
+    return what, f"{len(seconds):,}", *(f"{value * 1e3:.1f}" for value in values)
 
 
 def scale_section(found: Sequence[Comparison], effort: Effort) -> Section:

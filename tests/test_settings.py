@@ -73,6 +73,19 @@ def test_secrets_are_not_in_the_settings_repr() -> None:
     assert "hunter2" not in text
 
 
+def test_trusted_proxies_are_addresses_and_networks_and_nobody_by_default() -> None:
+    assert settings().trusted_proxies == ()
+    networks = settings(trusted_proxies="10.0.0.0/8, ::1,192.0.2.1,").trusted_proxies
+    assert [str(network) for network in networks] == ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "::1;::2"])
+def test_trusted_proxies_that_are_none_are_refused(wrong: str) -> None:
+    text = complaint(trusted_proxies=f"10.0.0.1, {wrong}")
+    assert wrong in text
+    assert "write addresses and networks: 10.0.0.0/8, ::1" in text
+
+
 @pytest.mark.parametrize(
     ("values", "issuer"),
     [

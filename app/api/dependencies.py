@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.api.addresses import client_address
 from app.audit.log import Actor
 from app.runtime import Runtime
 
@@ -36,10 +37,14 @@ async def session(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
 SessionDep = Annotated[AsyncSession, Depends(session, scope="function")]
 
 
-async def actor(request: Request) -> Actor:
+async def actor(request: Request, runtime: RuntimeDep) -> Actor:
     """Where the request is from. Who it is from, the route finds out."""
     return Actor(
-        address=request.client.host if request.client else None,
+        address=client_address(
+            request.client.host if request.client else None,
+            request.headers.getlist("x-forwarded-for"),
+            trusted=runtime.settings.trusted_proxies,
+        ),
         user_agent=request.headers.get("user-agent"),
         request_id=request.state.request_id,
     )

@@ -18,6 +18,7 @@ from app.audit.log import Actor
 from app.errors import InvalidClient, InvalidRequest
 from app.identity.clients import authenticate_client
 from app.identity.models import User
+from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_PARAMETERS = 100
@@ -70,15 +71,22 @@ async def oauth_form(request: Request) -> OAuthForm:
 FormDep = Annotated[OAuthForm, Depends(oauth_form)]
 
 
-async def authenticated_client(form: OAuthForm, session: AsyncSession, *, by: Actor) -> User | None:
+async def authenticated_client(
+    form: OAuthForm, session: AsyncSession, runtime: Runtime, *, by: Actor
+) -> User | None:
     """The service account that the form's client is; None for a public client.
 
-    Raises ClientRefused when the secret is wrong.
+    Raises ClientRefused when the secret is wrong, Throttled when too many were.
     """
     if form.client is None:
         return None
     return await authenticate_client(
-        session, client_id=form.client.client_id, secret=form.client.secret, by=by
+        session,
+        runtime.throttle,
+        client_id=form.client.client_id,
+        secret=form.client.secret,
+        by=by,
+        now=runtime.now(),
     )
 
 

@@ -27,7 +27,7 @@ async def me(principal: AnyPrincipal) -> Me:
     )
 
 
-@router.post("/password", status_code=204, responses=refusals(413, 422))
+@router.post("/password", status_code=204, responses=refusals(413, 422, 429))
 async def set_password(
     change: PasswordChange, principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep
 ) -> None:
@@ -35,6 +35,7 @@ async def set_password(
     await change_password(
         runtime.sessions,
         runtime.hasher,
+        runtime.throttle,
         user_id=principal.user_id,
         session_id=principal.session_id,
         current=change.current_password,

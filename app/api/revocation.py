@@ -26,14 +26,14 @@ FORM = form_body(
     "/revoke",
     dependencies=[PUBLIC],
     response_class=Response,
-    responses=oauth_answers(400, 401, 413, 503),
+    responses=oauth_answers(400, 401, 413, 429, 503),
     openapi_extra=FORM,
 )
 async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
     token = form.require("token")
     async with runtime.unit_of_work() as session:
-        await authenticated_client(form, session, by=actor)
+        await authenticated_client(form, session, runtime, by=actor)
     await revoke_token(
         token,
         runtime.issuer,
@@ -49,7 +49,7 @@ async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Respons
     "/introspect",
     dependencies=[CAN_INTROSPECT],
     response_model_exclude_none=True,
-    responses=oauth_answers(400, 401, 403, 413, 503),
+    responses=oauth_answers(400, 401, 403, 413, 429, 503),
     openapi_extra=FORM,
 )
 async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> Introspection:

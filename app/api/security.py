@@ -96,7 +96,7 @@ async def introspecting_caller(
 ) -> None:
     """Let a service account with its secret pass (RFC 7662 §2.1), or a bearer of the scope.
 
-    Raises ClientRefused, or what `current_principal` raises.
+    Raises ClientRefused, Throttled, or what `current_principal` raises.
     """
     if form.client is None:
         await current_principal(request, required)
@@ -105,7 +105,12 @@ async def introspecting_caller(
         raise InvalidRequest("Authenticate in one way, not in two.")
     async with runtime.unit_of_work() as session:
         client = await authenticate_client(
-            session, client_id=form.client.client_id, secret=form.client.secret, by=actor
+            session,
+            runtime.throttle,
+            client_id=form.client.client_id,
+            secret=form.client.secret,
+            by=actor,
+            now=runtime.now(),
         )
         held = await granted_scopes(session, client.id, now=runtime.now())
     if not satisfies(held, frozenset(required.scopes)):

@@ -23,7 +23,7 @@ router = APIRouter(tags=["tokens"], dependencies=[PUBLIC])
 @router.post(
     "/token",
     response_model_exclude_none=True,
-    responses=oauth_answers(400, 401, 413, 503),
+    responses=oauth_answers(400, 401, 413, 429, 503),
     openapi_extra=form_body(
         grant_type="`password` (also when left out), `refresh_token` or `client_credentials`.",
         username="Who signs in.",
@@ -59,9 +59,15 @@ async def _password(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested = _requested(form)
     username, password = form.require("username"), form.require("password")
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, by=by)
+        client = await authenticated_client(form, session, runtime, by=by)
     user = await authenticate(
-        runtime.sessions, runtime.hasher, username=username, password=password, by=by
+        runtime.sessions,
+        runtime.hasher,
+        runtime.throttle,
+        username=username,
+        password=password,
+        by=by,
+        now=runtime.now(),
     )
     async with runtime.unit_of_work() as session:
         return await password_grant(
@@ -78,7 +84,7 @@ async def _password(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
 async def _refresh_token(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested, refresh_token = _requested(form), form.require("refresh_token")
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, by=by)
+        client = await authenticated_client(form, session, runtime, by=by)
         return await refresh_grant(
             session,
             runtime.issuer,
@@ -93,7 +99,7 @@ async def _refresh_token(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued
 async def _client_credentials(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested = _requested(form)
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, by=by)
+        client = await authenticated_client(form, session, runtime, by=by)
         if client is None:
             raise ClientRefused
         return await client_credentials_grant(

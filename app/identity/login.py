@@ -11,6 +11,7 @@ from app.errors import DomainError, InvalidGrant
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of
+from app.identity.throttle import LOGIN, Attempt, Throttle, charge, record_failure
 from app.identity.users import find_user
 
 
@@ -33,28 +34,33 @@ class WrongPassword(DomainError):
 async def authenticate(
     sessions: async_sessionmaker[AsyncSession],
     hasher: PasswordHasher,
+    throttle: Throttle,
     *,
     username: str,
     password: str,
     by: Actor,
+    now: datetime,
 ) -> User:
     """The person with this name and password; a hash of yesterday's kind is renewed on the way.
 
     Takes sessions, not a session, because no connection may be held while the password is hashed.
     Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
-    disabled user and a service account alike; TooManyLogins when the hashing queue is full.
+    disabled user and a service account alike; Throttled, before any, when too many of them came;
+    TooManyLogins when the hashing queue is full.
     """
     async with sessions() as session:
         user = await find_user(session, username)
+        user_id = user.id if user else None
+        attempt = await throttle.admit(
+            session, LOGIN, name=username, user_id=user_id, address=by.address, now=now
+        )
     correct, renewed = await hasher.verify(password, user.password_hash if user else None)
     refusal = _refusal(user, correct)
-    if user is None or refusal:
-        async with sessions.begin() as session:
-            # Not the name, when nobody has it: people type their password there.
-            record(
-                session, "login.failed", by=by, subject=user.id if user else None, reason=refusal
-            )
+    if refusal:
+        # Not the name, when nobody has it: people type their password there.
+        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now)
         raise LoginRefused
+    assert user is not None
     if renewed:
         async with sessions.begin() as session:
             await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
@@ -80,6 +86,7 @@ async def confirm_login(session: AsyncSession, user: User) -> None:
 async def change_password(
     sessions: async_sessionmaker[AsyncSession],
     hasher: PasswordHasher,
+    throttle: Throttle,
     *,
     user_id: uuid.UUID,
     session_id: uuid.UUID,
@@ -90,15 +97,18 @@ async def change_password(
 ) -> None:
     """Replace the password, and end all sessions of the user but this one.
 
-    Raises WrongPassword, which is audited, WeakPassword, or TooManyLogins when the hashing queue
-    is full.
+    Raises WrongPassword, which is audited, WeakPassword, Throttled as a login does, or
+    TooManyLogins when the hashing queue is full.
     """
     async with sessions() as session:
         user = await session.get_one(User, user_id)
+        attempt = await throttle.admit(
+            session, LOGIN, name=user.username, user_id=user_id, address=by.address, now=now
+        )
     correct, _ = await hasher.verify(current, user.password_hash)
     if not correct:
-        async with sessions.begin() as session:
-            record(session, "login.failed", by=by, subject=user_id, reason="wrong current password")
+        reason = "wrong current password"
+        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now)
         raise WrongPassword
     password_hash = await hasher.hash(check_password(new, username=user.username))
     async with sessions.begin() as session:
@@ -120,6 +130,24 @@ async def set_password(
     )
     record(session, "password.changed", by=by, subject=user_id)
     await end_sessions_of(session, user_id, reason="password set", by=by, now=now)
+
+
+async def _fail(
+    sessions: async_sessionmaker[AsyncSession],
+    throttle: Throttle,
+    attempt: Attempt,
+    *,
+    subject: uuid.UUID | None,
+    by: Actor,
+    reason: str,
+    now: datetime,
+) -> None:
+    # Many charge an account under attack at once, each with a connection: none may keep the others
+    # waiting for its own next statement, or for the disk.
+    async with throttle.autocommit.begin() as session:
+        reached = await charge(session, attempt, now=now)
+    async with sessions.begin() as session:
+        record_failure(session, reached=reached, subject=subject, by=by, reason=reason)
 
 
 def _refusal(user: User | None, correct: bool) -> str | None:

@@ -28,7 +28,9 @@ async def test_openapi_declares_refusals_and_the_token_form(client: httpx2.Async
     paths = (await client.get("/openapi.json")).json()["paths"]
     token = paths["/token"]["post"]
     assert "application/x-www-form-urlencoded" in token["requestBody"]["content"]
-    assert {"200", "400", "401", "413", "503"} <= set(token["responses"])
+    assert {"200", "400", "401", "413", "429", "503"} <= set(token["responses"])
+    for path in ("/revoke", "/introspect", "/users/me/password"):
+        assert "429" in paths[path]["post"]["responses"]
     assert "422" not in token["responses"]
     item = paths["/items/{item_id}"]["patch"]
     assert {"200", "400", "401", "403", "404", "413", "422", "503"} <= set(item["responses"])

@@ -20,9 +20,11 @@ async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None
         await authenticate(
             runtime.sessions,
             runtime.hasher,
+            runtime.throttle,
             username=someone.username,
             password="wrong",
             by=Actor(),
+            now=runtime.now(),
         )
     async with runtime.sessions() as session:
         assert await session.scalar(select(User.password_hash)) == old
@@ -30,9 +32,11 @@ async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None
         await authenticate(
             runtime.sessions,
             runtime.hasher,
+            runtime.throttle,
             username=someone.username,
             password=PASSWORD,
             by=Actor(),
+            now=runtime.now(),
         )
     async with runtime.sessions() as session:
         renewed = await session.scalar(select(User.password_hash))
@@ -54,7 +58,13 @@ async def test_unknown_users_cost_a_verification_too(
     monkeypatch.setattr(context, "dummy_verify", counted)
     with pytest.raises(LoginRefused):
         await authenticate(
-            runtime.sessions, runtime.hasher, username="nobody", password=PASSWORD, by=Actor()
+            runtime.sessions,
+            runtime.hasher,
+            runtime.throttle,
+            username="nobody",
+            password=PASSWORD,
+            by=Actor(),
+            now=runtime.now(),
         )
     assert calls == ["dummy"]
 
@@ -85,8 +95,10 @@ async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Run
     await authenticate(
         own_runtime.sessions,
         own_runtime.hasher,
+        own_runtime.throttle,
         username=someone.username,
         password=PASSWORD,
         by=Actor(),
+        now=own_runtime.now(),
     )
     assert held_while_hashing == [0]
