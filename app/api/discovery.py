@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from app.access.scopes import registered_scopes
+from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import Jwks, Metadata, refusals
+from app.api.schemas import Jwks, Metadata
 from app.api.security import PUBLIC
 from app.api.token import GRANTS
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 
 from app.access import grants
 from app.access.holdings import grants_of
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, GrantAnswer, GrantTerms, Limit, Page, refusals
+from app.api.schemas import GrantAnswer, GrantTerms, Limit, Page
 from app.api.security import CanReadUsers, CanWriteGrants
 from app.identity.users import user_of_id
 

@@ -1,4 +1,4 @@
-"""The bodies that go in and out, and the answers that OpenAPI declares."""
+"""The bodies that go in and out."""
 
 import uuid
 from datetime import UTC, datetime
@@ -76,33 +76,6 @@ class TokenAnswer(BaseModel):
             scope=format_scope(issued.scopes),
             refresh_token=issued.refresh_token,
         )
-
-
-class OAuthErrorAnswer(BaseModel):
-    """RFC 6749 §5.2."""
-
-    error: str
-    error_description: str
-
-
-class ErrorAnswer(BaseModel):
-    """What was wrong and what to do."""
-
-    detail: str
-
-
-class Problem(BaseModel):
-    """One thing that does not fit in a request."""
-
-    type: str
-    loc: list[str | int]
-    msg: str
-
-
-class ValidationAnswer(BaseModel):
-    """Where and why the input does not fit."""
-
-    detail: list[Problem]
 
 
 class Me(BaseModel):
@@ -334,20 +307,3 @@ class Readiness(Health):
     """Whether it can serve, and how it checks requests."""
 
     checks: Literal["cached", "database"]
-
-
-def oauth_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declaration of an OAuth endpoint's refusals."""
-    return {status: {"model": OAuthErrorAnswer} for status in statuses}
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declaration of refusals; 422 is a list of problems, or one text."""
-    return {
-        status: {"model": ValidationAnswer | ErrorAnswer if status == 422 else ErrorAnswer}
-        for status in statuses
-    }
-
-
-PROTECTED = refusals(400, 401, 403, 503)
-"""What every protected route may answer beside its own."""

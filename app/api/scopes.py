@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from app.access.scopes import register_scope, registered_scopes, remove_scope
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, Limit, Page, ScopeAnswer, ScopeDescription, refusals
+from app.api.schemas import Limit, Page, ScopeAnswer, ScopeDescription
 from app.api.security import AnyPrincipal, CanWriteScopes
 
 router = APIRouter(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.access.authority import disable_account, managed_user
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import NO_STORE
 from app.api.schemas import (
-    PROTECTED,
     Limit,
     NewPassword,
     NewUser,
@@ -19,7 +19,6 @@ from app.api.schemas import (
     SessionAnswer,
     UserAnswer,
     UserChange,
-    refusals,
 )
 from app.api.security import CanReadUsers, CanWriteUsers
 from app.identity.clients import create_service, make_secret, revoke_secret
