@@ -1,8 +1,29 @@
-"""The refusals, as OpenAPI declares them."""
+"""The refusals, and the headers of answers, as OpenAPI declares them."""
 
 from typing import Any
 
 from pydantic import BaseModel
+
+Headers = dict[str, dict[str, Any]]
+
+
+def _header(description: str, *, required: bool = True, **schema: object) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": schema}
+
+
+NOT_STORED: Headers = {
+    "Cache-Control": _header("Nobody may keep this answer.", type="string", const="no-store"),
+    "Pragma": _header("The same for HTTP/1.0.", type="string", const="no-cache"),
+}
+_RETRY = {"Retry-After": _header("Seconds to wait.", type="integer", minimum=1)}
+HEADERS: dict[int, Headers] = {
+    401: {"WWW-Authenticate": _header("How to authenticate.", type="string")},
+    # Only where a scope was short.
+    403: {"WWW-Authenticate": _header("Which scopes do.", required=False, type="string")},
+    429: _RETRY,
+    503: _RETRY,
+}
+"""By status: the same wherever it occurs."""
 
 
 class OAuthErrorAnswer(BaseModel):
@@ -33,14 +54,21 @@ class ValidationAnswer(BaseModel):
 
 
 def oauth_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declaration of an OAuth endpoint's refusals."""
-    return {status: {"model": OAuthErrorAnswer} for status in statuses}
+    """The declaration of an OAuth endpoint's refusals, and that nobody may keep any answer."""
+    answers: dict[int | str, dict[str, Any]] = {200: {"headers": NOT_STORED}}
+    for status in statuses:
+        headers = NOT_STORED | HEADERS.get(status, {})
+        answers[status] = {"model": OAuthErrorAnswer, "headers": headers}
+    return answers
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The declaration of refusals; 422 is a list of problems, or one text."""
     return {
-        status: {"model": ValidationAnswer | ErrorAnswer if status == 422 else ErrorAnswer}
+        status: {
+            "model": ValidationAnswer | ErrorAnswer if status == 422 else ErrorAnswer,
+            "headers": HEADERS.get(status, {}),
+        }
         for status in statuses
     }
 

@@ -35,7 +35,7 @@ async def metadata(runtime: RuntimeDep, session: SessionDep) -> Metadata:
     )
 
 
-@router.get("/jwks.json")
+@router.get("/jwks.json", responses=refusals(503))
 async def jwks(runtime: RuntimeDep) -> Jwks:
     """The public keys that verify this service's tokens (RFC 7517)."""
     return Jwks.model_validate(await runtime.keyring.jwks(runtime.now()))

@@ -17,6 +17,7 @@ from app.api.schemas import (
     Page,
     SecretAnswer,
     SessionAnswer,
+    Text,
     UserAnswer,
     UserChange,
 )
@@ -33,7 +34,7 @@ router = APIRouter(prefix="/users", tags=["users"], responses=PROTECTED | refusa
 async def search_users(
     _: CanReadUsers,
     session: SessionDep,
-    q: Annotated[str | None, Query(max_length=128, description="A part of the name.")] = None,
+    q: Annotated[Text | None, Query(max_length=128, description="A part of the name.")] = None,
     limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[UserAnswer]:
