@@ -23,7 +23,7 @@ from app.identity.sessions import end_session, is_live
 
 PREFIX = "sgr_"
 MAC_BYTES = 17  # 136 bits; with it a token's length is a multiple of three, so its Base64 is unique
-_HEAD = struct.Struct(">16sI")
+_HEAD = struct.Struct(">16si")  # signed, as the column is: no number is too large to ask for
 _SIZE = _HEAD.size + 2 * MAC_BYTES
 
 
