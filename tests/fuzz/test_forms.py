@@ -146,7 +146,7 @@ def authorization(kind: str | bytes, good: Presented) -> bytes | None:
     basic_harm=damages.filter(lambda harm: len(harm) < 2),
 )
 async def test_any_form_gets_an_oauth_answer_and_no_token_for_nothing(
-    own_client: httpx2.AsyncClient,
+    anybody: httpx2.AsyncClient,
     good: Presented,
     shape: tuple[str, list[str], str],
     dropped: frozenset[str],
@@ -172,7 +172,7 @@ async def test_any_form_gets_an_oauth_answer_and_no_token_for_nothing(
     header = authorization(basic, good)
     if header is not None:
         headers.append((b"Authorization", sendable(damaged(header, basic_harm))))
-    answer = await own_client.post(path, content=body, headers=headers)
+    answer = await anybody.post(path, content=body, headers=headers)
     event(f"{path} {answer.status_code}")
     assert_oauth_answer(answer)
     if answer.status_code == 200 and path == "/token":

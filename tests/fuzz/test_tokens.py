@@ -92,11 +92,11 @@ def said(token: bytes) -> list[bytes]:
     line=st.booleans(),
 )
 async def test_no_damaged_token_passes_a_protected_route(
-    own_client: httpx2.AsyncClient, issued: Issued, kind: str, harm: list[Damage], line: bool
+    anybody: httpx2.AsyncClient, issued: Issued, kind: str, harm: list[Damage], line: bool
 ) -> None:
     token: bytes = getattr(issued, kind).encode()
     sent = damaged(b"Bearer " + token, harm) if line else b"Bearer " + damaged(token, harm)
-    answer = await own_client.get("/users/me", headers=[(b"Authorization", sendable(sent))])
+    answer = await anybody.get("/users/me", headers=[(b"Authorization", sendable(sent))])
     event(f"{kind} {answer.status_code}")
     if answer.status_code != 200:
         assert_challenge(answer)
@@ -114,13 +114,13 @@ async def test_no_damaged_token_passes_a_protected_route(
     path=st.sampled_from(["/token", "/introspect", "/revoke"]),
 )
 async def test_no_damaged_token_is_active_renewed_or_revoked(
-    own_client: httpx2.AsyncClient, issued: Issued, kind: str, harm: list[Damage], path: str
+    anybody: httpx2.AsyncClient, issued: Issued, kind: str, harm: list[Damage], path: str
 ) -> None:
     good: bytes = getattr(issued, kind).encode()
     token = damaged(good, harm)
     if token == good or (kind == "jwt" and said(token) == said(good)):
         return
-    answer = await presented(own_client, issued, path, token)
+    answer = await presented(anybody, issued, path, token)
     event(f"{path} {answer.status_code}")
     assert path == "/revoke" or not active(answer)
 
@@ -178,7 +178,7 @@ SHAPES = ["plain"] * 12 + ["four parts", "two parts", "padded", "JSON", "nested"
     shape=st.sampled_from(SHAPES),
 )
 async def test_no_forged_token_passes_with_other_claims(
-    own_client: httpx2.AsyncClient,
+    anybody: httpx2.AsyncClient,
     issued: Issued,
     header: dict[str, Any],
     payload: dict[str, Any],
@@ -190,7 +190,7 @@ async def test_no_forged_token_passes_with_other_claims(
     headers = _edited({**issued.header, "alg": algorithm}, header)
     claims = _edited(issued.claims, payload)
     token = _shaped(_signed(headers, claims, issued, signer, shape), issued, shape)
-    answer = await own_client.get("/users/me", headers=[(b"Authorization", b"Bearer " + token)])
+    answer = await anybody.get("/users/me", headers=[(b"Authorization", b"Bearer " + token)])
     event(f"{signer}, {shape}: {answer.status_code}")
     untouched = said(token) == said(issued.jwt.encode())
     if answer.status_code != 200:
@@ -216,7 +216,7 @@ async def test_no_forged_token_passes_with_other_claims(
     path=st.sampled_from(["/token", "/introspect", "/revoke"]),
 )
 async def test_no_refresh_token_made_by_the_services_secret_alone_is_good(
-    own_client: httpx2.AsyncClient,
+    anybody: httpx2.AsyncClient,
     issued: Issued,
     session_id: uuid.UUID | None,
     generation: int,
@@ -228,7 +228,7 @@ async def test_no_refresh_token_made_by_the_services_secret_alone_is_good(
     body = session_id.bytes + generation.to_bytes(4, "big") + proof
     seal = hmac.digest(SECRET.encode(), b"scopegate refresh seal\0" + body, "sha256")[:MAC_BYTES]
     token = PREFIX + base64.urlsafe_b64encode(body + seal).decode()
-    answer = await presented(own_client, issued, path, token.encode())
+    answer = await presented(anybody, issued, path, token.encode())
     assert path == "/revoke" or not active(answer)
 
 
