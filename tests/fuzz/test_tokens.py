@@ -160,6 +160,7 @@ odd = st.one_of(
     st.dictionaries(st.sampled_from(["admin", "kid"]), st.integers(), max_size=2),
     st.recursive(st.just([]), lambda inner: st.lists(inner, max_size=2), max_leaves=4),
 )
+CLIMBING = ["admin", "read:items admin", "write:items", "read:items", "read:items\tadmin"]
 LEFT_OUT = "left out"
 claims = st.sampled_from(
     ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "sid", "scope", "nbf", "cnf", "scp"]
@@ -173,7 +174,10 @@ SHAPES = ["plain"] * 12 + ["four parts", "two parts", "padded", "JSON", "nested"
 @budget(900)
 @given(
     header=st.dictionaries(fields, st.one_of(st.just(LEFT_OUT), odd), max_size=2),
-    payload=st.dictionaries(claims, st.one_of(st.just(LEFT_OUT), odd), max_size=2),
+    payload=st.one_of(
+        st.dictionaries(claims, st.one_of(st.just(LEFT_OUT), odd), max_size=2),
+        st.fixed_dictionaries({"scope": st.sampled_from(CLIMBING)}),
+    ),
     signer=st.sampled_from(SIGNERS),
     shape=st.sampled_from(SHAPES),
 )
