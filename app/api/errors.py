@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from app.db.engine import DATABASE_GONE
 from app.errors import (
@@ -84,7 +86,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         error.status_code,
         code="invalid_request",
         text=error.detail,
-        headers=error.headers or {},
+        headers={"Allow": _allowed(request)} if error.status_code == 405 else error.headers,
     )
 
 
@@ -123,6 +125,16 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
 async def on_database_gone(request: Request, _: Exception) -> JSONResponse:
     """No database: say so, and when to come again. Never a pass."""
     return await on_domain_error(request, DatabaseUnavailable())
+
+
+def _allowed(request: Request) -> str:
+    """Every method that the path takes (RFC 9110 §15.5.6): the router names one route's alone."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    # What no route takes is one of the pages' files.
+    return ", ".join(sorted(methods or {"GET", "HEAD"}))
 
 
 def _answer(

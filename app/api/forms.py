@@ -92,12 +92,15 @@ async def authenticated_client(
 
 def form_body(*required: str, **descriptions: str) -> dict[str, object]:
     """The OpenAPI declaration of such a form: what its parameters are, and which must be there."""
-    properties = {
+    properties: dict[str, dict[str, object]] = {
         name: {"type": "string", "description": text} for name, text in descriptions.items()
     }
     schema: dict[str, object] = {"type": "object", "properties": properties}
     if required:
         schema["required"] = list(required)
+    for name in required:
+        # An empty parameter counts as absent.
+        properties[name]["minLength"] = 1
     return {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": schema}}}}
 
 

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter
 
+from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep
-from app.api.schemas import Health, Readiness, refusals
+from app.api.schemas import Health, Readiness
 from app.api.security import PUBLIC
 from app.errors import Unavailable
 

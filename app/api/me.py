@@ -4,8 +4,9 @@ import uuid
 
 from fastapi import APIRouter
 
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ActorDep, RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, Limit, Me, Page, PasswordChange, SessionAnswer, refusals
+from app.api.schemas import Limit, Me, Page, PasswordChange, SessionAnswer
 from app.api.security import AnyPrincipal
 from app.identity.login import change_password
 from app.identity.sessions import end_own_session, end_sessions_of, live_sessions

@@ -3,10 +3,11 @@
 from fastapi import APIRouter, Response
 
 from app.access.scopes import format_scope
+from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
-from app.api.schemas import Introspection, oauth_answers
+from app.api.schemas import Introspection
 from app.api.security import CAN_INTROSPECT, PUBLIC
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token

@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from app.access.scopes import register_scope, registered_scopes, remove_scope
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, Limit, Page, ScopeAnswer, ScopeDescription, refusals
+from app.api.schemas import Limit, NewScopeName, Page, ScopeAnswer, ScopeDescription, Text
 from app.api.security import AnyPrincipal, CanWriteScopes
 
 router = APIRouter(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
@@ -12,7 +13,7 @@ router = APIRouter(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refu
 
 @router.get("")
 async def list_scopes(
-    _: AnyPrincipal, session: SessionDep, limit: Limit = 20, after: str | None = None
+    _: AnyPrincipal, session: SessionDep, limit: Limit = 20, after: Text | None = None
 ) -> Page[ScopeAnswer]:
     """Every scope that can be granted, by name."""
     found = await registered_scopes(session, after=after, limit=limit + 1)
@@ -21,7 +22,7 @@ async def list_scopes(
 
 @router.put("/{name}", responses=refusals(409, 413))
 async def put_scope(
-    name: str, scope: ScopeDescription, caller: CanWriteScopes, session: SessionDep
+    name: NewScopeName, scope: ScopeDescription, caller: CanWriteScopes, session: SessionDep
 ) -> ScopeAnswer:
     """A scope that can be granted from now on, and that nobody holds by this. Again is the same."""
     registered = await register_scope(session, name, description=scope.description, by=caller)

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from fastapi import APIRouter, Response
 
 from app.access.scopes import parse_scope
+from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
-from app.api.schemas import TokenAnswer, oauth_answers
+from app.api.schemas import TokenAnswer
 from app.api.security import PUBLIC
 from app.audit.log import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query, Response
 
 from app.access.accounts import disable_account, replace_password
 from app.access.authority import managed_user
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import NO_STORE
 from app.api.schemas import (
-    PROTECTED,
     Limit,
     NewPassword,
     NewUser,
@@ -18,9 +18,9 @@ from app.api.schemas import (
     Page,
     SecretAnswer,
     SessionAnswer,
+    Text,
     UserAnswer,
     UserChange,
-    refusals,
 )
 from app.api.security import CanReadUsers, CanWriteUsers
 from app.identity.clients import create_service, make_secret, revoke_secret
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/users", tags=["users"], responses=PROTECTED | refusa
 async def search_users(
     _: CanReadUsers,
     session: SessionDep,
-    q: Annotated[str | None, Query(max_length=128, description="A part of the name.")] = None,
+    q: Annotated[Text | None, Query(max_length=128, description="A part of the name.")] = None,
     limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[UserAnswer]:

@@ -285,6 +285,8 @@ async def test_entries_are_found_by_user_action_and_time_and_paged_newest_first(
         "action=user.praised",
         "since=yesterday",
         "since=2001-01-01T00:00:00",
+        "since=1700000000",
+        "since=0.5",
         "since=0001-01-01T00:00:00%2B12:00",
         "after=x",
         "limit=101",

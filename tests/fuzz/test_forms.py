@@ -1,0 +1,199 @@
+"""OAuth's forms, made up and broken: an answer in OAuth's form, and no token for nothing."""
+
+import base64
+from urllib.parse import parse_qs, quote_from_bytes
+
+import httpx2
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from app.access.authority import OPERATOR
+from app.access.grants import grant
+from app.identity.clients import create_service
+from app.identity.users import username_key
+from app.runtime import Runtime
+from tests.factories import PASSWORD, login, make_user
+from tests.fuzz.answers import assert_oauth_answer
+from tests.fuzz.budget import budget
+from tests.fuzz.damage import Damage, damaged, damages, sendable
+
+Form = list[tuple[str, str]]
+Presented = dict[str, str]
+
+FORM = b"application/x-www-form-urlencoded"
+CONTENT_TYPES = [
+    *(
+        FORM,
+        FORM,
+        FORM,
+        FORM,
+        FORM,
+        FORM.upper(),
+        FORM + b"; charset=utf-8",
+        FORM + b";charset=UTF-8",
+    ),
+    *(FORM + b"; charset=utf-16", FORM + b"; boundary=x", FORM + b", " + FORM, FORM + b"\xff", b""),
+    *(b"application/json", b"multipart/form-data; boundary=x", b"text/plain", b"*/*", b";"),
+]
+NAMES = ["grant_type", "username", "password", "refresh_token", "scope", "client_id"]
+NAMES += ["client_secret", "token", "token_type_hint", "x", ""]
+BROKEN = [
+    "%",
+    "%zz",
+    "%4",
+    "%u0041",
+    "%00",
+    "%ED%A0%80",
+    "%C0%80",
+    "%FF",
+    "a+b",
+    "a=b",
+    ";",
+    "%26x",
+]
+GRANT_TYPES = ["password", "refresh_token", "client_credentials", "implicit", "Password", ""]
+
+values = st.one_of(
+    st.sampled_from(BROKEN),
+    st.binary(max_size=30).map(quote_from_bytes),
+    st.text(max_size=30).map(lambda text: quote_from_bytes(text.encode("utf-8", "surrogatepass"))),
+    st.sampled_from(["read:items", "admin", "read:items read:items", "x" * 5000]).map(
+        lambda text: quote_from_bytes(text.encode())
+    ),
+)
+extras = st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=3)
+floods = st.sampled_from([0] * 20 + [60, 98, 120, 10_000, 70_000])
+kept = st.frozensets(st.sampled_from(NAMES), max_size=2)
+
+
+@pytest.fixture
+async def good(own_runtime: Runtime, own_client: httpx2.AsyncClient) -> Presented:
+    """What a client could present rightly, by what it is called below."""
+    user = await make_user(own_runtime, "read:items", username="Alice")
+    async with own_runtime.unit_of_work() as session:
+        service, secret = await create_service(session, username="robot", by=OPERATOR)
+        for scope in ("introspect", "read:items"):
+            await grant(
+                session, user_id=service.id, scope=scope, by=OPERATOR, now=own_runtime.now()
+            )
+    pair = (await login(own_client, user)).json()
+    return {
+        "username": user.username,
+        "password": PASSWORD,
+        "client_id": "robot",
+        "client_secret": secret.value,
+        "refresh_token": pair["refresh_token"],
+        "token": pair["access_token"],
+        "spare": (await login(own_client, user)).json()["refresh_token"],
+    }
+
+
+shapes = st.sampled_from(
+    [
+        ("/token", ["grant_type", "username", "password", "scope"], "password"),
+        ("/token", ["username", "password"], "password"),
+        ("/token", ["grant_type", "refresh_token", "scope"], "refresh_token"),
+        ("/token", ["grant_type", "refresh_token"], "refresh_token"),
+        ("/token", ["grant_type", "client_id", "client_secret"], "client_credentials"),
+        ("/token", ["grant_type", "client_id", "client_secret", "scope"], "client_credentials"),
+        ("/introspect", ["token", "client_id", "client_secret"], ""),
+        ("/introspect", ["token"], ""),
+        ("/revoke", ["token", "token_type_hint"], ""),
+        ("/revoke", ["token", "client_id", "client_secret"], ""),
+    ]
+)
+basics = st.one_of(
+    st.sampled_from(["", "", "", "", "none", "right", "colon", "public", "escaped", "bearer"]),
+    st.binary(max_size=40),
+)
+
+
+def authorization(kind: str | bytes, good: Presented) -> bytes | None:
+    """An Authorization header of this kind."""
+    robot = f"{good['client_id']}:{good['client_secret']}".encode()
+    match kind:
+        case "":
+            return None
+        case "none":
+            return b""
+        case "right":
+            return b"Basic " + base64.b64encode(robot)
+        case "colon":
+            return b"Basic Og=="
+        case "public":
+            return b"basic " + base64.b64encode(b"robot:")
+        case "escaped":
+            return b"Basic " + base64.b64encode(b"%72obot:%zz")
+        case "bearer":
+            return b"Bearer " + good["token"].encode()
+        case bytes():
+            return b"Basic " + base64.b64encode(kind)
+    raise AssertionError(kind)
+
+
+@budget(700)
+@given(
+    shape=shapes,
+    dropped=kept,
+    extras=extras,
+    other_grant=st.sampled_from([None] * 5 + GRANT_TYPES),
+    flood=floods,
+    harm=damages,
+    content_type=st.sampled_from(CONTENT_TYPES),
+    type_harm=damages.filter(lambda harm: len(harm) < 2),
+    basic=basics,
+    basic_harm=damages.filter(lambda harm: len(harm) < 2),
+)
+async def test_any_form_gets_an_oauth_answer_and_no_token_for_nothing(
+    anybody: httpx2.AsyncClient,
+    good: Presented,
+    shape: tuple[str, list[str], str],
+    dropped: frozenset[str],
+    extras: Form,
+    other_grant: str | None,
+    flood: int,
+    harm: list[Damage],
+    content_type: bytes,
+    type_harm: list[Damage],
+    basic: str | bytes,
+    basic_harm: list[Damage],
+) -> None:
+    path, names, grant_type = shape
+    known = {**good, "grant_type": other_grant or grant_type, "scope": "read:items"}
+    if path == "/revoke":
+        # Of a session of its own: the other one lives on.
+        known["token"] = good["spare"]
+    pairs = [(name, quote_from_bytes(known.get(name, "").encode())) for name in names]
+    pairs = [pair for pair in pairs if pair[0] not in dropped] + extras
+    body = "&".join(f"{name}={value}" for name, value in pairs).encode()
+    body = damaged(body, harm) + b"&y=1" * flood
+    headers = [(b"Content-Type", sendable(damaged(content_type, type_harm)))]
+    header = authorization(basic, good)
+    if header is not None:
+        headers.append((b"Authorization", sendable(damaged(header, basic_harm))))
+    answer = await anybody.post(path, content=body, headers=headers)
+    event(f"{path} {answer.status_code}")
+    assert_oauth_answer(answer)
+    if answer.status_code == 200 and path == "/token":
+        assert_earned(parse_qs(body.decode(), errors="strict"), headers, good)
+
+
+def assert_earned(
+    form: dict[str, list[str]], headers: list[tuple[bytes, bytes]], good: Presented
+) -> None:
+    """Whoever got a token presented what it is given for, once."""
+    match form.get("grant_type", ["password"]):
+        case ["password"]:
+            (username,), password = form["username"], form["password"]
+            assert username_key(username) == username_key(good["username"])
+            assert password == [good["password"]]
+        case ["refresh_token"]:
+            assert form["refresh_token"] == [good["refresh_token"]]
+        case ["client_credentials"]:
+            right = [good["client_id"], good["client_secret"]]
+            if [form.get("client_id"), form.get("client_secret")] != [[each] for each in right]:
+                ((_, basic),) = headers[1:]
+                assert base64.b64decode(basic.split()[-1]) == ":".join(right).encode()
+        case other:
+            raise AssertionError(other)
