@@ -14,7 +14,7 @@ from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.models import ClientSecret, User
 from app.identity.throttle import CLIENT, Throttle, charge, record_failure
-from app.identity.users import add_user, find_user, normalise_username
+from app.identity.users import add_user, find_user, hold_users, normalise_username
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
@@ -71,8 +71,9 @@ async def create_service(
 
 async def make_secret(session: AsyncSession, *, user_id: uuid.UUID, by: Actor) -> NewSecret:
     """One more secret; the old one goes on working. Raises TooManySecrets or Refused."""
-    # The lock makes two who ask at once count one after the other.
-    kind = await session.scalar(select(User.kind).where(User.id == user_id).with_for_update())
+    # Of two who ask at once, one counts after the other.
+    await hold_users(session, user_id)
+    kind = await session.scalar(select(User.kind).where(User.id == user_id))
     if kind != "service":
         raise Refused("Only service accounts have secrets.")
     live = await session.scalars(select(ClientSecret.id).where(ClientSecret.user_id == user_id))

@@ -7,12 +7,12 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
-from app.errors import DomainError, InvalidGrant
-from app.identity.models import User
+from app.errors import DomainError, InvalidGrant, InvalidToken
+from app.identity.models import Session, User
 from app.identity.passwords import PasswordHasher, check_password
-from app.identity.sessions import end_sessions_of
+from app.identity.sessions import end_sessions_of, is_live
 from app.identity.throttle import LOGIN, Attempt, Throttle, charge, record_failure
-from app.identity.users import find_user
+from app.identity.users import find_user, hold_users, share_user
 
 
 class LoginRefused(InvalidGrant):
@@ -63,7 +63,12 @@ async def authenticate(
     assert user is not None
     if renewed:
         async with sessions.begin() as session:
-            await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
+            replaced = await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
+        if not replaced:
+            # Another login of theirs has renewed it too, or it was changed: once more, by that one.
+            return await authenticate(
+                sessions, hasher, throttle, username=username, password=password, by=by, now=now
+            )
         user.password_hash = renewed
     return user
 
@@ -74,12 +79,13 @@ async def confirm_login(session: AsyncSession, user: User) -> None:
     Without this, a login could open a session just after a new password ended all of them.
     Raises LoginRefused.
     """
+    await share_user(session, user.id)
     same = select(User.id).where(
         User.id == user.id,
         User.password_hash == user.password_hash,
         User.disabled_at.is_(None),
     )
-    if await session.scalar(same.with_for_update(read=True)) is None:
+    if await session.scalar(same) is None:
         raise LoginRefused
 
 
@@ -97,8 +103,8 @@ async def change_password(
 ) -> None:
     """Replace the password, and end all sessions of the user but this one.
 
-    Raises WrongPassword, which is audited, WeakPassword, Throttled as a login does, or
-    TooManyLogins when the hashing queue is full.
+    Raises WrongPassword, which is audited, WeakPassword, Throttled as a login does, TooManyLogins
+    when the hashing queue is full, or InvalidToken when this session has ended meanwhile.
     """
     async with sessions() as session:
         user = await session.get_one(User, user_id)
@@ -112,6 +118,9 @@ async def change_password(
         raise WrongPassword
     password_hash = await hasher.hash(check_password(new, username=user.username))
     async with sessions.begin() as session:
+        await hold_users(session, user_id)
+        if not await session.scalar(select(is_live(now)).where(Session.id == session_id)):
+            raise InvalidToken
         if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
             # Somebody else has changed it meanwhile: then this one was not the current one.
             raise WrongPassword

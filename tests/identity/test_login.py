@@ -1,5 +1,8 @@
 """Login: what it costs, what it holds, and what it renews."""
 
+import asyncio
+
+import httpx2
 import pytest
 from passlib.hash import bcrypt
 from sqlalchemy import event, select, update
@@ -8,7 +11,7 @@ from app.audit.log import Actor
 from app.identity.login import LoginRefused, authenticate
 from app.identity.models import User
 from app.runtime import Runtime
-from tests.factories import PASSWORD, make_user
+from tests.factories import PASSWORD, login, make_user
 
 
 async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None:
@@ -102,3 +105,15 @@ async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Run
         now=own_runtime.now(),
     )
     assert held_while_hashing == [0]
+
+
+async def test_first_logins_at_once_after_an_import_all_come_in(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    """Each of them would renew the hash, and one does."""
+    someone = await make_user(own_runtime)
+    old = bcrypt.using(rounds=4).hash(PASSWORD)
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(update(User).values(password_hash=old))
+    answers = await asyncio.gather(*(login(own_client, someone) for _ in range(8)))
+    assert [answer.status_code for answer in answers] == [200] * 8
