@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.audit.log import Actor, record
 from app.errors import DomainError, InvalidGrant, Refused
 from app.identity.models import User
-from app.identity.passwords import PasswordHasher, check_password
+from app.identity.passwords import Gone, PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of
 from app.identity.users import find_user
 
@@ -37,16 +37,19 @@ async def authenticate(
     username: str,
     password: str,
     by: Actor,
+    gone: Gone | None = None,
 ) -> User:
     """The person with this name and password; a hash of yesterday's kind is renewed on the way.
 
     Takes sessions, not a session, because no connection may be held while the password is hashed.
     Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
-    disabled user and a service account alike; TooManyLogins when the hashing queue is full.
+    disabled user and a service account alike; TooManyLogins when the hashing queue is full;
+    CallerGone when the caller hung up in that queue, with nothing hashed and nothing told.
     """
     async with sessions() as session:
         user = await find_user(session, username)
-    correct, renewed = await hasher.verify(password, user.password_hash if user else None)
+    password_hash = user.password_hash if user else None
+    correct, renewed = await hasher.verify(password, password_hash, gone=gone)
     refusal = _refusal(user, correct)
     if user is None or refusal:
         async with sessions.begin() as session:
