@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from app.db.engine import DATABASE_GONE
@@ -39,6 +40,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BearerError, on_bearer_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(ClientDisconnect, on_hang_up)
     app.add_exception_handler(DBAPIError, on_database_error)
     for lost in DATABASE_GONE:
         app.add_exception_handler(lost, on_database_gone)
@@ -86,6 +88,11 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         text=error.detail,
         headers=error.headers or {},
     )
+
+
+async def on_hang_up(request: Request, _: Exception) -> JSONResponse:
+    """The client has gone while it sent its body: nobody reads this, and nothing failed."""
+    return _answer(request, 400, text="The body has not come in whole.")
 
 
 async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
