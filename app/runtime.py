@@ -93,6 +93,7 @@ class Runtime:
             if keyring.unreadable:
                 raise UnreadableKey
             principals = Principals(sessions, feed, size=settings.cache_size)
+            stack.push_async_callback(principals.close)
             access_tokens = AccessTokens(
                 issuer.jwt, principals, sessions, feed, size=settings.cache_size
             )

@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from app.db.embedded import EmbeddedPostgres
 from app.db.engine import create_engine, normalise_url
 from app.db.schema import upgrade
 from app.settings import Settings
-from tests.processes import free_port
+from tests.processes import children_of, free_port
 
 
 class OwnPostgres:
@@ -43,6 +43,18 @@ class OwnPostgres:
     async def resume(self) -> None:
         """Start the server again."""
         self._share = await asyncio.to_thread(EmbeddedPostgres.start, self._home)
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """The server hangs meanwhile: it takes connections and bytes, and says nothing."""
+        processes = [self._postmaster(), *children_of(self._postmaster())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def _postmaster(self) -> int:
         return int((self._home / "pg" / "postmaster.pid").read_text().split()[0])

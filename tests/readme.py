@@ -71,7 +71,7 @@ def table_in(title: str) -> str:
 
 def _default(field: FieldInfo) -> str:
     default = field.default
-    if default is None or default == ():
+    if default in (None, ()):
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

@@ -101,3 +101,32 @@ def test_issuer_is_the_url_served_at_unless_it_is_set(
     assert settings(**values).token_issuer == issuer
     assert settings(**values).token_audience == issuer
     assert settings(**values, audience="items").token_audience == "items"
+
+
+def test_origins_and_hosts_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (settings().cors_origins, settings().trusted_hosts) == ((), ())
+    origins = "https://app.example, http://localhost:3000,http://[::1]:8000"
+    monkeypatch.setenv("SCOPEGATE_CORS_ORIGINS", origins)
+    monkeypatch.setenv("SCOPEGATE_TRUSTED_HOSTS", "auth.example,*.internal.example,[::1]")
+    assert settings().cors_origins == tuple(map(str.strip, origins.split(",")))
+    assert settings().trusted_hosts == ("auth.example", "*.internal.example", "[::1]")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "*",
+        "null",
+        "app.example",
+        "https://app.example/",
+        "https://*.example",
+        "https://App.example",
+    ],
+)
+def test_what_no_browser_sends_as_an_origin_is_refused(value: str) -> None:
+    assert "https://app.example" in complaint(cors_origins=f"http://localhost,{value}")
+
+
+@pytest.mark.parametrize("value", ["*", "auth.example:8000", "https://auth.example", "a.*.example"])
+def test_what_is_no_host_is_refused(value: str) -> None:
+    assert "without a port" in complaint(trusted_hosts=value)

@@ -1,6 +1,8 @@
-"""What routes ask for: the runtime, one unit of work a request, where the request is from."""
+"""What routes ask for: the runtime, one unit of work a request, who the request is from."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -51,3 +53,18 @@ async def actor(request: Request, runtime: RuntimeDep) -> Actor:
 
 
 ActorDep = Annotated[Actor, Depends(actor)]
+
+
+@asynccontextmanager
+async def hang_up(request: Request) -> AsyncIterator[asyncio.Task[None]]:
+    """Done when the client hangs up, which nobody tells a route; the body must have been read."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield watching
+    finally:
+        watching.cancel()

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match
 
@@ -41,6 +42,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BearerError, on_bearer_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(ClientDisconnect, on_hang_up)
     app.add_exception_handler(DBAPIError, on_database_error)
     for lost in DATABASE_GONE:
         app.add_exception_handler(lost, on_database_gone)
@@ -88,6 +90,11 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         text=error.detail,
         headers={"Allow": _allowed(request)} if error.status_code == 405 else error.headers,
     )
+
+
+async def on_hang_up(request: Request, _: Exception) -> JSONResponse:
+    """The client has gone while it sent its body: nobody reads this, and nothing failed."""
+    return _answer(request, 400, text="The body has not come in whole.")
 
 
 async def on_validation_error(_: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-import uvicorn
 from alembic.util import CommandError
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -21,6 +20,7 @@ from app.cli.grants import grant, revoke
 from app.cli.imports import user_import
 from app.cli.keys import key
 from app.cli.scopes import scope
+from app.cli.serving import serve as serve_until_stopped
 from app.cli.sessions import session
 from app.cli.users import user
 from app.db.engine import open_engine
@@ -76,22 +76,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
 ) -> None:
     """Serve the API, on SCOPEGATE_HOST and SCOPEGATE_PORT."""
-    settings = Settings()
     # What would stop a worker is said here, once, as one line.
     run(_nothing)
-    typer.echo(f"Scopegate: serving at {settings.token_issuer}, documentation at /docs")
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=workers,
-        # A query string can hold a password that somebody sent there by mistake.
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        log_level="warning",
-    )
+    serve_until_stopped(Settings(), workers=workers)
 
 
 @cli.command()

@@ -1,13 +1,14 @@
 """The way to Postgres: the URL as people give it, the engine, and who owns the server."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -19,6 +20,9 @@ from app.settings import Settings
 # What libpq understands and asyncpg spells otherwise, or does without.
 LIBPQ_ONLY = {"channel_binding", "gssencmode"}
 UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds in which a connection is closed politely; past it, at once."""
 
 DATABASE_GONE = (
     OSError,
@@ -106,7 +110,8 @@ def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any
 async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """The engine for these settings; without a database URL, on the embedded Postgres.
 
-    Closes the engine at the end, and lets go of the embedded server last.
+    Closes its connections at the end, and lets go of the embedded server last. A database that
+    does not answer is not waited for.
     """
     embedded: EmbeddedPostgres | None = None
     if settings.database_url is None:
@@ -115,9 +120,18 @@ async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
     else:
         url = configured_url(settings.database_url, settings, setting="SCOPEGATE_DATABASE_URL")
     engine = create_engine(url, settings)
+    opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def note(connection: Any, _: object) -> None:
+        opened.add(connection.driver_connection)
+
     try:
         yield engine
     finally:
+        # Here, and all together: dispose() would wait for each as long as for a statement.
+        closing = [connection.close(timeout=CLOSE_TIMEOUT) for connection in opened]
+        await asyncio.gather(*closing, return_exceptions=True)
         await engine.dispose()
         if embedded:
             await asyncio.to_thread(embedded.release)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.audit.log import Actor, record
 from app.errors import DomainError, InvalidGrant, InvalidToken
 from app.identity.models import Session, User
-from app.identity.passwords import PasswordHasher, check_password
+from app.identity.passwords import Gone, PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of, is_live
 from app.identity.throttle import LOGIN, Attempt, Throttle, charge, record_failure
 from app.identity.users import find_user, hold_users, share_user
@@ -40,13 +40,15 @@ async def authenticate(
     password: str,
     by: Actor,
     now: datetime,
+    gone: Gone | None = None,
 ) -> User:
     """The person with this name and password; a hash of yesterday's kind is renewed on the way.
 
     Takes sessions, not a session, because no connection may be held while the password is hashed.
     Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
     disabled user and a service account alike; Throttled, before any, when too many of them came;
-    TooManyLogins when the hashing queue is full.
+    TooManyLogins when the hashing queue is full; CallerGone when the caller hung up in that queue,
+    with nothing hashed and nothing told.
     """
     async with sessions() as session:
         user = await find_user(session, username)
@@ -54,7 +56,8 @@ async def authenticate(
         attempt = await throttle.admit(
             session, LOGIN, name=username, user_id=user_id, address=by.address, now=now
         )
-    correct, renewed = await hasher.verify(password, user.password_hash if user else None)
+    password_hash = user.password_hash if user else None
+    correct, renewed = await hasher.verify(password, password_hash, gone=gone)
     refusal = _refusal(user, correct)
     if refusal:
         # Not the name, when nobody has it: people type their password there.
@@ -67,7 +70,14 @@ async def authenticate(
         if not replaced:
             # Another login of theirs has renewed it too, or it was changed: once more, by that one.
             return await authenticate(
-                sessions, hasher, throttle, username=username, password=password, by=by, now=now
+                sessions,
+                hasher,
+                throttle,
+                username=username,
+                password=password,
+                by=by,
+                now=now,
+                gone=gone,
             )
         user.password_hash = renewed
     return user
