@@ -42,6 +42,9 @@ async def token(
     grant = GRANTS.get(_grant_type(form))
     if grant is None or (grant is _password and not runtime.settings.password_grant):
         raise UnsupportedGrantType("This grant type is not offered.")
+    # Before any connection is taken: enough logins at once would hold all that there are, and wait
+    # for keys that can't be read without one.
+    await runtime.keyring.refresh()
     return TokenAnswer.of(await grant(runtime, form, actor))
 
 
