@@ -40,9 +40,12 @@ async def token(
     """A token whose scopes are what was asked for ∩ what is granted."""
     response.headers.update(NO_STORE)
     grant = GRANTS.get(_grant_type(form))
-    password_grant_offered = runtime_of(request).settings.password_grant
-    if grant is None or (grant is _password and not password_grant_offered):
+    runtime = runtime_of(request)
+    if grant is None or (grant is _password and not runtime.settings.password_grant):
         raise UnsupportedGrantType("This grant type is not offered.")
+    # Before any connection is taken: enough logins at once would hold all that there are, and wait
+    # for keys that can't be read without one.
+    await runtime.keyring.refresh()
     return TokenAnswer.of(await grant(request, form, actor))
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, exists, func, not_, or_, select
+from sqlalchemy import case, exists, func, literal, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -193,14 +193,21 @@ async def remember_network(
     session: AsyncSession, user_id: uuid.UUID, *, address: str | None, now: datetime
 ) -> None:
     """Somebody has signed in from there: failures from elsewhere don't make them wait there."""
-    remembered = insert(KnownNetwork).values(
-        user_id=user_id, network=network_of(address), signed_in_at=now
+    network = network_of(address)
+    # Looked for first: ON CONFLICT locks the row even where it changes nothing, and then a user's
+    # parallel logins would wait for each other.
+    lately = exists().where(
+        KnownNetwork.user_id == user_id,
+        KnownNetwork.network == network,
+        KnownNetwork.signed_in_at >= now - _RENEWED_AFTER,
     )
+    row = select(literal(user_id), literal(network), literal(now)).where(not_(lately))
     await session.execute(
-        remembered.on_conflict_do_update(
+        insert(KnownNetwork)
+        .from_select(["user_id", "network", "signed_in_at"], row)
+        .on_conflict_do_update(
             index_elements=[KnownNetwork.user_id, KnownNetwork.network],
             set_={"signed_in_at": now},
-            where=KnownNetwork.signed_in_at < now - _RENEWED_AFTER,
         )
     )
 

@@ -41,11 +41,15 @@ async def client(runtime: Runtime) -> AsyncIterator[httpx2.AsyncClient]:
 
 @contextmanager
 def statements_of(runtime: Runtime) -> Iterator[list[str]]:
-    """The SQL that is run meanwhile, but for the savepoints that stand for transactions here."""
+    """The SQL that is run meanwhile.
+
+    Not the savepoints that stand for transactions here; and not the keyring's, which without a
+    change feed reads the keys every second.
+    """
     run: list[str] = []
 
     def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
-        if "SAVEPOINT" not in statement:
+        if "SAVEPOINT" not in statement and "signing_keys" not in statement:
             run.append(statement)
 
     event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)

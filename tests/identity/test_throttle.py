@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor
 from app.audit.models import AuditEntry
 from app.identity import throttle
 from app.identity.login import LoginRefused, authenticate, change_password
-from app.identity.models import FailureBudget
+from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.throttle import (
     ACCOUNT,
     ACCOUNT_AND_ADDRESS,
@@ -31,7 +31,7 @@ from app.identity.throttle import (
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
 from tests.clock import MovableClock
-from tests.conftest import settings_for
+from tests.conftest import following, settings_for
 from tests.factories import PASSWORD, Someone, make_user
 
 HOME = "192.0.2.1"
@@ -141,9 +141,13 @@ def clock() -> MovableClock:
 async def replica(database_url: str, clock: MovableClock) -> AsyncIterator[Runtime]:
     """A runtime that turns nobody away for being busy, so that logins meet the throttle alone."""
     settings = settings_for(
-        database_url, hash_queue=1000, database_pool_timeout=60, database_statement_timeout=60
+        database_url,
+        hash_queue=1000,
+        database_connect_timeout=60,
+        database_pool_timeout=60,
+        database_statement_timeout=60,
     )
-    async with Runtime.open(settings, now=clock) as runtime:
+    async with Runtime.open(settings, now=clock) as runtime, following(runtime):
         yield runtime
 
 
@@ -287,6 +291,25 @@ async def test_somebody_known_in_a_64_is_known_in_all_of_it(runtime: Runtime) ->
     bob = await make_user(runtime)
     with pytest.raises(Throttled):
         await fail(runtime, alice.username, address="2001:db8:0:1::2", user=bob)
+
+
+async def test_a_login_from_a_known_address_waits_for_no_other_and_is_remembered_day_by_day(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    alice = await make_user(own_runtime)
+    async with own_runtime.unit_of_work() as session:
+        await remember_network(session, alice.id, address=HOME, now=clock())
+    first = clock()
+    async with own_runtime.sessions() as held:
+        await held.execute(select(KnownNetwork).with_for_update())
+        async with own_runtime.unit_of_work() as session:
+            await session.execute(text("SET LOCAL lock_timeout = '1s'"))
+            await remember_network(session, alice.id, address=HOME, now=clock())
+    clock.move(hours=25)
+    for moment in (first, clock()):
+        async with own_runtime.unit_of_work() as session:
+            assert await session.scalar(select(KnownNetwork.signed_in_at)) == moment
+            await remember_network(session, alice.id, address=HOME, now=clock())
 
 
 async def test_a_known_address_does_not_save_whoever_guesses_there(runtime: Runtime) -> None:
