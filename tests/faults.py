@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +18,8 @@ from app.db.engine import create_engine, normalise_url
 from app.db.schema import upgrade
 from app.settings import Settings
 from tests.processes import free_port
+
+PGBOUNCER = os.environ.get("SCOPEGATE_TEST_PGBOUNCER", "pgbouncer")
 
 
 class OwnPostgres:
@@ -103,8 +107,13 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
 
 
 @asynccontextmanager
-async def pgbouncer_before(url: str) -> AsyncIterator[str]:
-    """A real PgBouncer, pooling transactions over one server connection; the URL through it."""
+async def pgbouncer_before(
+    url: str, *, connections: int = 1, prepared: int | None = None
+) -> AsyncIterator[str]:
+    """A real PgBouncer, pooling transactions over so many server connections; the URL through it.
+
+    `prepared` is its `max_prepared_statements`, which PgBouncer has from 1.21 on.
+    """
     port = free_port()
     # By the proxy, because the embedded server's socket is in a folder of ours alone.
     async with proxy_to(url) as proxy:
@@ -119,11 +128,12 @@ async def pgbouncer_before(url: str) -> AsyncIterator[str]:
                 f"[databases]\n{upstream.database} = {where}\n"
                 f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
                 "unix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
-                "default_pool_size = 1\n"
+                f"default_pool_size = {connections}\n"
+                + (f"max_prepared_statements = {prepared}\n" if prepared is not None else "")
             )
             user = ["-u", "nobody"] if os.geteuid() == 0 else []
             process = await asyncio.create_subprocess_exec(
-                *("pgbouncer", *user, str(configuration)), stderr=asyncio.subprocess.DEVNULL
+                *(PGBOUNCER, *user, str(configuration)), stderr=asyncio.subprocess.DEVNULL
             )
             try:
                 async with asyncio.timeout(60):
@@ -133,6 +143,15 @@ async def pgbouncer_before(url: str) -> AsyncIterator[str]:
             finally:
                 process.terminate()
                 await process.wait()
+
+
+def prepared_by_pgbouncer() -> list[int | None]:
+    """The values of `max_prepared_statements` that this PgBouncer knows; None: it knows none."""
+    if not shutil.which(PGBOUNCER):
+        return [None]
+    told = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=True)
+    version = told.stdout.split()[1].split(".")
+    return [0, 200] if (int(version[0]), int(version[1])) >= (1, 21) else [None]
 
 
 async def _accepts(port: int) -> bool:

@@ -1,8 +1,10 @@
 """POST /token: where tokens come from (RFC 6749)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.scopes import parse_scope
 from app.api.dependencies import ActorDep, RuntimeDep
@@ -63,7 +65,7 @@ async def _password(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     user = await authenticate(
         runtime.sessions, runtime.hasher, username=username, password=password, by=by
     )
-    async with runtime.unit_of_work() as session:
+    async with _issuing(runtime) as session:
         return await password_grant(
             session,
             runtime.issuer,
@@ -77,7 +79,7 @@ async def _password(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
 
 async def _refresh_token(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested, refresh_token = _requested(form), form.require("refresh_token")
-    async with runtime.unit_of_work() as session:
+    async with _issuing(runtime) as session:
         client = await authenticated_client(form, session, by=by)
         return await refresh_grant(
             session,
@@ -92,7 +94,7 @@ async def _refresh_token(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued
 
 async def _client_credentials(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
     requested = _requested(form)
-    async with runtime.unit_of_work() as session:
+    async with _issuing(runtime) as session:
         client = await authenticated_client(form, session, by=by)
         if client is None:
             raise ClientRefused
@@ -104,6 +106,18 @@ async def _client_credentials(runtime: Runtime, form: OAuthForm, by: Actor) -> I
             by=by,
             now=runtime.now(),
         )
+
+
+@asynccontextmanager
+async def _issuing(runtime: Runtime) -> AsyncIterator[AsyncSession]:
+    """A unit of work that issues a token, with the keys as they are.
+
+    They are read before it: whoever holds a connection must not wait for another, or those who
+    hold them all wait for each other.
+    """
+    await runtime.keyring.refresh()
+    async with runtime.unit_of_work() as session:
+        yield session
 
 
 GRANTS: dict[str, Callable[[Runtime, OAuthForm, Actor], Awaitable[Issued]]] = {

@@ -63,7 +63,7 @@ class Issuer:
         if self.opaque:
             access_token = await write_opaque_token(session, claims)
         else:
-            access_token = await self.jwt.encode(claims)
+            access_token = self.jwt.encode(claims)
         refresh_token = self.refresh_tokens.write(opened) if refreshable else None
         return Issued(access_token, lifetime, scopes, refresh_token)
 

@@ -38,9 +38,8 @@ class JwtFormat:
     issuer: str
     audience: str
 
-    async def encode(self, claims: Claims) -> str:
-        """The claims as a JWT, signed with the key that signs at `issued_at`."""
-        await self.keyring.refresh()
+    def encode(self, claims: Claims) -> str:
+        """The claims as a JWT, signed with the key that signs at `issued_at`, of those known."""
         key = self.keyring.signing(claims.issued_at)
         payload = {
             "iss": self.issuer,
