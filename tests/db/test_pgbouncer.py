@@ -5,11 +5,14 @@ import os
 import shutil
 import sys
 from collections import Counter
+from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from app.db.engine import STATEMENT_LOST, create_engine, normalise_url, sqlstate_of
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, following, settings_for
 from tests.factories import Someone, bearer, login, make_user
@@ -117,6 +120,35 @@ async def test_a_pooler_that_nobody_told_of_gives_no_500_and_nobody_elses_answer
             )
         assert statuses.keys() <= {200, 503}
         assert statuses[503], "the fault is real"
+
+
+async def test_no_process_executes_what_another_prepared(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a pooler was not told of, and hands one the server on which the other prepared."""
+    prepared = prepared_by_pgbouncer()[0]
+    async with pgbouncer_before(own_database_url, connections=2, prepared=prepared) as pooled:
+        engines = []
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                # As in a process of its own, where asyncpg begins to count anew.
+                monkeypatch.setattr("asyncpg.connection._uid", 0)
+                engines.append(create_engine(normalise_url(pooled), settings_for(pooled)))
+                stack.push_async_callback(engines[-1].dispose)
+                async with engines[-1].connect():
+                    pass
+            one, other, third = [
+                await stack.enter_async_context(each.connect()) for each in engines
+            ]
+            assert await one.scalar(text("SELECT 'one'")) == "one"
+            assert await other.scalar(text("SELECT 'other'")) == "other"
+            await other.commit()
+            await one.commit()
+            # It gets the connection that was given back last: only the other's is left for one.
+            await third.scalar(text("SELECT 'third'"))
+            with pytest.raises(DBAPIError) as caught:
+                await one.scalar(text("SELECT 'one'"))
+            assert sqlstate_of(caught.value) in STATEMENT_LOST
 
 
 async def test_a_command_behind_a_pooler_that_nobody_told_of_says_what_to_set(
