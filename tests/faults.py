@@ -39,17 +39,36 @@ class OwnPostgres:
         await engine.dispose()
         return server
 
-    async def stop(self) -> None:
-        """Shut the server down, as `pg_ctl stop --mode=fast` does, and wait until it is gone."""
-        os.kill(self._postmaster(), signal.SIGINT)
+    async def stop(self, *, immediately: bool = False) -> None:
+        """Shut the server down, as `pg_ctl stop --mode=fast` does, and wait until it is gone.
+
+        `immediately` is like a crash: the next start recovers from the log.
+        """
+        os.kill(self._postmaster(), signal.SIGQUIT if immediately else signal.SIGINT)
         await asyncio.to_thread(self._share.release)
 
     async def resume(self) -> None:
         """Start the server again."""
         self._share = await asyncio.to_thread(EmbeddedPostgres.start, self._home)
 
+    def stall(self) -> None:
+        """Let none of its processes run, until they are to `go_on`."""
+        signal_server(self._postmaster(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let them all run again."""
+        signal_server(self._postmaster(), signal.SIGCONT)
+
     def _postmaster(self) -> int:
         return int((self._home / "pg" / "postmaster.pid").read_text().split()[0])
+
+
+def signal_server(postmaster: int, number: signal.Signals) -> None:
+    """Send a signal to every process of a server: each leads a group of its own."""
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for process in (postmaster, *map(int, children)):
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 @dataclass

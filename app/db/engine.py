@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,17 +10,23 @@ from typing import Any
 
 import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db.embedded import EmbeddedPostgres
+from app.db.primary import Primary
 from app.errors import ConfigurationError
 from app.settings import Settings
 
 # What libpq understands and asyncpg spells otherwise, or does without.
 LIBPQ_ONLY = {"channel_binding", "gssencmode"}
+DEFAULT_PORT = "5432"
+HOST_AND_PORT = re.compile(r"(\[[^]]+\]|[^:]+)(?::(\d+))?")
+# What comes before, hosts with commas between them, what comes after.
+SEVERAL_HOSTS = re.compile(r"([^:/]+://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(.*)")
 UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs"}
 
 DATABASE_GONE = (
@@ -31,6 +38,9 @@ DATABASE_GONE = (
     asyncpg.InternalClientError,
 )
 """What is raised when the database can't be asked, beside SQLAlchemy's DBAPIError."""
+
+TAKES_NO_WRITES = "25006"
+"""The SQLSTATE of a write to a standby, or to a primary that has become one."""
 
 STATEMENT_LOST = {"26000", "42P05"}
 """SQLSTATEs: a prepared statement is not where it was prepared, as a pooler is in between."""
@@ -44,12 +54,12 @@ def sqlstate_of(error: BaseException) -> str:
 def normalise_url(
     given: str, password: str | None = None, *, setting: str = "SCOPEGATE_DATABASE_URL"
 ) -> URL:
-    """A URL as hosted Postgres hands it out, made fit for asyncpg.
+    """A URL as hosted Postgres hands it out, made fit for asyncpg: with several hosts too.
 
     Raises ConfigurationError, without repeating the URL: it may hold a password.
     """
     try:
-        url = make_url(given)
+        url = _with_hosts_apart(given)
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             f"{setting} is no URL: write postgresql://user:password@host/name"
@@ -69,6 +79,26 @@ def normalise_url(
     return url.set(password=password) if password and not url.password else url
 
 
+def _with_hosts_apart(given: str) -> URL:
+    """The URL parsed; several hosts, before the path or by libpq's `?host=`, each with its port."""
+    several = SEVERAL_HOSTS.fullmatch(given)
+    url = make_url(several[1] + several[3] if several else given)
+    if several:
+        pairs = [HOST_AND_PORT.fullmatch(each) for each in several[2].split(",")]
+        hosts = [pair[1].strip("[]") if pair else "" for pair in pairs]
+        ports = [pair[2] if pair else "" for pair in pairs]
+    elif "," in (listed := str(url.query.get("host", ""))):
+        hosts, ports = listed.split(","), str(url.query.get("port", "")).split(",")
+        # libpq: one port is that of all hosts.
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+    else:
+        return url
+    ports = [port or DEFAULT_PORT for port in ports]
+    if len(hosts) != len(ports) or not all(hosts):
+        raise ValueError
+    return url.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
+
+
 def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL:
     """A URL out of the settings, with the password that has a setting of its own."""
     password = settings.database_password
@@ -79,9 +109,13 @@ def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL
     )
 
 
-def create_engine(url: URL, settings: Settings) -> AsyncEngine:
-    """An engine whose every wait is bounded, so that a lost database is noticed, not waited for."""
-    return create_async_engine(
+def create_engine(url: URL, settings: Settings, primary: Primary | None = None) -> AsyncEngine:
+    """An engine whose every wait is bounded, so that a lost database is noticed, not waited for.
+
+    Its connections lead to `primary`, and are dropped when that has become another server.
+    """
+    primary = primary or Primary()
+    engine = create_async_engine(
         url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
@@ -91,8 +125,22 @@ def create_engine(url: URL, settings: Settings) -> AsyncEngine:
         connect_args={
             **_connect_args(settings, application_name="scopegate"),
             **(_unprepared() if settings.listen_database_url else _prepared()),
+            "async_creator_fn": primary.connect,
         },
     )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def refuse_a_replaced_server(connection: Any, _record: object, _proxy: object) -> None:
+        if primary.was_replaced(connection.driver_connection):
+            # The pool makes a new one.
+            raise DisconnectionError
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def drop_what_takes_no_writes(context: ExceptionContext) -> None:
+        if sqlstate_of(context.original_exception) == TAKES_NO_WRITES:
+            context.is_disconnect = True
+
+    return engine
 
 
 def _prepared() -> dict[str, Any]:
@@ -117,10 +165,10 @@ def _unprepared() -> dict[str, Any]:
     }
 
 
-async def connect_apart(url: URL, settings: Settings) -> Any:
+async def connect_apart(url: URL, settings: Settings, primary: Primary) -> Any:
     """A connection of asyncpg's own that no pool knows: a pool would make it forget its LISTEN."""
     _, where = url.get_dialect()().create_connect_args(url)
-    return await asyncpg.connect(
+    return await primary.connect(
         **where,
         **_connect_args(settings, application_name="scopegate changes"),
         # A pooler may give the next statement to another server, which has not prepared it.
@@ -137,7 +185,9 @@ def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+async def open_engine(
+    settings: Settings, primary: Primary | None = None
+) -> AsyncIterator[AsyncEngine]:
     """The engine for these settings; without a database URL, on the embedded Postgres.
 
     Closes the engine at the end, and lets go of the embedded server last.
@@ -148,7 +198,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
         url = make_url(embedded.url)
     else:
         url = configured_url(settings.database_url, settings, setting="SCOPEGATE_DATABASE_URL")
-    engine = create_engine(url, settings)
+    engine = create_engine(url, settings, primary)
     try:
         yield engine
     finally:
