@@ -17,6 +17,7 @@ from app.access.principals import Principals
 from app.db.changes import AnnouncingSession, ChangeFeed
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import configured_url, connect_apart, open_engine
+from app.db.primary import Primary
 from app.db.schema import current_revision, is_behind
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
@@ -62,7 +63,8 @@ class Runtime:
         another secret.
         """
         async with AsyncExitStack() as stack:
-            engine = await stack.enter_async_context(open_engine(settings))
+            primary = Primary()
+            engine = await stack.enter_async_context(open_engine(settings, primary))
             clock = DatabaseClock()
             async with engine.connect() as connection:
                 await set_clock(clock, connection)
@@ -72,7 +74,7 @@ class Runtime:
                     )
             hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
             stack.callback(hasher.close)
-            feed = open_feed(engine, settings, clock)
+            feed = open_feed(engine, settings, clock, primary)
             sessions = async_sessionmaker(
                 engine,
                 expire_on_commit=False,
@@ -158,11 +160,13 @@ class Runtime:
             return not is_behind(await current_revision(connection))
 
 
-def open_feed(engine: AsyncEngine, settings: Settings, clock: DatabaseClock) -> ChangeFeed:
+def open_feed(
+    engine: AsyncEngine, settings: Settings, clock: DatabaseClock, primary: Primary
+) -> ChangeFeed:
     """The change feed, not followed yet, on a way to Postgres that need not be the engine's."""
     return ChangeFeed(
-        to_listen=partial(connect_apart, listen_url(engine, settings), settings),
-        to_write=partial(connect_apart, engine.url, settings),
+        to_listen=partial(connect_apart, listen_url(engine, settings), settings, primary),
+        to_write=partial(connect_apart, engine.url, settings, primary),
         bound=settings.revocation_bound,
         clock=clock,
     )

@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     listen_database_url: Annotated[
         SecretStr | None,
         Field(
-            description="Where to listen for changes, when `SCOPEGATE_DATABASE_URL` leads to a "
-            "pooler like PgBouncer: a URL that leads directly to Postgres."
+            description="To be set when `SCOPEGATE_DATABASE_URL` leads to a pooler like PgBouncer: "
+            "a URL that leads directly to Postgres, where to listen for changes."
         ),
     ] = None
     secret_keys: Annotated[

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match
 
-from app.db.engine import DATABASE_GONE
+from app.db.engine import DATABASE_GONE, STATEMENT_LOST, sqlstate_of
 from app.errors import (
     BearerError,
     DomainError,
@@ -117,14 +117,18 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
     Told apart by the class of the SQLSTATE, which is standard, not by the driver's exceptions.
     """
     assert isinstance(error, DBAPIError)
-    match str(getattr(error.orig, "sqlstate", None) or "")[:2]:
+    sqlstate = sqlstate_of(error)
+    if sqlstate in STATEMENT_LOST:
+        return await on_database_gone(request, error)
+    match sqlstate[:2]:
         case "22":
             return _answer(request, 422, text="This value can't be stored.")
         case "23":
             return _answer(request, 409, text="This contradicts what is stored.")
-        # No SQLSTATE: the connection broke. The rest: it was refused (08, 28, 3D), the server is
-        # a standby (25), somebody else was first (40, 55), it is full (53, 54), it shuts down (57).
-        case "" | "08" | "28" | "3D" | "25" | "40" | "55" | "53" | "54" | "57":
+        # No SQLSTATE: the connection broke. The rest: it was refused (08, 28, 3D), a migration has
+        # changed what a statement was prepared for (0A), the server is a standby (25), somebody
+        # else was first (40, 55), it is full (53, 54), it shuts down (57), it is broken (58, XX).
+        case "" | "08" | "0A" | "28" | "3D" | "25" | "40" | "55" | "53" | "54" | "57" | "58" | "XX":
             return await on_database_gone(request, error)
     raise error
 

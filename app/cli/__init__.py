@@ -23,7 +23,7 @@ from app.cli.scopes import scope
 from app.cli.serving import serve as serve_until_stopped
 from app.cli.sessions import session
 from app.cli.users import user
-from app.db.engine import open_engine
+from app.db.engine import STATEMENT_LOST, open_engine, sqlstate_of
 from app.db.schema import migrator_settings, upgrade
 from app.errors import ScopegateError, first_line
 from app.identity.users import create_user, find_user
@@ -68,6 +68,11 @@ def main() -> None:
     except (OSError, TimeoutError, OperationalError, InterfaceError) as error:
         _complain(f"the database does not answer: {first_line(error)}")
     except SQLAlchemyError as error:
+        if sqlstate_of(error) in STATEMENT_LOST:
+            _complain(
+                "SCOPEGATE_DATABASE_URL leads to a pooler: set SCOPEGATE_LISTEN_DATABASE_URL to a "
+                "URL that leads directly to Postgres"
+            )
         _complain(f"the database refuses: {first_line(error)}")
 
 
