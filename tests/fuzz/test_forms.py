@@ -36,8 +36,8 @@ CONTENT_TYPES = [
     *(FORM + b"; charset=utf-16", FORM + b"; boundary=x", FORM + b", " + FORM, FORM + b"\xff", b""),
     *(b"application/json", b"multipart/form-data; boundary=x", b"text/plain", b"*/*", b";"),
 ]
-NAMES = ["grant_type", "username", "password", "refresh_token", "scope", "client_id"]
-NAMES += ["client_secret", "token", "token_type_hint", "x", ""]
+PARAMETERS = ["grant_type", "username", "password", "refresh_token", "scope", "client_id"]
+PARAMETERS += ["client_secret", "token", "token_type_hint"]
 BROKEN = [
     "%",
     "%zz",
@@ -62,9 +62,8 @@ values = st.one_of(
         lambda text: quote_from_bytes(text.encode())
     ),
 )
-extras = st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=3)
+extras = st.lists(st.tuples(st.sampled_from([*PARAMETERS, "x", ""]), values), max_size=3)
 floods = st.sampled_from([0] * 20 + [60, 98, 120, 10_000, 70_000])
-kept = st.frozensets(st.sampled_from(NAMES), max_size=2)
 
 
 @pytest.fixture
@@ -135,7 +134,8 @@ def authorization(kind: str | bytes, good: Presented) -> bytes | None:
 @budget(700)
 @given(
     shape=shapes,
-    dropped=kept,
+    dropped=st.frozensets(st.sampled_from(PARAMETERS), max_size=2),
+    repeated=st.integers(0, 12),
     extras=extras,
     other_grant=st.sampled_from([None] * 5 + GRANT_TYPES),
     flood=floods,
@@ -150,6 +150,7 @@ async def test_any_form_gets_an_oauth_answer_and_no_token_for_nothing(
     good: Presented,
     shape: tuple[str, list[str], str],
     dropped: frozenset[str],
+    repeated: int,
     extras: Form,
     other_grant: str | None,
     flood: int,
@@ -165,7 +166,8 @@ async def test_any_form_gets_an_oauth_answer_and_no_token_for_nothing(
         # Of a session of its own: the other one lives on.
         known["token"] = good["spare"]
     pairs = [(name, quote_from_bytes(known.get(name, "").encode())) for name in names]
-    pairs = [pair for pair in pairs if pair[0] not in dropped] + extras
+    pairs = [pair for pair in pairs if pair[0] not in dropped]
+    pairs += pairs[repeated : repeated + 1] + extras
     body = "&".join(f"{name}={value}" for name, value in pairs).encode()
     body = damaged(body, harm) + b"&y=1" * flood
     headers = [(b"Content-Type", sendable(damaged(content_type, type_harm)))]
@@ -183,6 +185,7 @@ def assert_earned(
     form: dict[str, list[str]], headers: list[tuple[bytes, bytes]], good: Presented
 ) -> None:
     """Whoever got a token presented what it is given for, once."""
+    assert all(len(form[name]) == 1 for name in PARAMETERS if name in form)
     match form.get("grant_type", ["password"]):
         case ["password"]:
             (username,), password = form["username"], form["password"]
