@@ -23,35 +23,14 @@ Presented = dict[str, str]
 
 FORM = b"application/x-www-form-urlencoded"
 CONTENT_TYPES = [
-    *(
-        FORM,
-        FORM,
-        FORM,
-        FORM,
-        FORM,
-        FORM.upper(),
-        FORM + b"; charset=utf-8",
-        FORM + b";charset=UTF-8",
-    ),
+    *(FORM, FORM.upper(), FORM + b"; charset=utf-8", FORM + b";charset=UTF-8"),
     *(FORM + b"; charset=utf-16", FORM + b"; boundary=x", FORM + b", " + FORM, FORM + b"\xff", b""),
     *(b"application/json", b"multipart/form-data; boundary=x", b"text/plain", b"*/*", b";"),
 ]
 PARAMETERS = ["grant_type", "username", "password", "refresh_token", "scope", "client_id"]
 PARAMETERS += ["client_secret", "token", "token_type_hint"]
-BROKEN = [
-    "%",
-    "%zz",
-    "%4",
-    "%u0041",
-    "%00",
-    "%ED%A0%80",
-    "%C0%80",
-    "%FF",
-    "a+b",
-    "a=b",
-    ";",
-    "%26x",
-]
+BROKEN = ["%", "%zz", "%4", "%u0041", "%00", "%ED%A0%80", "%C0%80", "%FF"]
+BROKEN += ["a+b", "a=b", ";", "%26x"]
 GRANT_TYPES = ["password", "refresh_token", "client_credentials", "implicit", "Password", ""]
 
 values = st.one_of(
