@@ -7,12 +7,7 @@ import httpx2
 DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
 BEARER = re.compile(r'Bearer realm="scopegate"(, \w+="[\x20-\x21\x23-\x5B\x5D-\x7E]*")*')
 ERRORS = {
-    400: {
-        "invalid_request",
-        "invalid_grant",
-        "invalid_scope",
-        "unsupported_grant_type",
-    },
+    400: {"invalid_request", "invalid_grant", "invalid_scope", "unsupported_grant_type"},
     401: {"invalid_client", "invalid_token"},
     403: {"insufficient_scope"},
     413: {"invalid_request"},

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from ipaddress import IPv6Address
 from itertools import count
+from typing import Any
 
 import httpx2
 import pytest
@@ -11,10 +12,26 @@ from starlette.types import Receive, Scope, Send
 
 from app.main import create_app
 from app.runtime import Runtime
+from tests.conftest import following, settings_for
 
 settings.register_profile("fuzz", max_examples=5_000)
 
+PATIENT: dict[str, Any] = {
+    "database_pool_timeout": 120,
+    "database_connect_timeout": 120,
+    "database_statement_timeout": 120,
+}
+"""A busy machine is no reason for a 503: every one that is seen is a find."""
 NETWORKS = count(int(IPv6Address("2001:db8::")), 1 << 64)
+
+
+@pytest.fixture
+async def own_runtime(own_database_url: str) -> AsyncIterator[Runtime]:
+    async with (
+        Runtime.open(settings_for(own_database_url, **PATIENT)) as runtime,
+        following(runtime),
+    ):
+        yield runtime
 
 
 @pytest.fixture

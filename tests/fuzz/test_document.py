@@ -17,6 +17,7 @@ from app.runtime import Runtime
 from tests.conftest import SECRET
 from tests.factories import PASSWORD, make_user
 from tests.fuzz.budget import LONG
+from tests.fuzz.conftest import PATIENT
 from tests.processes import serving
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -79,7 +80,7 @@ async def test_the_document_is_true(
     config.write_text(CONFIG.read_text() + (AUTHENTICATION.format(pairs) if pairs else ""))
     # Wrong passwords come from elsewhere than the login: they must not throttle it.
     settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
-    with serving(**settings, trusted_proxies="127.0.0.1") as service:
+    with serving(**settings, **PATIENT, trusted_proxies="127.0.0.1") as service:
         schemathesis = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", config),
             *("run", described, "--url", service.url, "-H", "X-Forwarded-For: 203.0.113.7"),
