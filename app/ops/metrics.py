@@ -18,6 +18,7 @@ def render_metrics(runtime: Runtime) -> bytes:
     """All metrics of this process, as they are at this moment."""
     registry = CollectorRegistry()
     registry.register(Enforcement(runtime))
+    registry.register(Hashing(runtime))
     return generate_latest(registry)
 
 
@@ -67,4 +68,19 @@ class Enforcement(Collector):
             "scopegate_feed_lag_seconds",
             "From sending the last heartbeat through the database to hearing it.",
             feed.lag,
+        )
+
+
+class Hashing(Collector):
+    """Whether the threads that hash passwords keep up."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as Prometheus' client asks for them."""
+        yield GaugeMetricFamily(
+            "scopegate_hash_queue_depth",
+            "Logins and password changes that wait for a hashing thread.",
+            self._runtime.hasher.waiting,
         )

@@ -312,6 +312,7 @@ async def test_metrics_tell_how_requests_were_checked(own_database_url: str) -> 
             after = await metrics()
             assert after["scopegate_principals_forgotten_total"] == 1
             assert after["scopegate_changes_heard_total"] >= 1
+            assert after["scopegate_hash_queue_depth"] == 0
 
 
 async def test_metrics_are_for_whoever_holds_their_token(
