@@ -18,7 +18,7 @@ def render_metrics(runtime: Runtime) -> bytes:
     """All metrics of this process, as they are at this moment."""
     registry = CollectorRegistry()
     registry.register(Enforcement(runtime))
-    registry.register(Hashing(runtime))
+    registry.register(Logins(runtime))
     return generate_latest(registry)
 
 
@@ -71,8 +71,8 @@ class Enforcement(Collector):
         )
 
 
-class Hashing(Collector):
-    """Whether the threads that hash passwords keep up."""
+class Logins(Collector):
+    """How logins are let in."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
