@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from app.settings import PROJECT
-from tests.processes import free_port
+from tests.processes import PATIENCE, free_port
 from tests.servers import docker_answers
 
 COMPOSE_FILE = PROJECT / "docker-compose.yml"
@@ -76,7 +76,10 @@ class Project:
     def login(self, username: str, password: str, headers: Mapping[str, str] = {}) -> str:
         """A token of this user's."""
         form = {"username": username, "password": password}
-        answer = httpx2.post(f"{self.url}/token", data=form, headers=headers, trust_env=False)
+        token_url = f"{self.url}/token"
+        answer = httpx2.post(
+            token_url, data=form, headers=headers, timeout=PATIENCE, trust_env=False
+        )
         assert answer.status_code == 200, answer.text
         token: str = answer.json()["access_token"]
         return token

@@ -48,7 +48,8 @@ class Scaled:
     def client(self, token: str) -> httpx2.Client:
         """Whoever holds this token, before the proxy."""
         bearer = {"Authorization": f"Bearer {token}"}
-        return httpx2.Client(base_url=self.project.url, headers=bearer, trust_env=False)
+        url = self.project.url
+        return httpx2.Client(base_url=url, headers=bearer, timeout=PATIENCE, trust_env=False)
 
     def container(self, replica: int) -> str:
         return f"{self.project.name}-api-{replica}"
@@ -158,8 +159,8 @@ async def test_a_replica_may_be_killed_and_come_back_under_load(scaled: Scaled) 
                 while (statuses - seen).total() < IN_A_ROW:
                     await asyncio.sleep(0.01)
 
-    url = scaled.project.url
-    async with httpx2.AsyncClient(base_url=url, trust_env=False) as client, TaskGroup() as load:
+    options: dict[str, Any] = {"base_url": scaled.project.url, "timeout": PATIENCE}
+    async with httpx2.AsyncClient(**options, trust_env=False) as client, TaskGroup() as load:
         for _ in range(READERS):
             load.create_task(keep_asking("GET", "/users/me", headers=bearer))
         load.create_task(keep_asking("POST", "/token", data=form))
