@@ -150,6 +150,11 @@ class PasswordHasher:
         """
         return await self._run(lambda: self._verify(password, password_hash), gone)
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return max(0, self._pending - self._threads)
+
     def close(self) -> None:
         """End the threads, when their present work is done; what still waits is dropped."""
         self._executor.shutdown(wait=True, cancel_futures=True)

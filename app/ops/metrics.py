@@ -84,3 +84,8 @@ class Logins(Collector):
             "Attempts by a password or a client secret that were refused unchecked (429).",
             self._runtime.throttle.refused,
         )
+        yield GaugeMetricFamily(
+            "scopegate_hash_queue_depth",
+            "Logins and password changes that wait for a hashing thread.",
+            self._runtime.hasher.waiting,
+        )

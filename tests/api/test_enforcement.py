@@ -296,6 +296,7 @@ async def test_metrics_tell_how_requests_were_checked(own_database_url: str) -> 
         unfollowed = await metrics()
         assert unfollowed['scopegate_principal_lookups_total{found="asked"}'] == 1
         assert unfollowed["scopegate_feed_fresh"] == 0
+        assert unfollowed["scopegate_hash_queue_depth"] == 0
         async with following(runtime):
             for _ in range(3):
                 assert await status(client, token) == 200

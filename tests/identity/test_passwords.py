@@ -92,6 +92,7 @@ async def test_past_the_queue_logins_are_refused_at_once(hasher: PasswordHasher)
     await asyncio.sleep(0)
     with pytest.raises(TooManyLogins):
         await hasher.verify(PASSWORD, None)
+    assert hasher.waiting == 3
     waiting[-1].cancel()
     await asyncio.sleep(0)
     gate.set()
