@@ -6,14 +6,15 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from app.settings import PROJECT, Settings
+from tests.documents import Document, readme_is_true_of
 from tests.factories import PASSWORD
 from tests.processes import eventually, free_port
-from tests.readme import readme_is_true_of
 from tests.servers import docker_answers
 
 COMPOSE_FILE = PROJECT / "docker-compose.yml"
@@ -54,6 +55,15 @@ class Project:
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return done.stdout
 
+    def paste(self, document: str, heading: str, *, cwd: Path) -> None:
+        """Run a document's commands under a heading, as a reader does it, for this project."""
+        for block in Document(document).blocks("sh"):
+            if block.elsewhere and block.heading == heading:
+                text = block.text.replace("docker compose", shlex.join(self.command()))
+                subprocess.run(
+                    ["sh", "-ec", text], cwd=cwd, env=self.environment(), check=True, timeout=600
+                )
+
     def up(self) -> None:
         self.compose("up", "--build", "--wait")
 
@@ -86,11 +96,13 @@ def project() -> Iterator[Project]:
 
 
 @pytest.mark.docker
-def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(project: Project) -> None:
-    project.up()
+def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(
+    project: Project, tmp_path: Path
+) -> None:
+    project.paste("README.md", "With Docker", cwd=tmp_path)
     secrets = project.secrets()
     assert [len(secret) for secret in secrets] == [43, 43, 43]
-    project.scopegate("user", "create", "alice", "--scope", "read:items", stdin=PASSWORD)
+    project.scopegate("grant", "alice", "read:items")
 
     with project.client("admin", secrets[-1]) as admin, project.client("alice", PASSWORD) as alice:
         assert admin.get("/users/me").json()["username"] == "admin"
@@ -109,6 +121,12 @@ def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(project: 
         assert alice.get("/items").status_code == 403
         assert project.secrets() == secrets
 
+        project.paste("docs/operating.md", "Backup", cwd=tmp_path)
+        assert (tmp_path / "secret_keys").read_text().strip() == secrets[0]
+        assert admin.delete(f"/items/{lamp['id']}").status_code == 204
+        project.paste("docs/operating.md", "Restore", cwd=tmp_path)
+        assert admin.get("/items").json()["items"] == [lamp]
+
 
 @pytest.mark.docker
 def test_with_a_password_set_each_container_sees_only_what_it_needs(project: Project) -> None:
@@ -122,7 +140,7 @@ def test_with_a_password_set_each_container_sees_only_what_it_needs(project: Pro
     readme_is_true_of(
         f"http://127.0.0.1:{project.port}",
         scopegate=shlex.join(project.command("exec", "-T", "api", "scopegate")),
-        environment=project.environment(),
+        env=project.environment(),
     )
     assert project.compose("run", "--rm", "secrets", "find", "admin", "-type", "f") == ""
     assert project.compose("exec", "-T", "db", "ls", "/run/scopegate").split() == ["database"]
