@@ -53,7 +53,7 @@ def generated_part(document: Document) -> str:
 
 def _default(field: FieldInfo) -> str:
     default = field.default
-    if default is None:
+    if default is None or default == ():
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
