@@ -153,7 +153,8 @@ def storm_sections(found: Storm) -> list[Section]:
             "What a core does",
             f"With {THREADS} hashing threads. A core: what the server's process did over the "
             "processor time that it took; Postgres has its own. Keycloak's are its published "
-            "figures for a vCPU, without its database either. Logins over what the same threads hash alone: "
+            "figures for a vCPU, without its database either. Logins over what the same threads "
+            "hash alone: "
             f"{statistics.median(found.logins_over_hashes):.2f}.",
             ("what", "a second", "a second and core", "Keycloak's", "times"),
             [_yield(what, rounds) for what, rounds in found.yields.items()],
