@@ -32,10 +32,11 @@ COPY app app
 RUN chmod -R a+rX alembic.ini migrations app
 USER scopegate
 EXPOSE 8000
-# Not urllib: it would ask a proxy, where the environment names one.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD python -c "\
+# Not urllib: it would ask a proxy, where the environment names one. Python itself takes seconds to
+# start on a machine that is busy starting replicas.
+HEALTHCHECK --interval=5s --timeout=15s --start-period=60s CMD python -c "\
 from http.client import HTTPConnection; \
-connection = HTTPConnection('127.0.0.1', $SCOPEGATE_PORT, timeout=2); \
+connection = HTTPConnection('127.0.0.1', $SCOPEGATE_PORT, timeout=5); \
 connection.request('GET', '/health/ready'); \
 exit(connection.getresponse().status != 200)"
 CMD ["scopegate", "serve"]

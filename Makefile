@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test bench check format lock clean
+.PHONY: help run test fuzz chaos bench check format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -19,6 +19,12 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000, on an embedded Postgres
 
 test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
 	@python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term $(ARGS)
+
+fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--help" for more)
+	@python -m tests.fuzz $(ARGS)
+
+chaos: $(VENV)/.dev ## Random faults under load, checked (ARGS="--rounds 1000", "--help" for more)
+	@python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.run $(VENV)-bench/.run ## Compare with others (ARGS="--quick" for a try, "--help" for more)
 	@python -m bench $(ARGS)

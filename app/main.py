@@ -22,7 +22,7 @@ from app.api import (
     users,
 )
 from app.api.errors import add_error_handlers
-from app.api.middleware import BodyLimit, RequestId
+from app.api.middleware import Envelope, Limits, TrustedHosts, for_origins
 from app.api.security import refuse_undeclared_routes
 from app.ops.background import background_work
 from app.runtime import Runtime
@@ -58,12 +58,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestId)
+    app.add_middleware(Limits, max_bytes=settings.max_body_bytes)
+    if settings.trusted_hosts:
+        app.add_middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     add_error_handlers(app)
     for module in ROUTERS:
         app.include_router(module.router)
     docs.add_docs(app)
     console.add_console(app)
     refuse_undeclared_routes(app, unscoped=docs.UNSCOPED | console.UNSCOPED)
+    # Around Starlette's own answer to a crash too, which no middleware sees that the app is given.
+    stack = app.build_middleware_stack()
+    if settings.cors_origins:
+        stack = for_origins(settings.cors_origins, stack)
+    app.middleware_stack = Envelope(stack, hsts=settings.hsts)
     return app

@@ -17,9 +17,11 @@ from app.access.principals import Principals
 from app.db.changes import AnnouncingSession, ChangeFeed
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import configured_url, connect_apart, open_engine
+from app.db.primary import Primary
 from app.db.schema import current_revision, is_behind
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
+from app.identity.throttle import Throttle
 from app.settings import Settings, split_secrets
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
@@ -33,12 +35,13 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The way to the database, the hashing threads, the keys, how tokens are made and verified."""
+    """The way to the database, what guards logins, the keys, how tokens are made and verified."""
 
     settings: Settings
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     hasher: PasswordHasher
+    throttle: Throttle
     cipher: MultiFernet
     feed: ChangeFeed
     keyring: Keyring
@@ -60,7 +63,8 @@ class Runtime:
         another secret.
         """
         async with AsyncExitStack() as stack:
-            engine = await stack.enter_async_context(open_engine(settings))
+            primary = Primary()
+            engine = await stack.enter_async_context(open_engine(settings, primary))
             clock = DatabaseClock()
             async with engine.connect() as connection:
                 await set_clock(clock, connection)
@@ -70,13 +74,14 @@ class Runtime:
                     )
             hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
             stack.callback(hasher.close)
-            feed = open_feed(engine, settings, clock)
+            feed = open_feed(engine, settings, clock, primary)
             sessions = async_sessionmaker(
                 engine,
                 expire_on_commit=False,
                 sync_session_class=AnnouncingSession,
                 info={"feed": feed},
             )
+            autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
             now = now or clock
             secret_keys = secret_keys_of(settings)
             cipher = key_cipher(secret_keys)
@@ -90,6 +95,7 @@ class Runtime:
             if keyring.unreadable:
                 raise UnreadableKey
             principals = Principals(sessions, feed, size=settings.cache_size)
+            stack.push_async_callback(principals.close)
             access_tokens = AccessTokens(
                 issuer.jwt, principals, sessions, feed, size=settings.cache_size
             )
@@ -98,6 +104,7 @@ class Runtime:
                 engine=engine,
                 sessions=sessions,
                 hasher=hasher,
+                throttle=Throttle(secret_keys, autocommit),
                 cipher=cipher,
                 feed=feed,
                 keyring=keyring,
@@ -153,11 +160,13 @@ class Runtime:
             return not is_behind(await current_revision(connection))
 
 
-def open_feed(engine: AsyncEngine, settings: Settings, clock: DatabaseClock) -> ChangeFeed:
+def open_feed(
+    engine: AsyncEngine, settings: Settings, clock: DatabaseClock, primary: Primary
+) -> ChangeFeed:
     """The change feed, not followed yet, on a way to Postgres that need not be the engine's."""
     return ChangeFeed(
-        to_listen=partial(connect_apart, listen_url(engine, settings), settings),
-        to_write=partial(connect_apart, engine.url, settings),
+        to_listen=partial(connect_apart, listen_url(engine, settings), settings, primary),
+        to_write=partial(connect_apart, engine.url, settings, primary),
         bound=settings.revocation_bound,
         clock=clock,
     )

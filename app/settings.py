@@ -1,10 +1,12 @@
 """Settings: `SCOPEGATE_*` in the environment or in `.env`, checked before anything starts."""
 
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Algorithm = Literal["ES256", "RS256", "EdDSA", "HS256"]
 
@@ -20,6 +22,19 @@ HOW_TO_MAKE_A_SECRET = (
 
 
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
+
+
+# As a browser sends it, so without a path.
+ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
+HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
+
+
+def _split(value: object) -> object:
+    """The words of a setting with commas between them."""
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -71,8 +86,8 @@ class Settings(BaseSettings):
     listen_database_url: Annotated[
         SecretStr | None,
         Field(
-            description="Where to listen for changes, when `SCOPEGATE_DATABASE_URL` leads to a "
-            "pooler like PgBouncer: a URL that leads directly to Postgres."
+            description="To be set when `SCOPEGATE_DATABASE_URL` leads to a pooler like PgBouncer: "
+            "a URL that leads directly to Postgres, where to listen for changes."
         ),
     ] = None
     secret_keys: Annotated[
@@ -161,6 +176,14 @@ class Settings(BaseSettings):
     hash_queue: Annotated[
         int, Field(ge=1, description="Logins that may wait for a thread; past it: 503.")
     ] = 64
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        NoDecode,
+        Field(
+            description="Proxies whose `X-Forwarded-For` tells where a request is from: addresses "
+            "or networks, with commas between them."
+        ),
+    ] = ()
     metrics_token: Annotated[
         SecretStr | None,
         Field(
@@ -172,6 +195,64 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=4096, description="The largest request body; past it: 413.")
     ] = 262_144
+    max_connections: Annotated[
+        int, Field(ge=1, description="Connections that one process serves; past it: 503.")
+    ] = 500
+    request_timeout: Annotated[
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Seconds in which a request must have come in whole, and a client must "
+            "take some of its answer; then its connection is closed.",
+        ),
+    ] = 10.0
+    keep_alive_timeout: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Seconds that a connection is kept for its next request: behind a proxy "
+            "that keeps connections, more than the proxy does.",
+        ),
+    ] = 5
+    shutdown_delay: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Seconds to go on serving after SIGTERM while `/health/ready` says 503, "
+            "for whoever routes requests here to notice: 10, say, on Kubernetes.",
+        ),
+    ] = 0.0
+    shutdown_timeout: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Seconds that requests under way then have to be answered; past it: 503.",
+        ),
+    ] = 20
+    hsts: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Seconds for which browsers shall ask this host by HTTPS only "
+            "(`Strict-Transport-Security`); `0`: no word of it.",
+        ),
+    ] = 0
+    cors_origins: Annotated[
+        Words,
+        Field(
+            description="Origins whose pages may call the API from a browser, with commas "
+            "between them: `https://app.example`. Never `*`."
+        ),
+    ] = ()
+    trusted_hosts: Annotated[
+        Words,
+        Field(
+            description="Names that a request's `Host` must be one of (`auth.example`, "
+            "`*.example`), `/health/…` excepted; unset: any, it is never relied on."
+        ),
+    ] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -187,6 +268,16 @@ class Settings(BaseSettings):
                         f"({error.strerror}); make it readable for this user"
                     ) from error
         return values
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(each.strip()) for each in value.split(",") if each.strip())
+        except ValueError as error:
+            raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
 
     @field_validator("secret_keys", "metrics_token")
     @classmethod
@@ -211,6 +302,21 @@ class Settings(BaseSettings):
     def _is_a_url(cls, value: str | None) -> str | None:
         if value and not value.startswith(("https://", "http://")):
             raise ValueError("the issuer is a URL: https://auth.example")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Not "*": any page could then guess passwords from its visitors' addresses.
+        if not all(map(ORIGIN.fullmatch, value)):
+            raise ValueError("origins look like this: https://app.example,http://localhost:3000")
+        return value
+
+    @field_validator("trusted_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(HOST.fullmatch, value)):
+            raise ValueError("hosts are names without a port: auth.example,*.example")
         return value
 
     @model_validator(mode="after")

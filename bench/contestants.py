@@ -10,7 +10,7 @@ from bench.peers.account import CLIENT_ID, EMAIL, PASSWORD, SCOPES, SECRET, USER
 from bench.peers.scopegate import BARE_ITEM_PATH, BARE_PATH, PUBLIC_PATH, SCOPED_PATH
 from bench.postgres import Postgres
 from bench.servers import OURS, PEERS, Program, gunicorn, run_to_its_end, uvicorn
-from bench.wire import ask_once, request
+from bench.wire import HOST, ask_once, request
 
 BARE = "bare FastAPI route"
 TUTORIAL = "tutorial, JWT HS256"
@@ -160,6 +160,12 @@ def scopegate_uncached(database: str) -> Contestant:
     """Scopegate, asking the database at each request."""
     program = _scopegate(database, SCOPEGATE_CACHE_SIZE="0")
     return Contestant("Scopegate, cache off", program, SignIn("/token"), (Route(SCOPEGATE_OFF),))
+
+
+def scopegate_behind_proxy(database: str) -> Contestant:
+    """Scopegate, believing whoever measures it where a request is from."""
+    program = _scopegate(database, SCOPEGATE_TRUSTED_PROXIES=HOST)
+    return Contestant("Scopegate, behind a proxy", program, SignIn("/token"), ())
 
 
 async def prepare_scopegate(database: str, population: Population) -> None:

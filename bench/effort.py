@@ -23,6 +23,14 @@ class Effort:
     """Calls of one function in one database, each round."""
     remembered: int
     """Sessions that one process remembers, to see what one weighs."""
+    names: int
+    """Logins that are refused, to see whether the time tells which names exist."""
+    guesses: int
+    """At one account, to see whether its owner can still sign in."""
+    storms: int
+    """Rounds with a storm of logins."""
+    storm_seconds: float
+    """Of each thing that is measured in such a round."""
 
 
 FULL = Effort(
@@ -36,6 +44,10 @@ FULL = Effort(
     sessions=100_000,
     calls=150,
     remembered=20_000,
+    names=400,
+    guesses=10_000,
+    storms=7,
+    storm_seconds=4.0,
 )
 QUICK = Effort(
     name="quick",
@@ -48,4 +60,8 @@ QUICK = Effort(
     sessions=10_000,
     calls=50,
     remembered=2000,
+    names=40,
+    guesses=500,
+    storms=1,
+    storm_seconds=1.0,
 )

@@ -77,7 +77,7 @@ async def remember_token(runtime: Runtime, population: Population, number: int) 
         expires_at=now + timedelta(hours=1),
         token_id=uuid.uuid4(),
     )
-    token = await runtime.issuer.jwt.encode(claims)
+    token = runtime.issuer.jwt.encode(claims)
     await runtime.access_tokens.verify(token, now=now)
 
 

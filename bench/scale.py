@@ -104,7 +104,7 @@ async def log_in(place: Place) -> None:
             user=user,
             client_id=None,
             requested=None,
-            by=Actor(),
+            by=Actor(address="192.0.2.1"),
             now=place.runtime.now(),
         )
 

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app.access.principals import Principals
+from app.identity.throttle import Throttle
 from app.main import create_app
 from app.runtime import Runtime
 from app.settings import Settings
@@ -153,6 +154,7 @@ async def runtime(worker_runtime: Runtime, clock: MovableClock) -> AsyncIterator
         yield replace(
             worker_runtime,
             sessions=sessions,
+            throttle=Throttle([SECRET], sessions),
             principals=principals,
             access_tokens=AccessTokens(
                 worker_runtime.issuer.jwt, principals, sessions, worker_runtime.feed, size=0

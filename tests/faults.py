@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from app.db.engine import create_engine, normalise_url
 from app.db.schema import upgrade
 from app.settings import Settings
 from tests.processes import free_port
+
+PGBOUNCER = os.environ.get("SCOPEGATE_TEST_PGBOUNCER", "pgbouncer")
 
 
 class OwnPostgres:
@@ -35,17 +39,45 @@ class OwnPostgres:
         await engine.dispose()
         return server
 
-    async def stop(self) -> None:
-        """Shut the server down, as `pg_ctl stop --mode=fast` does, and wait until it is gone."""
-        os.kill(self._postmaster(), signal.SIGINT)
+    async def stop(self, *, immediately: bool = False) -> None:
+        """Shut the server down, as `pg_ctl stop --mode=fast` does, and wait until it is gone.
+
+        `immediately` is like a crash: the next start recovers from the log.
+        """
+        os.kill(self._postmaster(), signal.SIGQUIT if immediately else signal.SIGINT)
         await asyncio.to_thread(self._share.release)
 
     async def resume(self) -> None:
         """Start the server again."""
         self._share = await asyncio.to_thread(EmbeddedPostgres.start, self._home)
 
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """The server hangs meanwhile: it takes connections and bytes, and says nothing."""
+        self.stall()
+        try:
+            yield
+        finally:
+            self.go_on()
+
+    def stall(self) -> None:
+        """Let none of its processes run, until they are to `go_on`."""
+        signal_server(self._postmaster(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let them all run again."""
+        signal_server(self._postmaster(), signal.SIGCONT)
+
     def _postmaster(self) -> int:
         return int((self._home / "pg" / "postmaster.pid").read_text().split()[0])
+
+
+def signal_server(postmaster: int, number: signal.Signals) -> None:
+    """Send a signal to every process of a server: each leads a group of its own."""
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for process in (postmaster, *map(int, children)):
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 @dataclass
@@ -103,8 +135,13 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
 
 
 @asynccontextmanager
-async def pgbouncer_before(url: str) -> AsyncIterator[str]:
-    """A real PgBouncer, pooling transactions over one server connection; the URL through it."""
+async def pgbouncer_before(
+    url: str, *, connections: int = 1, prepared: int | None = None
+) -> AsyncIterator[str]:
+    """A real PgBouncer, pooling transactions over so many server connections; the URL through it.
+
+    `prepared` is its `max_prepared_statements`, which PgBouncer has from 1.21 on.
+    """
     port = free_port()
     # By the proxy, because the embedded server's socket is in a folder of ours alone.
     async with proxy_to(url) as proxy:
@@ -119,11 +156,12 @@ async def pgbouncer_before(url: str) -> AsyncIterator[str]:
                 f"[databases]\n{upstream.database} = {where}\n"
                 f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
                 "unix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
-                "default_pool_size = 1\n"
+                f"default_pool_size = {connections}\n"
+                + (f"max_prepared_statements = {prepared}\n" if prepared is not None else "")
             )
             user = ["-u", "nobody"] if os.geteuid() == 0 else []
             process = await asyncio.create_subprocess_exec(
-                *("pgbouncer", *user, str(configuration)), stderr=asyncio.subprocess.DEVNULL
+                *(PGBOUNCER, *user, str(configuration)), stderr=asyncio.subprocess.DEVNULL
             )
             try:
                 async with asyncio.timeout(60):
@@ -133,6 +171,15 @@ async def pgbouncer_before(url: str) -> AsyncIterator[str]:
             finally:
                 process.terminate()
                 await process.wait()
+
+
+def prepared_by_pgbouncer() -> list[int | None]:
+    """The values of `max_prepared_statements` that this PgBouncer knows; None: it knows none."""
+    if not shutil.which(PGBOUNCER):
+        return [None]
+    told = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=True)
+    version = told.stdout.split()[1].split(".")
+    return [0, 200] if (int(version[0]), int(version[1])) >= (1, 21) else [None]
 
 
 async def _accepts(port: int) -> bool:

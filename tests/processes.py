@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -48,6 +49,11 @@ class Service:
         """`kill -9` the whole group."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
+
+    def connect(self) -> socket.socket:
+        """A connection to it, to be used byte by byte."""
+        address = urlsplit(self.url)
+        return socket.create_connection((address.hostname, address.port), PATIENCE)
 
     def is_ready(self) -> bool:
         """Whether it answers; it must not have ended."""
@@ -104,6 +110,14 @@ def environment(**settings: object) -> dict[str, str]:
     return os.environ | {
         f"SCOPEGATE_{name.upper()}": str(value) for name, value in settings.items()
     }
+
+
+def children_of(parent: int, word: str = "") -> list[int]:
+    """The processes that this process has started, if the word is in their command."""
+    ps = ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="]
+    listed = subprocess.run(ps, stdout=subprocess.PIPE, text=True, check=True)
+    processes = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, ppid, args in processes if int(ppid) == parent and word in args]
 
 
 def free_port() -> int:

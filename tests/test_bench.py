@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bench.load import Job, WrongAnswer, percentile, perform
+from bench.sizes import measure
 from bench.wire import HOST, Answer, NotUnderstood, read_answer, request
 
 AT_MOST = 1000
@@ -75,3 +76,17 @@ def test_percentile_is_the_nearest_rank() -> None:
     values = [float(value) for value in range(100, 0, -1)]
     assert [percentile(values, percent) for percent in (1, 50, 99, 100)] == [1, 50, 99, 100]
     assert percentile([7.0], 50) == 7
+
+
+async def test_sizes_weigh_every_table_and_sessions_that_were_refreshed(
+    empty_database_url: str,
+) -> None:
+    found = await measure(empty_database_url, users=200)
+    assert [(size.what, size.rows) for size in found] == [
+        ("users", 200),
+        ("grants", 1000),
+        ("sessions", 201),
+        ("audit_entries", 202),  # the first signing key has one too
+        ("sessions, refreshed three times", 201),
+    ]
+    assert all(size.heap > 0 and size.indexes > 0 for size in found)

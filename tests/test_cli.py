@@ -183,6 +183,7 @@ async def run(*arguments: str, **settings: str) -> tuple[int | None, str, str]:
         ),
         ({"SCOPEGATE_PORT": "many"}, "SCOPEGATE_PORT: "),
         ({"SCOPEGATE_ISSUER": "auth.example"}, "SCOPEGATE_ISSUER: the issuer is a URL"),
+        ({"SCOPEGATE_TRUSTED_PROXIES": "10.0.0.1/8"}, "SCOPEGATE_TRUSTED_PROXIES: 10.0.0.1/8 has"),
         ({"SCOPEGATE_DATABASE_URL": "mysql://x"}, "must name Postgres"),
         (
             {"SCOPEGATE_DATABASE_URL": "postgresql://u@127.0.0.1:1/n"},

@@ -24,9 +24,12 @@ async def settings(own_database_url: str) -> dict[str, Any]:
 
 def test_authorize_lists_the_scopes_and_signs_in(settings: dict[str, Any]) -> None:
     with serving(**settings) as service, page_of(service) as page:
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
         page.goto(f"{service.url}/docs")
         sign_in(page, "alice", scope="read:items")
         assert json.loads(answer_of_me(page))["scopes"] == ["read:items"]
+        assert [each for each in complaints if "Content Security Policy" in each] == []
 
 
 def sign_in(page: Page, username: str, *, scope: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.chaos.faults import WRONG_CLOCK
 from tests.conftest import SECRET
 from tests.factories import PASSWORD, Someone, login
 from tests.faults import OwnPostgres
@@ -21,18 +22,6 @@ from tests.processes import SERVE, Service, command, serving
 
 ISSUER = "https://auth.example"
 ROUNDS = 100
-
-# Whatever asks this process for the time of day gets it wrong by so much. (Read at its start.)
-WRONG_CLOCK = """
-import datetime, os, time
-off = float(os.environ["CLOCK_IS_OFF_BY"])
-now, real = time.time, datetime.datetime
-class Wrong(real):
-    @classmethod
-    def now(cls, tz=None):
-        return real.now(tz) + datetime.timedelta(seconds=off)
-time.time, datetime.datetime = lambda: now() + off, Wrong
-"""
 
 
 def settings_of(database_url: str, **changes: object) -> dict[str, Any]:

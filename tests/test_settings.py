@@ -73,6 +73,19 @@ def test_secrets_are_not_in_the_settings_repr() -> None:
     assert "hunter2" not in text
 
 
+def test_trusted_proxies_are_addresses_and_networks_and_nobody_by_default() -> None:
+    assert settings().trusted_proxies == ()
+    networks = settings(trusted_proxies="10.0.0.0/8, ::1,192.0.2.1,").trusted_proxies
+    assert [str(network) for network in networks] == ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "::1;::2"])
+def test_trusted_proxies_that_are_none_are_refused(wrong: str) -> None:
+    text = complaint(trusted_proxies=f"10.0.0.1, {wrong}")
+    assert wrong in text
+    assert "write addresses and networks: 10.0.0.0/8, ::1" in text
+
+
 @pytest.mark.parametrize(
     ("values", "issuer"),
     [
@@ -88,3 +101,32 @@ def test_issuer_is_the_url_served_at_unless_it_is_set(
     assert settings(**values).token_issuer == issuer
     assert settings(**values).token_audience == issuer
     assert settings(**values, audience="items").token_audience == "items"
+
+
+def test_origins_and_hosts_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (settings().cors_origins, settings().trusted_hosts) == ((), ())
+    origins = "https://app.example, http://localhost:3000,http://[::1]:8000"
+    monkeypatch.setenv("SCOPEGATE_CORS_ORIGINS", origins)
+    monkeypatch.setenv("SCOPEGATE_TRUSTED_HOSTS", "auth.example,*.internal.example,[::1]")
+    assert settings().cors_origins == tuple(map(str.strip, origins.split(",")))
+    assert settings().trusted_hosts == ("auth.example", "*.internal.example", "[::1]")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "*",
+        "null",
+        "app.example",
+        "https://app.example/",
+        "https://*.example",
+        "https://App.example",
+    ],
+)
+def test_what_no_browser_sends_as_an_origin_is_refused(value: str) -> None:
+    assert "https://app.example" in complaint(cors_origins=f"http://localhost,{value}")
+
+
+@pytest.mark.parametrize("value", ["*", "auth.example:8000", "https://auth.example", "a.*.example"])
+def test_what_is_no_host_is_refused(value: str) -> None:
+    assert "without a port" in complaint(trusted_hosts=value)

@@ -1,6 +1,7 @@
 """Accounts, as those who administer them change them."""
 
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -32,7 +33,7 @@ async def replace_password(
     user_id: uuid.UUID,
     password: str,
     by: Caller,
-    now: datetime,
+    clock: Callable[[], datetime],
 ) -> None:
     """Give a person another password, whatever it was, and end all their sessions.
 
@@ -41,11 +42,12 @@ async def replace_password(
     TooManyLogins when the hashing queue is full.
     """
     async with sessions.begin() as session:
-        user = await managed_user(session, user_id, by=by, now=now, for_good=True)
+        user = await managed_user(session, user_id, by=by, now=clock(), for_good=True)
     if user.kind != "person":
         raise Refused("Only people have passwords: a service account has secrets.")
     password_hash = await hasher.hash(check_password(password, username=user.username))
     async with sessions.begin() as session:
         # Asked again: while it was hashed, the caller may have lost a scope, or the user got one.
+        now = clock()
         await managed_user(session, user_id, by=by, now=now, for_good=True)
         await set_password(session, user_id, password_hash=password_hash, by=by, now=now)

@@ -22,8 +22,8 @@ from app.access.principals import load_holder
 from app.access.scopes import ADMIN
 from app.audit.log import Actor
 from app.errors import Conflict, DomainError, InvalidToken
-from app.identity.models import User
-from app.identity.users import UserNotFound
+from app.identity.models import Session, User
+from app.identity.users import UserNotFound, hold_users
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -56,6 +56,16 @@ OPERATOR = Caller(scopes=frozenset({ADMIN}))
 """Whoever runs a command: they could write into the database as well, so they may do all."""
 
 
+async def confirm_caller(session: AsyncSession, *, by: Caller, now: datetime) -> None:
+    """Return only if the caller still is who they were when the request began.
+
+    Whoever puts them out from now on waits for the commit. Raises InvalidToken when they were
+    disabled or signed out, BeyondAuthority when they have lost a scope.
+    """
+    await hold_users(session, by.user_id)
+    await _held(session, by, now=now)
+
+
 async def managed_user(
     session: AsyncSession,
     user_id: uuid.UUID,
@@ -67,20 +77,11 @@ async def managed_user(
     """The account, for a caller who may change it: nobody else changes it until the commit.
 
     `for_good`: the change may let the caller use the account from then on, also when they hold
-    nothing any more. Raises UserNotFound, InvalidToken when the caller was disabled or signed out
-    meanwhile, or BeyondAuthority when the account holds a scope that the caller lacks, or holds it
-    for longer if it is for good.
+    nothing any more. Raises UserNotFound, what `confirm_caller` raises, or BeyondAuthority when the
+    account holds a scope that the caller lacks, or holds it for longer if it is for good.
     """
-    # The caller's own row too: who is being disabled or revoked either comes before that, or waits
-    # and is refused. In one order, so that two who manage each other do not wait for each other.
-    # Not FOR UPDATE: rows that refer to a user may go on being written.
-    rows = await session.scalars(
-        select(User)
-        .where(User.id.in_({user_id, by.user_id}))
-        .order_by(User.id)
-        .with_for_update(key_share=True)
-    )
-    user = next((each for each in rows if each.id == user_id), None)
+    await hold_users(session, user_id, by.user_id)
+    user = await session.get(User, user_id, populate_existing=True)
     if user is None:
         raise UserNotFound
     held = await _held(session, by, now=now)
@@ -139,7 +140,7 @@ def _admins(now: datetime) -> Select[uuid.UUID]:
 async def _held(session: AsyncSession, by: Caller, *, now: datetime) -> dict[str, datetime]:
     """What the caller holds, and until when.
 
-    Read anew, in the transaction that relies on it: when authority is passed on, no cache will do.
+    Read anew, in the transaction that relies on it: when authority is used, no cache will do.
     Raises InvalidToken when they were disabled or signed out since the request began, and
     BeyondAuthority when they have lost a scope since then: also one that the route asked for.
     """
@@ -147,6 +148,10 @@ async def _held(session: AsyncSession, by: Caller, *, now: datetime) -> dict[str
         return dict.fromkeys(by.scopes, FOREVER)
     if by.session_id is None:
         raise InvalidToken
+    # Who signs them out waits for the commit; others of the same session don't.
+    await session.execute(
+        select(Session.id).where(Session.id == by.session_id).with_for_update(read=True)
+    )
     holder = await load_holder(session, by.session_id, user_id=by.user_id, now=now)
     if holder is None:
         raise InvalidToken

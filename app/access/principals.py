@@ -258,6 +258,13 @@ class Principals:
         if entry.holder is None and not entry.overtaken:
             self._remove(session_id)
 
+    async def close(self) -> None:
+        """Give up the loads under way. Whoever waited for one has gone."""
+        loads = [entry.load for entry in self._entries.values() if entry.load is not None]
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+
     def hear(self, change: Change) -> None:
         """Forget what the change touches, and keep nothing of it that is just being loaded."""
         match change:

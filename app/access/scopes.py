@@ -30,7 +30,7 @@ SHIPPED = {
 """The one registry: the migration command makes rows of it, `/docs` lists it."""
 
 # RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ), one space between.
-_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
+SCOPE_TOKEN = r"[\x21\x23-\x5B\x5D-\x7E]+"
 MAX_SCOPE = 128
 
 
@@ -57,7 +57,7 @@ class ScopeGranted(Conflict):
 
 def is_scope_name(name: str) -> bool:
     """Whether it could be the name of a scope at all."""
-    return _SCOPE_TOKEN.fullmatch(name) is not None
+    return re.fullmatch(SCOPE_TOKEN, name) is not None
 
 
 def parse_scope(scope: str) -> frozenset[str]:

@@ -4,8 +4,9 @@ import uuid
 
 from fastapi import APIRouter
 
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import SessionDep
-from app.api.schemas import PROTECTED, AuditAnswer, Limit, Moment, Page, refusals
+from app.api.schemas import AuditAnswer, Limit, Moment, Page
 from app.api.security import CanReadAudit
 from app.audit.log import Action, list_entries
 

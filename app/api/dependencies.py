@@ -1,11 +1,14 @@
-"""What routes ask for: the runtime, one unit of work a request, where the request is from."""
+"""What routes ask for: the runtime, one unit of work a request, who the request is from."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.api.addresses import client_address
 from app.audit.log import Actor
 from app.runtime import Runtime
 
@@ -36,13 +39,32 @@ async def session(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
 SessionDep = Annotated[AsyncSession, Depends(session, scope="function")]
 
 
-async def actor(request: Request) -> Actor:
+async def actor(request: Request, runtime: RuntimeDep) -> Actor:
     """Where the request is from. Who it is from, the route finds out."""
     return Actor(
-        address=request.client.host if request.client else None,
+        address=client_address(
+            request.client.host if request.client else None,
+            request.headers.getlist("x-forwarded-for"),
+            trusted=runtime.settings.trusted_proxies,
+        ),
         user_agent=request.headers.get("user-agent"),
         request_id=request.state.request_id,
     )
 
 
 ActorDep = Annotated[Actor, Depends(actor)]
+
+
+@asynccontextmanager
+async def hang_up(request: Request) -> AsyncIterator[asyncio.Task[None]]:
+    """Done when the client hangs up, which nobody tells a route; the body must have been read."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield watching
+    finally:
+        watching.cancel()

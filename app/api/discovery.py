@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from app.access.scopes import registered_scopes
+from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import Jwks, Metadata, refusals
+from app.api.schemas import Jwks, Metadata
 from app.api.security import PUBLIC
 from app.api.token import GRANTS
 
@@ -34,7 +35,7 @@ async def metadata(runtime: RuntimeDep, session: SessionDep) -> Metadata:
     )
 
 
-@router.get("/jwks.json")
+@router.get("/jwks.json", responses=refusals(503))
 async def jwks(runtime: RuntimeDep) -> Jwks:
     """The public keys that verify this service's tokens (RFC 7517)."""
     return Jwks.model_validate(await runtime.keyring.jwks(runtime.now()))

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
-from app.db.engine import DATABASE_GONE
+from app.db.engine import DATABASE_GONE, STATEMENT_LOST, sqlstate_of
 from app.errors import (
     BearerError,
     DomainError,
@@ -39,6 +42,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BearerError, on_bearer_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(ClientDisconnect, on_hang_up)
     app.add_exception_handler(DBAPIError, on_database_error)
     for lost in DATABASE_GONE:
         app.add_exception_handler(lost, on_database_gone)
@@ -84,8 +88,13 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         error.status_code,
         code="invalid_request",
         text=error.detail,
-        headers=error.headers or {},
+        headers={"Allow": _allowed(request)} if error.status_code == 405 else error.headers,
     )
+
+
+async def on_hang_up(request: Request, _: Exception) -> JSONResponse:
+    """The client has gone while it sent its body: nobody reads this, and nothing failed."""
+    return _answer(request, 400, text="The body has not come in whole.")
 
 
 async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
@@ -108,14 +117,18 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
     Told apart by the class of the SQLSTATE, which is standard, not by the driver's exceptions.
     """
     assert isinstance(error, DBAPIError)
-    match str(getattr(error.orig, "sqlstate", None) or "")[:2]:
+    sqlstate = sqlstate_of(error)
+    if sqlstate in STATEMENT_LOST:
+        return await on_database_gone(request, error)
+    match sqlstate[:2]:
         case "22":
             return _answer(request, 422, text="This value can't be stored.")
         case "23":
             return _answer(request, 409, text="This contradicts what is stored.")
-        # No SQLSTATE: the connection broke. The rest: it was refused (08, 28, 3D), the server is
-        # a standby (25), somebody else was first (40, 55), it is full (53, 54), it shuts down (57).
-        case "" | "08" | "28" | "3D" | "25" | "40" | "55" | "53" | "54" | "57":
+        # No SQLSTATE: the connection broke. The rest: it was refused (08, 28, 3D), a migration has
+        # changed what a statement was prepared for (0A), the server is a standby (25), somebody
+        # else was first (40, 55), it is full (53, 54), it shuts down (57), it is broken (58, XX).
+        case "" | "08" | "0A" | "28" | "3D" | "25" | "40" | "55" | "53" | "54" | "57" | "58" | "XX":
             return await on_database_gone(request, error)
     raise error
 
@@ -123,6 +136,16 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
 async def on_database_gone(request: Request, _: Exception) -> JSONResponse:
     """No database: say so, and when to come again. Never a pass."""
     return await on_domain_error(request, DatabaseUnavailable())
+
+
+def _allowed(request: Request) -> str:
+    """Every method that the path takes (RFC 9110 §15.5.6): the router names one route's alone."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    # What no route takes is one of the pages' files.
+    return ", ".join(sorted(methods or {"GET", "HEAD"}))
 
 
 def _answer(

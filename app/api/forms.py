@@ -18,6 +18,7 @@ from app.audit.log import Actor
 from app.errors import InvalidClient, InvalidRequest
 from app.identity.clients import authenticate_client
 from app.identity.models import User
+from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_PARAMETERS = 100
@@ -70,26 +71,36 @@ async def oauth_form(request: Request) -> OAuthForm:
 FormDep = Annotated[OAuthForm, Depends(oauth_form)]
 
 
-async def authenticated_client(form: OAuthForm, session: AsyncSession, *, by: Actor) -> User | None:
+async def authenticated_client(
+    form: OAuthForm, session: AsyncSession, runtime: Runtime, *, by: Actor
+) -> User | None:
     """The service account that the form's client is; None for a public client.
 
-    Raises ClientRefused when the secret is wrong.
+    Raises ClientRefused when the secret is wrong, Throttled when too many were.
     """
     if form.client is None:
         return None
     return await authenticate_client(
-        session, client_id=form.client.client_id, secret=form.client.secret, by=by
+        session,
+        runtime.throttle,
+        client_id=form.client.client_id,
+        secret=form.client.secret,
+        by=by,
+        now=runtime.now(),
     )
 
 
 def form_body(*required: str, **descriptions: str) -> dict[str, object]:
     """The OpenAPI declaration of such a form: what its parameters are, and which must be there."""
-    properties = {
+    properties: dict[str, dict[str, object]] = {
         name: {"type": "string", "description": text} for name, text in descriptions.items()
     }
     schema: dict[str, object] = {"type": "object", "properties": properties}
     if required:
         schema["required"] = list(required)
+    for name in required:
+        # An empty parameter counts as absent.
+        properties[name]["minLength"] = 1
     return {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": schema}}}}
 
 

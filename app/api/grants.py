@@ -6,8 +6,9 @@ from fastapi import APIRouter
 
 from app.access import grants
 from app.access.holdings import grants_of
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, GrantAnswer, GrantTerms, Limit, Page, refusals
+from app.api.schemas import GrantAnswer, GrantTerms, Limit, Page, Text
 from app.api.security import CanReadUsers, CanWriteGrants
 from app.identity.users import user_of_id
 
@@ -23,7 +24,7 @@ async def list_grants(
     runtime: RuntimeDep,
     session: SessionDep,
     limit: Limit = 20,
-    after: str | None = None,
+    after: Text | None = None,
 ) -> Page[GrantAnswer]:
     """What the user holds now, by scope."""
     await user_of_id(session, user_id)

@@ -1,13 +1,21 @@
 """Health: whether the process runs, and whether it can serve."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep
-from app.api.schemas import Health, Readiness, refusals
+from app.api.schemas import Health, Readiness
 from app.api.security import PUBLIC
 from app.errors import Unavailable
 
 router = APIRouter(prefix="/health", tags=["health"], dependencies=[PUBLIC])
+
+
+class ShuttingDown(Unavailable):
+    """The process still answers, but whoever routes requests to it shall stop."""
+
+    def __init__(self) -> None:
+        super().__init__("This process is shutting down.")
 
 
 class SchemaOutdated(Unavailable):
@@ -24,12 +32,16 @@ async def live() -> Health:
 
 
 @router.get("/ready", responses=refusals(503))
-async def ready(runtime: RuntimeDep) -> Readiness:
+async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
     """The database answers and has all that this version needs, and there is a key to sign with.
+
+    503 as well from SIGTERM on, while requests are still answered.
 
     `checks` tells what a request is checked against: what is remembered under the eyes of the
     change feed (`cached`), or, while the feed is not to be trusted, the database each time.
     """
+    if "draining" in request.scope["state"]:
+        raise ShuttingDown
     if not await runtime.schema_is_current():
         raise SchemaOutdated
     await runtime.keyring.refresh()

@@ -5,8 +5,9 @@ import uuid
 from fastapi import APIRouter
 
 from app.access.principals import Principal
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import SessionDep
-from app.api.schemas import PROTECTED, ItemAnswer, ItemChange, Limit, NewItem, Page, refusals
+from app.api.schemas import ItemAnswer, ItemChange, Limit, NewItem, Page
 from app.api.security import CanReadItems, CanWriteItems
 from app.items import items
 

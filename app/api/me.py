@@ -4,8 +4,9 @@ import uuid
 
 from fastapi import APIRouter
 
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ActorDep, RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, Limit, Me, Page, PasswordChange, SessionAnswer, refusals
+from app.api.schemas import Limit, Me, Page, PasswordChange, SessionAnswer
 from app.api.security import AnyPrincipal
 from app.identity.login import change_password
 from app.identity.sessions import end_own_session, end_sessions_of, live_sessions
@@ -27,7 +28,7 @@ async def me(principal: AnyPrincipal) -> Me:
     )
 
 
-@router.post("/password", status_code=204, responses=refusals(413, 422))
+@router.post("/password", status_code=204, responses=refusals(413, 422, 429))
 async def set_password(
     change: PasswordChange, principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep
 ) -> None:
@@ -35,6 +36,7 @@ async def set_password(
     await change_password(
         runtime.sessions,
         runtime.hasher,
+        runtime.throttle,
         user_id=principal.user_id,
         session_id=principal.session_id,
         current=change.current_password,

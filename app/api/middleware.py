@@ -3,11 +3,71 @@
 import secrets
 
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.errors import on_domain_error
+from app.errors import Unavailable
 
-class BodyLimit:
-    """Bounds the request body. Past it the reading route fails with 413, in that route's format."""
+CONTENT_POLICY = b"content-security-policy"
+API_CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+"""What is no page needs nothing; a page of ours sends a policy of its own."""
+HARDENING = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class Busy(Unavailable):
+    """The server has more to do than it takes on, or shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is busy: try again in a moment.")
+
+
+class Envelope:
+    """Around all else, so that errors too get what every answer has: its id and the hardening.
+
+    The id is also in `request.state`.
+    """
+
+    def __init__(self, app: ASGIApp, *, hsts: int) -> None:
+        self._app = app
+        self._headers = list(HARDENING)
+        if hsts:
+            self._headers.append((b"strict-transport-security", b"max-age=%d" % hsts))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with an id of its own."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(16)
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def enveloped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [
+                    *message["headers"],
+                    *self._headers,
+                    (b"x-request-id", request_id.encode()),
+                ]
+                if all(name != CONTENT_POLICY for name, _ in headers):
+                    headers.append((CONTENT_POLICY, API_CONTENT_POLICY))
+                message["headers"] = headers
+            await send(message)
+
+        await self._app(scope, receive, enveloped)
+
+
+class Limits:
+    """Refuses with 503 what the server has marked as `refused`, and bounds the request body.
+
+    Past `max_bytes` the reading route fails with 413, in that route's format.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self._app = app
@@ -15,6 +75,11 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting what of its body is read."""
+        # A process that is busy is alive: whoever restarts it for that makes it worse.
+        if "refused" in scope.get("state", ()) and scope["path"] != "/health/live":
+            answer = await on_domain_error(Request(scope), Busy())
+            await answer(scope, receive, send)
+            return
         received = 0
 
         async def counted() -> Message:
@@ -28,23 +93,23 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
 
-class RequestId:
-    """Gives every request an id, for `request.state` and the answer's `X-Request-Id`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+class TrustedHosts(TrustedHostMiddleware):
+    """Refuses requests for other hosts, except about health: probes ask by address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with an id of its own."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request_id
+        """Pass the request on, or answer 400."""
+        if scope["type"] == "http" and scope["path"].startswith("/health/"):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
-        async def identified(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
 
-        await self._app(scope, receive, identified)
+def for_origins(origins: tuple[str, ...], app: ASGIApp) -> ASGIApp:
+    """The app, answering pages of these origins too. Without credentials: there are no cookies."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["WWW-Authenticate", "Retry-After", "X-Request-Id"],
+    )

@@ -3,10 +3,11 @@
 from fastapi import APIRouter, Response
 
 from app.access.scopes import format_scope
+from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
-from app.api.schemas import Introspection, oauth_answers
+from app.api.schemas import Introspection
 from app.api.security import CAN_INTROSPECT, PUBLIC
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token
@@ -26,14 +27,14 @@ FORM = form_body(
     "/revoke",
     dependencies=[PUBLIC],
     response_class=Response,
-    responses=oauth_answers(400, 401, 413, 503),
+    responses=oauth_answers(400, 401, 413, 429, 503),
     openapi_extra=FORM,
 )
 async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
     token = form.require("token")
     async with runtime.unit_of_work() as session:
-        await authenticated_client(form, session, by=actor)
+        await authenticated_client(form, session, runtime, by=actor)
     await revoke_token(
         token,
         runtime.issuer,
@@ -49,7 +50,7 @@ async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Respons
     "/introspect",
     dependencies=[CAN_INTROSPECT],
     response_model_exclude_none=True,
-    responses=oauth_answers(400, 401, 403, 413, 503),
+    responses=oauth_answers(400, 401, 403, 413, 429, 503),
     openapi_extra=FORM,
 )
 async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> Introspection:

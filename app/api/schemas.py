@@ -1,14 +1,24 @@
-"""The bodies that go in and out, and the answers that OpenAPI declares."""
+"""The bodies that go in and out."""
 
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from fastapi import Path, Query
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from app.access.remarks import MAX_REMARK
-from app.access.scopes import format_scope
+from app.access.scopes import MAX_SCOPE, SCOPE_TOKEN, format_scope
 from app.db.base import is_storable
 from app.identity.models import User
 from app.identity.users import Kind
@@ -21,6 +31,13 @@ def _storable(text: str) -> str:
     return text
 
 
+def _written_out(moment: object) -> object:
+    # pydantic takes numbers too, for seconds or milliseconds, whichever seems likelier.
+    if isinstance(moment, int | float) or (isinstance(moment, str) and not _DATE.match(moment)):
+        raise ValueError("a moment is written as in RFC 3339")
+    return moment
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
@@ -28,11 +45,17 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("this moment is out of range") from None
 
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+
 Limit = Annotated[int, Query(ge=1, le=100, description="At most how many to answer.")]
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
-Description = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
-Remark = Annotated[str, Field(max_length=MAX_REMARK)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+Text = Annotated[
+    str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})
+]
+Title = Annotated[Text, Field(min_length=1, max_length=200)]
+Description = Annotated[Text, Field(max_length=10_000)]
+Remark = Annotated[Text, Field(max_length=MAX_REMARK)]
+NewScopeName = Annotated[str, Path(max_length=MAX_SCOPE, pattern=f"^{SCOPE_TOKEN}$")]
 
 
 class Listed(BaseModel):
@@ -78,33 +101,6 @@ class TokenAnswer(BaseModel):
             scope=format_scope(issued.scopes),
             refresh_token=issued.refresh_token,
         )
-
-
-class OAuthErrorAnswer(BaseModel):
-    """RFC 6749 §5.2."""
-
-    error: str
-    error_description: str
-
-
-class ErrorAnswer(BaseModel):
-    """What was wrong and what to do."""
-
-    detail: str
-
-
-class Problem(BaseModel):
-    """One thing that does not fit in a request."""
-
-    type: str
-    loc: list[str | int]
-    msg: str
-
-
-class ValidationAnswer(BaseModel):
-    """Where and why the input does not fit."""
-
-    detail: list[Problem]
 
 
 class Me(BaseModel):
@@ -299,7 +295,7 @@ class NewItem(BaseModel):
 class ItemChange(BaseModel):
     """What to change of an item; what is absent stays."""
 
-    title: Title | None = None
+    title: Title | SkipJsonSchema[None] = None
     description: Description | None = None
 
     @model_validator(mode="after")
@@ -336,20 +332,3 @@ class Readiness(Health):
     """Whether it can serve, and how it checks requests."""
 
     checks: Literal["cached", "database"]
-
-
-def oauth_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declaration of an OAuth endpoint's refusals."""
-    return {status: {"model": OAuthErrorAnswer} for status in statuses}
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declaration of refusals; 422 is a list of problems, or one text."""
-    return {
-        status: {"model": ValidationAnswer | ErrorAnswer if status == 422 else ErrorAnswer}
-        for status in statuses
-    }
-
-
-PROTECTED = refusals(400, 401, 403, 503)
-"""What every protected route may answer beside its own."""

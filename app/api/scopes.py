@@ -2,9 +2,11 @@
 
 from fastapi import APIRouter
 
+from app.access.authority import confirm_caller
 from app.access.scopes import register_scope, registered_scopes, remove_scope
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import PROTECTED, Limit, Page, ScopeAnswer, ScopeDescription, refusals
+from app.api.schemas import Limit, NewScopeName, Page, ScopeAnswer, ScopeDescription, Text
 from app.api.security import AnyPrincipal, CanWriteScopes
 
 router = APIRouter(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
@@ -12,7 +14,7 @@ router = APIRouter(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refu
 
 @router.get("")
 async def list_scopes(
-    _: AnyPrincipal, session: SessionDep, limit: Limit = 20, after: str | None = None
+    _: AnyPrincipal, session: SessionDep, limit: Limit = 20, after: Text | None = None
 ) -> Page[ScopeAnswer]:
     """Every scope that can be granted, by name."""
     found = await registered_scopes(session, after=after, limit=limit + 1)
@@ -21,9 +23,14 @@ async def list_scopes(
 
 @router.put("/{name}", responses=refusals(409, 413))
 async def put_scope(
-    name: str, scope: ScopeDescription, caller: CanWriteScopes, session: SessionDep
+    name: NewScopeName,
+    scope: ScopeDescription,
+    caller: CanWriteScopes,
+    runtime: RuntimeDep,
+    session: SessionDep,
 ) -> ScopeAnswer:
     """A scope that can be granted from now on, and that nobody holds by this. Again is the same."""
+    await confirm_caller(session, by=caller, now=runtime.now())
     registered = await register_scope(session, name, description=scope.description, by=caller)
     return ScopeAnswer.model_validate(registered)
 
@@ -33,4 +40,6 @@ async def delete_scope(
     name: str, caller: CanWriteScopes, runtime: RuntimeDep, session: SessionDep
 ) -> None:
     """The scope is no more. Not while it is granted, and not one that ships."""
-    await remove_scope(session, name, by=caller, now=runtime.now())
+    now = runtime.now()
+    await confirm_caller(session, by=caller, now=now)
+    await remove_scope(session, name, by=caller, now=now)

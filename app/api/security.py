@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Security
 from fastapi.dependencies.models import Dependant
+from fastapi.openapi.models import HTTPBase as HTTPBaseModel
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import (
     HTTPAuthorizationCredentials,
@@ -32,6 +33,20 @@ from app.errors import (
 from app.identity.clients import authenticate_client
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
+
+
+class ClientSecretBasic(SecurityBase):
+    """A service account's name and secret by HTTP Basic, for OpenAPI: the form reads them."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBaseModel(scheme="basic")
+        self.scheme_name = "ClientSecretBasic"
+
+    async def __call__(self) -> None:
+        """Nothing: see `api.forms`."""
+
+
+client_secret_basic = ClientSecretBasic()
 
 
 def bearer_token(request: Request) -> str | None:
@@ -90,13 +105,14 @@ async def introspecting_caller(
     request: Request,
     required: SecurityScopes,
     token: Annotated[str | None, Depends(bearer)],
+    _: Annotated[None, Depends(client_secret_basic)],
     form: FormDep,
     actor: ActorDep,
     runtime: RuntimeDep,
 ) -> None:
     """Let a service account with its secret pass (RFC 7662 §2.1), or a bearer of the scope.
 
-    Raises ClientRefused, or what `current_principal` raises.
+    Raises ClientRefused, Throttled, or what `current_principal` raises.
     """
     if form.client is None:
         await current_principal(request, required)
@@ -105,7 +121,12 @@ async def introspecting_caller(
         raise InvalidRequest("Authenticate in one way, not in two.")
     async with runtime.unit_of_work() as session:
         client = await authenticate_client(
-            session, client_id=form.client.client_id, secret=form.client.secret, by=actor
+            session,
+            runtime.throttle,
+            client_id=form.client.client_id,
+            secret=form.client.secret,
+            by=actor,
+            now=runtime.now(),
         )
         held = await granted_scopes(session, client.id, now=runtime.now())
     if not satisfies(held, frozenset(required.scopes)):

@@ -2,19 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app.access.scopes import parse_scope
-from app.api.dependencies import ActorDep, RuntimeDep
+from app.api.answers import oauth_answers
+from app.api.dependencies import ActorDep, hang_up, runtime_of
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
-from app.api.schemas import TokenAnswer, oauth_answers
+from app.api.schemas import TokenAnswer
 from app.api.security import PUBLIC
 from app.audit.log import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType
 from app.identity.clients import ClientRefused
 from app.identity.login import authenticate
-from app.runtime import Runtime
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 
 router = APIRouter(tags=["tokens"], dependencies=[PUBLIC])
@@ -23,7 +23,7 @@ router = APIRouter(tags=["tokens"], dependencies=[PUBLIC])
 @router.post(
     "/token",
     response_model_exclude_none=True,
-    responses=oauth_answers(400, 401, 413, 503),
+    responses=oauth_answers(400, 401, 413, 429, 503),
     openapi_extra=form_body(
         grant_type="`password` (also when left out), `refresh_token` or `client_credentials`.",
         username="Who signs in.",
@@ -35,14 +35,18 @@ router = APIRouter(tags=["tokens"], dependencies=[PUBLIC])
     ),
 )
 async def token(
-    form: FormDep, actor: ActorDep, runtime: RuntimeDep, response: Response
+    request: Request, form: FormDep, actor: ActorDep, response: Response
 ) -> TokenAnswer:
     """A token whose scopes are what was asked for ∩ what is granted."""
     response.headers.update(NO_STORE)
     grant = GRANTS.get(_grant_type(form))
+    runtime = runtime_of(request)
     if grant is None or (grant is _password and not runtime.settings.password_grant):
         raise UnsupportedGrantType("This grant type is not offered.")
-    return TokenAnswer.of(await grant(runtime, form, actor))
+    # Before any connection is taken: enough logins at once would hold all that there are, and wait
+    # for keys that can't be read without one.
+    await runtime.keyring.refresh()
+    return TokenAnswer.of(await grant(request, form, actor))
 
 
 def _grant_type(form: OAuthForm) -> str:
@@ -55,14 +59,22 @@ def _grant_type(form: OAuthForm) -> str:
     return "password"
 
 
-async def _password(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
-    requested = _requested(form)
+async def _password(request: Request, form: OAuthForm, by: Actor) -> Issued:
+    runtime, requested = runtime_of(request), _requested(form)
     username, password = form.require("username"), form.require("password")
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, by=by)
-    user = await authenticate(
-        runtime.sessions, runtime.hasher, username=username, password=password, by=by
-    )
+        client = await authenticated_client(form, session, runtime, by=by)
+    async with hang_up(request) as gone:
+        user = await authenticate(
+            runtime.sessions,
+            runtime.hasher,
+            runtime.throttle,
+            username=username,
+            password=password,
+            by=by,
+            now=runtime.now(),
+            gone=gone,
+        )
     async with runtime.unit_of_work() as session:
         return await password_grant(
             session,
@@ -75,10 +87,11 @@ async def _password(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
         )
 
 
-async def _refresh_token(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
+async def _refresh_token(request: Request, form: OAuthForm, by: Actor) -> Issued:
+    runtime = runtime_of(request)
     requested, refresh_token = _requested(form), form.require("refresh_token")
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, by=by)
+        client = await authenticated_client(form, session, runtime, by=by)
         return await refresh_grant(
             session,
             runtime.issuer,
@@ -90,10 +103,10 @@ async def _refresh_token(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued
         )
 
 
-async def _client_credentials(runtime: Runtime, form: OAuthForm, by: Actor) -> Issued:
-    requested = _requested(form)
+async def _client_credentials(request: Request, form: OAuthForm, by: Actor) -> Issued:
+    runtime, requested = runtime_of(request), _requested(form)
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, by=by)
+        client = await authenticated_client(form, session, runtime, by=by)
         if client is None:
             raise ClientRefused
         return await client_credentials_grant(
@@ -106,7 +119,7 @@ async def _client_credentials(runtime: Runtime, form: OAuthForm, by: Actor) -> I
         )
 
 
-GRANTS: dict[str, Callable[[Runtime, OAuthForm, Actor], Awaitable[Issued]]] = {
+GRANTS: dict[str, Callable[[Request, OAuthForm, Actor], Awaitable[Issued]]] = {
     "password": _password,
     "refresh_token": _refresh_token,
     "client_credentials": _client_credentials,

@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.access.accounts import disable_account, replace_password
-from app.access.authority import managed_user
+from app.access.authority import confirm_caller, managed_user
+from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.errors import NO_STORE
 from app.api.schemas import (
-    PROTECTED,
     Limit,
     NewPassword,
     NewUser,
@@ -18,9 +18,9 @@ from app.api.schemas import (
     Page,
     SecretAnswer,
     SessionAnswer,
+    Text,
     UserAnswer,
     UserChange,
-    refusals,
 )
 from app.api.security import CanReadUsers, CanWriteUsers
 from app.identity.clients import create_service, make_secret, revoke_secret
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/users", tags=["users"], responses=PROTECTED | refusa
 async def search_users(
     _: CanReadUsers,
     session: SessionDep,
-    q: Annotated[str | None, Query(max_length=128, description="A part of the name.")] = None,
+    q: Annotated[Text | None, Query(max_length=128, description="A part of the name.")] = None,
     limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[UserAnswer]:
@@ -57,10 +57,14 @@ async def make_user(
         user = await create_user(
             session, runtime.hasher, username=new.username, password=new.password, by=caller
         )
-        return NewUserAnswer.of(user)
-    user, secret = await create_service(session, username=new.username, by=caller)
-    shown = {"client_id": user.username, "client_secret": secret.value, "secret_id": secret.id}
-    return NewUserAnswer.of(user).model_copy(update=shown)
+        answer = NewUserAnswer.of(user)
+    else:
+        user, secret = await create_service(session, username=new.username, by=caller)
+        shown = {"client_id": user.username, "client_secret": secret.value, "secret_id": secret.id}
+        answer = NewUserAnswer.of(user).model_copy(update=shown)
+    # Last: while the password was hashed, the caller may have been put out.
+    await confirm_caller(session, by=caller, now=runtime.now())
+    return answer
 
 
 @router.get("/{user_id}", responses=refusals(404))
@@ -102,7 +106,7 @@ async def set_password(
         user_id=user_id,
         password=new.password,
         by=caller,
-        now=runtime.now(),
+        clock=runtime.now,
     )
 
 

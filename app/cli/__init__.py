@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-import uvicorn
 from alembic.util import CommandError
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -21,9 +20,10 @@ from app.cli.grants import grant, revoke
 from app.cli.imports import user_import
 from app.cli.keys import key
 from app.cli.scopes import scope
+from app.cli.serving import serve as serve_until_stopped
 from app.cli.sessions import session
 from app.cli.users import user
-from app.db.engine import open_engine
+from app.db.engine import STATEMENT_LOST, open_engine, sqlstate_of
 from app.db.schema import migrator_settings, upgrade
 from app.errors import ScopegateError, first_line
 from app.identity.users import create_user, list_users
@@ -68,6 +68,11 @@ def main() -> None:
     except (OSError, TimeoutError, OperationalError, InterfaceError) as error:
         _complain(f"the database does not answer: {first_line(error)}")
     except SQLAlchemyError as error:
+        if sqlstate_of(error) in STATEMENT_LOST:
+            _complain(
+                "SCOPEGATE_DATABASE_URL leads to a pooler: set SCOPEGATE_LISTEN_DATABASE_URL to a "
+                "URL that leads directly to Postgres"
+            )
         _complain(f"the database refuses: {first_line(error)}")
 
 
@@ -76,22 +81,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
 ) -> None:
     """Serve the API, on SCOPEGATE_HOST and SCOPEGATE_PORT."""
-    settings = Settings()
     # What would stop a worker is said here, once, as one line.
     run(_nothing)
-    typer.echo(f"Scopegate: serving at {settings.token_issuer}, documentation at /docs")
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=workers,
-        # A query string can hold a password that somebody sent there by mistake.
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        log_level="warning",
-    )
+    serve_until_stopped(Settings(), workers=workers)
 
 
 @cli.command()

@@ -169,7 +169,7 @@ def user_password(name: Name) -> None:
             user_id=found.id,
             password=password,
             by=OPERATOR,
-            now=runtime.now(),
+            clock=runtime.now,
         )
         return found.username
 

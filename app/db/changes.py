@@ -149,11 +149,11 @@ class ChangeFeed:
     async def _follow(self) -> None:
         lost = asyncio.Event()
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(self.bound):
-                listening = await stack.enter_async_context(_connected(self._to_listen, lost))
-                writing = await stack.enter_async_context(_connected(self._to_write, lost))
-                await listening.add_listener(CHANNEL, self._on_change)
-                await listening.add_listener(self._beat_channel, self._on_beat)
+            # However long it takes: of several hosts, the first may not answer at all.
+            listening = await stack.enter_async_context(_connected(self._to_listen, lost))
+            writing = await stack.enter_async_context(_connected(self._to_write, lost))
+            await listening.add_listener(CHANNEL, self._on_change)
+            await listening.add_listener(self._beat_channel, self._on_beat)
             # Whatever was told before this moment, nobody here has heard.
             self.tell(EVERYTHING)
             self._unheard.clear()

@@ -1,24 +1,37 @@
 """The way to Postgres: the URL as people give it, the engine, and who owns the server."""
 
 import asyncio
+import itertools
+import re
+import secrets
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db.embedded import EmbeddedPostgres
+from app.db.primary import Primary
 from app.errors import ConfigurationError
 from app.settings import Settings
 
 # What libpq understands and asyncpg spells otherwise, or does without.
 LIBPQ_ONLY = {"channel_binding", "gssencmode"}
-UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
+DEFAULT_PORT = "5432"
+HOST_AND_PORT = re.compile(r"(\[[^]]+\]|[^:]+)(?::(\d+))?")
+# What comes before, hosts with commas between them, what comes after.
+SEVERAL_HOSTS = re.compile(r"([^:/]+://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(.*)")
+UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs"}
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds in which a connection is closed politely; past it, at once."""
 
 DATABASE_GONE = (
     OSError,
@@ -30,16 +43,27 @@ DATABASE_GONE = (
 )
 """What is raised when the database can't be asked, beside SQLAlchemy's DBAPIError."""
 
+TAKES_NO_WRITES = "25006"
+"""The SQLSTATE of a write to a standby, or to a primary that has become one."""
+
+STATEMENT_LOST = {"26000", "42P05"}
+"""SQLSTATEs: a prepared statement is not where it was prepared, as a pooler is in between."""
+
+
+def sqlstate_of(error: BaseException) -> str:
+    """The SQLSTATE of an error by asyncpg or SQLAlchemy; empty when Postgres did not send it."""
+    return str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")
+
 
 def normalise_url(
     given: str, password: str | None = None, *, setting: str = "SCOPEGATE_DATABASE_URL"
 ) -> URL:
-    """A URL as hosted Postgres hands it out, made fit for asyncpg.
+    """A URL as hosted Postgres hands it out, made fit for asyncpg: with several hosts too.
 
     Raises ConfigurationError, without repeating the URL: it may hold a password.
     """
     try:
-        url = make_url(given)
+        url = _with_hosts_apart(given)
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             f"{setting} is no URL: write postgresql://user:password@host/name"
@@ -59,6 +83,26 @@ def normalise_url(
     return url.set(password=password) if password and not url.password else url
 
 
+def _with_hosts_apart(given: str) -> URL:
+    """The URL parsed; several hosts, before the path or by libpq's `?host=`, each with its port."""
+    several = SEVERAL_HOSTS.fullmatch(given)
+    url = make_url(several[1] + several[3] if several else given)
+    if several:
+        pairs = [HOST_AND_PORT.fullmatch(each) for each in several[2].split(",")]
+        hosts = [pair[1].strip("[]") if pair else "" for pair in pairs]
+        ports = [pair[2] if pair else "" for pair in pairs]
+    elif "," in (listed := str(url.query.get("host", ""))):
+        hosts, ports = listed.split(","), str(url.query.get("port", "")).split(",")
+        # libpq: one port is that of all hosts.
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+    else:
+        return url
+    ports = [port or DEFAULT_PORT for port in ports]
+    if len(hosts) != len(ports) or not all(hosts):
+        raise ValueError
+    return url.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
+
+
 def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL:
     """A URL out of the settings, with the password that has a setting of its own."""
     password = settings.database_password
@@ -69,24 +113,66 @@ def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL
     )
 
 
-def create_engine(url: URL, settings: Settings) -> AsyncEngine:
-    """An engine whose every wait is bounded, so that a lost database is noticed, not waited for."""
-    return create_async_engine(
+def create_engine(url: URL, settings: Settings, primary: Primary | None = None) -> AsyncEngine:
+    """An engine whose every wait is bounded, so that a lost database is noticed, not waited for.
+
+    Its connections lead to `primary`, and are dropped when that has become another server.
+    """
+    primary = primary or Primary()
+    engine = create_async_engine(
         url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_pool_timeout,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args=_connect_args(settings, application_name="scopegate"),
+        connect_args={
+            **_connect_args(settings, application_name="scopegate"),
+            **(_unprepared() if settings.listen_database_url else _prepared()),
+            "async_creator_fn": primary.connect,
+        },
     )
 
+    @event.listens_for(engine.sync_engine, "checkout")
+    def refuse_a_replaced_server(connection: Any, _record: object, _proxy: object) -> None:
+        if primary.was_replaced(connection.driver_connection):
+            # The pool makes a new one.
+            raise DisconnectionError
 
-async def connect_apart(url: URL, settings: Settings) -> Any:
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def drop_what_takes_no_writes(context: ExceptionContext) -> None:
+        if sqlstate_of(context.original_exception) == TAKES_NO_WRITES:
+            context.is_disconnect = True
+
+    return engine
+
+
+def _prepared() -> dict[str, Any]:
+    """Statements are prepared once a connection, which halves the time that a short one takes.
+
+    By names that no other process gives: a pooler that nobody told us of may hand us a server on
+    which somebody else prepared theirs. Then ours is not found, rather than theirs executed.
+    """
+    process, numbers = secrets.token_hex(8), itertools.count()
+    return {"prepared_statement_name_func": lambda: f"scopegate_{process}_{next(numbers)}"}
+
+
+def _unprepared() -> dict[str, Any]:
+    """Every statement is parsed where it is executed: a pooler changes the server in between.
+
+    Not within a transaction, and nothing is executed outside of one.
+    """
+    return {
+        "prepared_statement_name_func": lambda: "",
+        "prepared_statement_cache_size": 0,
+        "statement_cache_size": 0,
+    }
+
+
+async def connect_apart(url: URL, settings: Settings, primary: Primary) -> Any:
     """A connection of asyncpg's own that no pool knows: a pool would make it forget its LISTEN."""
     _, where = url.get_dialect()().create_connect_args(url)
-    where.pop("prepared_statement_cache_size", None)
-    return await asyncpg.connect(
+    return await primary.connect(
         **where,
         **_connect_args(settings, application_name="scopegate changes"),
         # A pooler may give the next statement to another server, which has not prepared it.
@@ -103,10 +189,13 @@ def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+async def open_engine(
+    settings: Settings, primary: Primary | None = None
+) -> AsyncIterator[AsyncEngine]:
     """The engine for these settings; without a database URL, on the embedded Postgres.
 
-    Closes the engine at the end, and lets go of the embedded server last.
+    Closes its connections at the end, and lets go of the embedded server last. A database that
+    does not answer is not waited for.
     """
     embedded: EmbeddedPostgres | None = None
     if settings.database_url is None:
@@ -114,10 +203,19 @@ async def open_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
         url = make_url(embedded.url)
     else:
         url = configured_url(settings.database_url, settings, setting="SCOPEGATE_DATABASE_URL")
-    engine = create_engine(url, settings)
+    engine = create_engine(url, settings, primary)
+    opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def note(connection: Any, _: object) -> None:
+        opened.add(connection.driver_connection)
+
     try:
         yield engine
     finally:
+        # Here, and all together: dispose() would wait for each as long as for a statement.
+        closing = [connection.close(timeout=CLOSE_TIMEOUT) for connection in opened]
+        await asyncio.gather(*closing, return_exceptions=True)
         await engine.dispose()
         if embedded:
             await asyncio.to_thread(embedded.release)

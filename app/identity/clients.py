@@ -5,6 +5,7 @@ import hmac
 import secrets
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.models import ClientSecret, User
-from app.identity.users import add_user, find_user, normalise_username
+from app.identity.throttle import CLIENT, Throttle, charge, record_failure
+from app.identity.users import add_user, find_user, hold_users, normalise_username
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
@@ -69,8 +71,9 @@ async def create_service(
 
 async def make_secret(session: AsyncSession, *, user_id: uuid.UUID, by: Actor) -> NewSecret:
     """One more secret; the old one goes on working. Raises TooManySecrets or Refused."""
-    # The lock makes two who ask at once count one after the other.
-    kind = await session.scalar(select(User.kind).where(User.id == user_id).with_for_update())
+    # Of two who ask at once, one counts after the other.
+    await hold_users(session, user_id)
+    kind = await session.scalar(select(User.kind).where(User.id == user_id))
     if kind != "service":
         raise Refused("Only service accounts have secrets.")
     live = await session.scalars(select(ClientSecret.id).where(ClientSecret.user_id == user_id))
@@ -105,15 +108,26 @@ async def revoke_secret(
 
 
 async def authenticate_client(
-    session: AsyncSession, *, client_id: str, secret: str, by: Actor
+    session: AsyncSession,
+    throttle: Throttle,
+    *,
+    client_id: str,
+    secret: str,
+    by: Actor,
+    now: datetime,
 ) -> User:
-    """The service account with this id and secret. Raises ClientRefused, which is audited.
+    """The service account with this id and secret.
 
-    A fast digest is enough: the secrets are 256 random bits, which nobody guesses.
+    A fast digest is enough: the secrets are 256 random bits, which nobody guesses. Raises
+    ClientRefused, which is audited; Throttled when too many of those came from this address.
     """
     user = await find_user(session, client_id)
+    user_id = user.id if user else None
+    attempt = await throttle.admit(
+        session, CLIENT, name=client_id, user_id=user_id, address=by.address, now=now
+    )
     stored = await session.scalars(
-        select(ClientSecret.digest).where(ClientSecret.user_id == (user.id if user else None))
+        select(ClientSecret.digest).where(ClientSecret.user_id == user_id)
     )
     presented = _digest(secret)
     # A list, not any(): every stored secret is compared, wherever the right one stands.
@@ -126,7 +140,8 @@ async def authenticate_client(
         refusal = "disabled"
     else:
         return user
-    record(session, "login.failed", by=by, subject=user.id if user else None, reason=refusal)
+    reached = await charge(session, attempt, now=now)
+    record_failure(session, reached=reached, subject=user_id, by=by, reason=refusal)
     raise ClientRefused
 
 

@@ -7,11 +7,12 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
-from app.errors import DomainError, InvalidGrant
-from app.identity.models import User
-from app.identity.passwords import PasswordHasher, check_password
-from app.identity.sessions import end_sessions_of
-from app.identity.users import find_user
+from app.errors import DomainError, InvalidGrant, InvalidToken
+from app.identity.models import Session, User
+from app.identity.passwords import Gone, PasswordHasher, check_password
+from app.identity.sessions import end_sessions_of, is_live
+from app.identity.throttle import LOGIN, Attempt, Throttle, charge, record_failure
+from app.identity.users import find_user, hold_users, share_user
 
 
 class LoginRefused(InvalidGrant):
@@ -33,31 +34,51 @@ class WrongPassword(DomainError):
 async def authenticate(
     sessions: async_sessionmaker[AsyncSession],
     hasher: PasswordHasher,
+    throttle: Throttle,
     *,
     username: str,
     password: str,
     by: Actor,
+    now: datetime,
+    gone: Gone | None = None,
 ) -> User:
     """The person with this name and password; a hash of yesterday's kind is renewed on the way.
 
     Takes sessions, not a session, because no connection may be held while the password is hashed.
     Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
-    disabled user and a service account alike; TooManyLogins when the hashing queue is full.
+    disabled user and a service account alike; Throttled, before any, when too many of them came;
+    TooManyLogins when the hashing queue is full; CallerGone when the caller hung up in that queue,
+    with nothing hashed and nothing told.
     """
     async with sessions() as session:
         user = await find_user(session, username)
-    correct, renewed = await hasher.verify(password, user.password_hash if user else None)
+        user_id = user.id if user else None
+        attempt = await throttle.admit(
+            session, LOGIN, name=username, user_id=user_id, address=by.address, now=now
+        )
+    password_hash = user.password_hash if user else None
+    correct, renewed = await hasher.verify(password, password_hash, gone=gone)
     refusal = _refusal(user, correct)
-    if user is None or refusal:
-        async with sessions.begin() as session:
-            # Not the name, when nobody has it: people type their password there.
-            record(
-                session, "login.failed", by=by, subject=user.id if user else None, reason=refusal
-            )
+    if refusal:
+        # Not the name, when nobody has it: people type their password there.
+        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now)
         raise LoginRefused
+    assert user is not None
     if renewed:
         async with sessions.begin() as session:
-            await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
+            replaced = await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
+        if not replaced:
+            # Another login of theirs has renewed it too, or it was changed: once more, by that one.
+            return await authenticate(
+                sessions,
+                hasher,
+                throttle,
+                username=username,
+                password=password,
+                by=by,
+                now=now,
+                gone=gone,
+            )
         user.password_hash = renewed
     return user
 
@@ -68,18 +89,20 @@ async def confirm_login(session: AsyncSession, user: User) -> None:
     Without this, a login could open a session just after a new password ended all of them.
     Raises LoginRefused.
     """
+    await share_user(session, user.id)
     same = select(User.id).where(
         User.id == user.id,
         User.password_hash == user.password_hash,
         User.disabled_at.is_(None),
     )
-    if await session.scalar(same.with_for_update(read=True)) is None:
+    if await session.scalar(same) is None:
         raise LoginRefused
 
 
 async def change_password(
     sessions: async_sessionmaker[AsyncSession],
     hasher: PasswordHasher,
+    throttle: Throttle,
     *,
     user_id: uuid.UUID,
     session_id: uuid.UUID,
@@ -90,18 +113,24 @@ async def change_password(
 ) -> None:
     """Replace the password, and end all sessions of the user but this one.
 
-    Raises WrongPassword, which is audited, WeakPassword, or TooManyLogins when the hashing queue
-    is full.
+    Raises WrongPassword, which is audited, WeakPassword, Throttled as a login does, TooManyLogins
+    when the hashing queue is full, or InvalidToken when this session has ended meanwhile.
     """
     async with sessions() as session:
         user = await session.get_one(User, user_id)
+        attempt = await throttle.admit(
+            session, LOGIN, name=user.username, user_id=user_id, address=by.address, now=now
+        )
     correct, _ = await hasher.verify(current, user.password_hash)
     if not correct:
-        async with sessions.begin() as session:
-            record(session, "login.failed", by=by, subject=user_id, reason="wrong current password")
+        reason = "wrong current password"
+        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now)
         raise WrongPassword
     password_hash = await hasher.hash(check_password(new, username=user.username))
     async with sessions.begin() as session:
+        await hold_users(session, user_id)
+        if not await session.scalar(select(is_live(now)).where(Session.id == session_id)):
+            raise InvalidToken
         if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
             # Somebody else has changed it meanwhile: then this one was not the current one.
             raise WrongPassword
@@ -120,6 +149,24 @@ async def set_password(
     )
     record(session, "password.changed", by=by, subject=user_id)
     await end_sessions_of(session, user_id, reason="password set", by=by, now=now)
+
+
+async def _fail(
+    sessions: async_sessionmaker[AsyncSession],
+    throttle: Throttle,
+    attempt: Attempt,
+    *,
+    subject: uuid.UUID | None,
+    by: Actor,
+    reason: str,
+    now: datetime,
+) -> None:
+    # Many charge an account under attack at once, each with a connection: none may keep the others
+    # waiting for its own next statement, or for the disk.
+    async with throttle.autocommit.begin() as session:
+        reached = await charge(session, attempt, now=now)
+    async with sessions.begin() as session:
+        record_failure(session, reached=reached, subject=subject, by=by, reason=reason)
 
 
 def _refusal(user: User | None, correct: bool) -> str | None:

@@ -60,3 +60,29 @@ class Session(Identified, Created, Base):
     refresh_key: Mapped[bytes]
     ended_at: Mapped[datetime | None] = mapped_column(index=True)
     end_reason: Mapped[str | None]
+
+
+class FailureBudget(Base):
+    """How many more wrong passwords or secrets are looked at: see `identity.throttle`."""
+
+    __tablename__ = "failure_budgets"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    key: Mapped[bytes] = mapped_column(primary_key=True)
+    """A keyed digest of whom and where it is for: people type their password as their name."""
+    open_at: Mapped[datetime] = mapped_column(index=True)
+    """From when on attempts are let in. The longer ago, the more failures are left."""
+
+
+class KnownNetwork(Base):
+    """Where a user has signed in from. Kept for longer than sessions, which end at a sign-out."""
+
+    __tablename__ = "known_networks"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    network: Mapped[str] = mapped_column(primary_key=True)
+    """As `identity.throttle.network_of` tells it."""
+    signed_in_at: Mapped[datetime] = mapped_column(index=True)
+    """The last time, give or take a day."""

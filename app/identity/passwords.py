@@ -49,9 +49,19 @@ _ARGON2 = re.compile(
 
 T = TypeVar("T")
 
+Gone = asyncio.Future[None]
+"""Done when whoever asked has hung up."""
+
 
 class WeakPassword(Refused):
     """The password is one that would be guessed, or can't be used at all."""
+
+
+class CallerGone(Unavailable):
+    """Whoever asked hung up while waiting for a hashing thread; nobody reads this."""
+
+    def __init__(self) -> None:
+        super().__init__("The caller has gone.")
 
 
 class TooManyLogins(Unavailable):
@@ -154,13 +164,20 @@ class PasswordHasher:
 
         return await asyncio.gather(*map(hash_in_turn, passwords))
 
-    async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
+    async def verify(
+        self, password: str, password_hash: str | None, *, gone: Gone | None = None
+    ) -> tuple[bool, str | None]:
         """Whether the password is right, and its new hash if the old one is to be replaced.
 
         Costs one verification also when there is no hash (no such user) or the password can't
-        be anybody's. Raises TooManyLogins.
+        be anybody's. Raises TooManyLogins; CallerGone when `gone` comes true in the queue.
         """
-        return await self._run(lambda: self._verify(password, password_hash))
+        return await self._run(lambda: self._verify(password, password_hash), gone)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return max(0, self._pending - self._threads)
 
     def close(self) -> None:
         """End the threads, when their present work is done; what still waits is dropped."""
@@ -183,15 +200,23 @@ class PasswordHasher:
         outdated = correct and self._context.needs_update(password_hash)
         return correct, self._context.hash(normal) if outdated else None
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], gone: Gone | None = None) -> T:
         if self._pending >= self._limit:
             raise TooManyLogins
         self._pending += 1
         future = self._executor.submit(work)
-        # Counted until the thread is done with it: a caller who has gone still costs the work.
+        # Counted until the thread is done with it: what has begun costs its work, whoever has gone.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
-        return await asyncio.wrap_future(future)
+        if gone is not None:
+            # Does nothing once a thread has begun. What has not, no thread will begin.
+            gone.add_done_callback(lambda _: future.cancel())
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if gone is not None and gone.done():
+                raise CallerGone from None
+            raise
 
     def _release(self) -> None:
         self._pending -= 1

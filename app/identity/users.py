@@ -9,7 +9,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -173,6 +173,27 @@ async def enable_user(session: AsyncSession, user_id: uuid.UUID, *, by: Actor) -
     )
     if await session.scalar(enabled.returning(User.id)):
         record(session, "user.enabled", by=by, subject=user_id)
+
+
+async def hold_users(session: AsyncSession, *user_ids: uuid.UUID | None) -> None:
+    """Until the commit nobody else holds these users, and nobody signs in as one of them.
+
+    By advisory locks, which are given in the order in which they are asked for. A lock on the row
+    would be overtaken by ever more logins, each of which shares it with those before.
+    """
+    # In one order for all: of two who hold each other's users one waits, and neither for ever.
+    for key in sorted(map(_lock_key, filter(None, user_ids))):
+        await session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+async def share_user(session: AsyncSession, user_id: uuid.UUID) -> None:
+    """Until the commit nobody holds this user: they may sign in, as others do as them."""
+    await session.execute(select(func.pg_advisory_xact_lock_shared(_lock_key(user_id))))
+
+
+def _lock_key(user_id: uuid.UUID) -> int:
+    # The end of a UUIDv7, which is random. Two users of one key would only wait for each other.
+    return int.from_bytes(user_id.bytes[8:], signed=True)
 
 
 async def find_user(session: AsyncSession, username: str) -> User | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -32,9 +32,20 @@ async def background_work(runtime: Runtime) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
+        await end(tasks)
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel the tasks until they have ended: an error on the way out can swallow a cancellation.
+
+    (A rollback, say, that is tried on a database that hangs.)
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=1)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], interval: float) -> None:

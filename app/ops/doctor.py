@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from app.access.authority import has_lasting_admin
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import DATABASE_GONE, connect_apart, open_engine
+from app.db.primary import Primary
 from app.db.schema import current_revision, head_revision, is_behind
 from app.errors import ScopegateError, first_line
 from app.runtime import listen_url, open_feed, secret_keys_of
@@ -71,14 +72,10 @@ async def _database(engine: AsyncEngine, _: Settings) -> Finding:
     async with engine.connect() as connection:
         version = str(await connection.scalar(text("SHOW server_version")))
         number = int(str(await connection.scalar(text("SHOW server_version_num"))))
-        standby = await connection.scalar(select(func.pg_is_in_recovery()))
     found = f"Postgres {version} at {url}"
     if number // 10000 < OLDEST_POSTGRES:
         remedy = f"upgrade it to Postgres {OLDEST_POSTGRES} or later"
         return Finding("database", "wrong", found, remedy)
-    if standby:
-        remedy = "lead to the primary: with several hosts, add ?target_session_attrs=read-write"
-        return Finding("database", "wrong", f"{found}: a standby, which takes no writes", remedy)
     return Finding("database", "ok", found)
 
 
@@ -97,7 +94,7 @@ async def _clock(engine: AsyncEngine, _: Settings) -> Finding:
 async def _feed(engine: AsyncEngine, settings: Settings) -> Finding:
     """Whether what is told over the engine is heard where this process listens, as it must be."""
     try:
-        connection = await connect_apart(listen_url(engine, settings), settings)
+        connection = await connect_apart(listen_url(engine, settings), settings, Primary())
     except WRONG as error:
         remedy = "see what SCOPEGATE_LISTEN_DATABASE_URL says, or leave it out"
         return Finding("change feed", "wrong", first_line(error), remedy)
@@ -141,7 +138,7 @@ async def _keys(engine: AsyncEngine, settings: Settings) -> Finding:
     keyring = Keyring(
         sessions,
         key_cipher(secret_keys_of(settings)),
-        open_feed(engine, settings, clock),
+        open_feed(engine, settings, clock, Primary()),
         algorithm=settings.signing_algorithm,
     )
     await keyring.load()

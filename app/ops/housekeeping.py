@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, delete, or_, select, text
+from sqlalchemy import ColumnElement, Executable, delete, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.audit.models import AuditEntry
-from app.identity.models import Session
+from app.identity.models import FailureBudget, KnownNetwork, Session
+from app.identity.throttle import KNOWN_FOR, SLACK
 from app.tokens.models import OpaqueToken, SigningKey
 
 BATCH = 1000
@@ -34,14 +35,27 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
     """
     cutoff = now - kept
     return [
-        Chore("opaque tokens", _batch(OpaqueToken.digest, OpaqueToken.expires_at <= now)),
+        Chore("opaque tokens", _batch(OpaqueToken.digest, where=OpaqueToken.expires_at <= now)),
         Chore(
             "sessions",
             # Idle expiry is never later than the absolute one.
-            _batch(Session.id, or_(Session.ended_at <= cutoff, Session.idle_expires_at <= cutoff)),
+            _batch(
+                Session.id, where=or_(Session.ended_at <= cutoff, Session.idle_expires_at <= cutoff)
+            ),
         ),
-        Chore("signing keys", _batch(SigningKey.kid, SigningKey.retires_at <= cutoff)),
-        Chore("audit entries", _batch(AuditEntry.id, AuditEntry.at <= now - audit_kept)),
+        Chore("signing keys", _batch(SigningKey.kid, where=SigningKey.retires_at <= cutoff)),
+        Chore(
+            "failure budgets", _batch(FailureBudget.key, where=FailureBudget.open_at <= now - SLACK)
+        ),
+        Chore(
+            "known networks",
+            _batch(
+                KnownNetwork.user_id,
+                KnownNetwork.network,
+                where=KnownNetwork.signed_in_at <= now - KNOWN_FOR,
+            ),
+        ),
+        Chore("audit entries", _batch(AuditEntry.id, where=AuditEntry.at <= now - audit_kept)),
     ]
 
 
@@ -71,7 +85,7 @@ async def prune(
     return True
 
 
-def _batch(key: InstrumentedAttribute[Any], condition: ColumnElement[bool]) -> Executable:
-    some = select(key).where(condition).limit(BATCH).with_for_update(skip_locked=True)
-    statement = delete(key.class_).where(key.in_(some)).returning(key)
+def _batch(*key: InstrumentedAttribute[Any], where: ColumnElement[bool]) -> Executable:
+    some = select(*key).where(where).limit(BATCH).with_for_update(skip_locked=True)
+    statement = delete(key[0].class_).where(tuple_(*key).in_(some)).returning(*key)
     return statement.execution_options(synchronize_session=False)

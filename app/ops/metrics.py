@@ -18,6 +18,7 @@ def render_metrics(runtime: Runtime) -> bytes:
     """All metrics of this process, as they are at this moment."""
     registry = CollectorRegistry()
     registry.register(Enforcement(runtime))
+    registry.register(Logins(runtime))
     return generate_latest(registry)
 
 
@@ -67,4 +68,24 @@ class Enforcement(Collector):
             "scopegate_feed_lag_seconds",
             "From sending the last heartbeat through the database to hearing it.",
             feed.lag,
+        )
+
+
+class Logins(Collector):
+    """How logins are let in."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as Prometheus' client asks for them."""
+        yield CounterMetricFamily(
+            "scopegate_logins_throttled",
+            "Attempts by a password or a client secret that were refused unchecked (429).",
+            self._runtime.throttle.refused,
+        )
+        yield GaugeMetricFamily(
+            "scopegate_hash_queue_depth",
+            "Logins and password changes that wait for a hashing thread.",
+            self._runtime.hasher.waiting,
         )

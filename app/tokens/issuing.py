@@ -13,6 +13,7 @@ from app.identity.clients import FIRST_PARTY_CLIENT
 from app.identity.login import confirm_login
 from app.identity.models import Session, User
 from app.identity.sessions import open_session
+from app.identity.throttle import remember_network
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import write_opaque_token
 from app.tokens.refresh import RefreshTokens
@@ -63,7 +64,7 @@ class Issuer:
         if self.opaque:
             access_token = await write_opaque_token(session, claims)
         else:
-            access_token = await self.jwt.encode(claims)
+            access_token = self.jwt.encode(claims)
         refresh_token = self.refresh_tokens.write(opened) if refreshable else None
         return Issued(access_token, lifetime, scopes, refresh_token)
 
@@ -95,6 +96,7 @@ async def password_grant(
         idle_timeout=issuer.session_idle_timeout,
         now=now,
     )
+    await remember_network(session, user.id, address=by.address, now=now)
     return await issuer.issue(session, opened, scopes=scopes, refreshable=True, now=now)
 
 

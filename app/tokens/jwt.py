@@ -38,9 +38,12 @@ class JwtFormat:
     issuer: str
     audience: str
 
-    async def encode(self, claims: Claims) -> str:
-        """The claims as a JWT, signed with the key that signs at `issued_at`."""
-        await self.keyring.refresh()
+    def encode(self, claims: Claims) -> str:
+        """The claims as a JWT, signed with the key that signs at `issued_at`.
+
+        The keyring is not refreshed here: this runs in a transaction, and reading the keys takes a
+        connection of its own.
+        """
         key = self.keyring.signing(claims.issued_at)
         payload = {
             "iss": self.issuer,

@@ -23,7 +23,7 @@ from app.identity.sessions import end_session, is_live
 
 PREFIX = "sgr_"
 MAC_BYTES = 17  # 136 bits; with it a token's length is a multiple of three, so its Base64 is unique
-_HEAD = struct.Struct(">16sI")
+_HEAD = struct.Struct(">16si")  # signed, as the column is: no number is too large to ask for
 _SIZE = _HEAD.size + 2 * MAC_BYTES
 
 
@@ -63,7 +63,7 @@ class RefreshTokens:
         head = _HEAD.pack(session.id.bytes, session.generation)
         body = head + _proof(self._secrets[0], session.refresh_key, head)
         raw = body + _mac(self._secrets[0], b"seal", body)
-        return PREFIX + base64.urlsafe_b64encode(raw).decode()
+        return _spelled(raw)
 
     def read(self, token: str) -> Presented | None:
         """What the token says; None unless it bears our seal. Asks no database."""
@@ -71,7 +71,8 @@ class RefreshTokens:
             raw = base64.b64decode(token.removeprefix(PREFIX), altchars=b"-_", validate=True)
         except ValueError:
             return None
-        if not token.startswith(PREFIX) or len(raw) != _SIZE:
+        # Python reads `+/` and padding too many as well: a token has one spelling.
+        if len(raw) != _SIZE or token != _spelled(raw):
             return None
         body, seal = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
         # All are tried, not any(): the time does not tell which secret it was.
@@ -158,6 +159,10 @@ async def _allow_grace(
     record(session, "session.reuse_detected", by=by, subject=found.user_id, session=found.id)
     await end_session(session, found.id, reason="refresh token reused", by=by, now=now)
     raise RefreshTokenReused
+
+
+def _spelled(raw: bytes) -> str:
+    return PREFIX + base64.urlsafe_b64encode(raw).decode()
 
 
 def _proof(secret: bytes, refresh_key: bytes, head: bytes) -> bytes:

@@ -3,7 +3,9 @@
 import asyncio
 import threading
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -18,11 +20,14 @@ from app.access.holdings import granted_scopes
 from app.access.models import Grant
 from app.errors import InvalidToken
 from app.identity.clients import create_service
+from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.models import User
+from app.identity.passwords import PasswordHasher
 from app.identity.sessions import end_session
+from app.identity.users import user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
-from tests.factories import bearer, login, make_user, signed_in
+from tests.factories import PASSWORD, bearer, login, make_user, signed_in
 from tests.processes import until
 
 Attempt = Callable[[httpx2.AsyncClient, dict[str, str], uuid.UUID], Coroutine[Any, Any, int]]
@@ -157,21 +162,39 @@ async def test_whoever_is_admin_for_an_hour_takes_over_nobody_who_holds_anything
     assert [answer.status_code for answer in taken] == [204] * 5
 
 
+@dataclass
+class Hashing:
+    """The hashing threads, all of which are busy."""
+
+    hasher: PasswordHasher
+
+    async def until_somebody_waits(self) -> None:
+        await until(lambda: self.hasher._pending > self.hasher._threads)
+
+
+@asynccontextmanager
+async def hashing_held(runtime: Runtime) -> AsyncIterator[Hashing]:
+    """No password is hashed until the end."""
+    hasher, gate = runtime.hasher, threading.Event()
+    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads)]
+    try:
+        yield Hashing(hasher)
+    finally:
+        gate.set()
+        await asyncio.gather(*busy)
+
+
 async def test_a_password_is_not_set_for_whoever_was_granted_more_while_it_was_hashed(
     own_client: httpx2.AsyncClient, own_runtime: Runtime
 ) -> None:
     clerk = await bearer(own_client, await make_user(own_runtime, "write:users"))
     user = await make_user(own_runtime)
-    hasher, gate = own_runtime.hasher, threading.Event()
-    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads)]
     new, path = {"password": "something else entirely"}, f"/users/{user.id}/password"
-    setting = asyncio.create_task(own_client.post(path, json=new, headers=clerk))
-    try:
-        await until(lambda: hasher._pending > len(busy))
+    async with hashing_held(own_runtime) as held:
+        setting = asyncio.create_task(own_client.post(path, json=new, headers=clerk))
+        await held.until_somebody_waits()
         async with own_runtime.unit_of_work() as session:
             await grant(session, user_id=user.id, scope="admin", by=OPERATOR, now=own_runtime.now())
-    finally:
-        gate.set()
     assert (await setting).status_code == 403
     assert (await login(own_client, user)).status_code == 200, "the password is the old one"
 
@@ -211,6 +234,79 @@ async def test_a_request_under_way_of_somebody_who_was_put_out_changes_nothing(
         with pytest.raises((InvalidToken, BeyondAuthority)):
             await grant(session, user_id=user.id, scope="read:items", by=caller, now=now)
         assert await granted_scopes(session, user.id, now=now) == set()
+
+
+@pytest.mark.parametrize("put_out", [disable, sign_out])
+async def test_who_is_put_out_while_a_password_is_hashed_makes_nobody_and_sets_none(
+    own_client: httpx2.AsyncClient,
+    own_runtime: Runtime,
+    put_out: Callable[[Runtime, Caller], Coroutine[Any, Any, None]],
+) -> None:
+    await make_user(own_runtime, "admin")
+    clerk = await make_user(own_runtime, "write:users")
+    token = await bearer(own_client, clerk)
+    me = (await own_client.get("/users/me/sessions", headers=token)).json()["items"][0]
+    caller = Caller(user_id=clerk.id, session_id=uuid.UUID(me["id"]))
+    new = {"username": "mine", "password": PASSWORD}
+    change = {"current_password": PASSWORD, "new_password": "something else entirely"}
+    async with hashing_held(own_runtime) as held:
+        making = asyncio.create_task(own_client.post("/users", json=new, headers=token))
+        await held.until_somebody_waits()
+        await put_out(own_runtime, caller)
+    assert (await making).status_code == 401
+    token = await bearer(own_client, await make_user(own_runtime, "read:users"))
+    found = await own_client.get("/users?q=mine", headers=token)
+    assert found.json()["items"] == []
+    with pytest.raises(InvalidToken):
+        await change_password(
+            own_runtime.sessions,
+            own_runtime.hasher,
+            own_runtime.throttle,
+            user_id=clerk.id,
+            session_id=uuid.UUID(me["id"]),
+            current=change["current_password"],
+            new=change["new_password"],
+            by=caller,
+            now=own_runtime.now(),
+        )
+
+
+async def test_who_is_put_out_registers_and_removes_no_scope(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    root = await make_user(own_runtime, "admin")
+    other = await make_user(own_runtime, "admin")
+    token = await bearer(own_client, other)
+    async with own_runtime.unit_of_work() as session:
+        await disable_account(session, other.id, by=OPERATOR, now=own_runtime.now())
+        putting = asyncio.create_task(
+            own_client.put("/scopes/x:y", json={"description": "Mine"}, headers=token)
+        )
+        removing = asyncio.create_task(own_client.delete("/scopes/x:y", headers=token))
+        await asyncio.wait({putting, removing}, timeout=0.2)
+    assert [(await each).status_code for each in (putting, removing)] == [401, 401]
+    scopes = (await own_client.get("/scopes", headers=await bearer(own_client, root))).json()
+    assert "x:y" not in {each["name"] for each in scopes["items"]}
+
+
+async def test_logins_do_not_overtake_whoever_disables_the_account(own_runtime: Runtime) -> None:
+    """Or else an account that keeps signing in could not be disabled."""
+    user = await make_user(own_runtime)
+
+    async def sign_in() -> None:
+        async with own_runtime.unit_of_work() as session:
+            await confirm_login(session, await user_of_id(session, user.id))
+
+    async with own_runtime.unit_of_work() as session:
+        await confirm_login(session, await user_of_id(session, user.id))
+        disabling = asyncio.create_task(disable(own_runtime, Caller(user_id=user.id)))
+        await asyncio.wait({disabling}, timeout=0.2)
+        signing_in = asyncio.create_task(sign_in())
+        done, _ = await asyncio.wait({disabling, signing_in}, timeout=0.2)
+        assert not done, "one waits for the login before, the other for the disabling"
+    await disabling
+    with pytest.raises(LoginRefused):
+        await signing_in
 
 
 async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtime) -> None:

@@ -296,6 +296,7 @@ async def test_metrics_tell_how_requests_were_checked(own_database_url: str) -> 
         unfollowed = await metrics()
         assert unfollowed['scopegate_principal_lookups_total{found="asked"}'] == 1
         assert unfollowed["scopegate_feed_fresh"] == 0
+        assert unfollowed["scopegate_hash_queue_depth"] == 0
         async with following(runtime):
             for _ in range(3):
                 assert await status(client, token) == 200
@@ -312,6 +313,11 @@ async def test_metrics_tell_how_requests_were_checked(own_database_url: str) -> 
             after = await metrics()
             assert after["scopegate_principals_forgotten_total"] == 1
             assert after["scopegate_changes_heard_total"] >= 1
+            assert after["scopegate_logins_throttled_total"] == 0
+        wrong = {"grant_type": "client_credentials", "client_id": "x", "client_secret": "x"}
+        for _ in range(12):
+            await client.post("/token", data=wrong)
+        assert (await metrics())["scopegate_logins_throttled_total"] == 2
 
 
 async def test_metrics_are_for_whoever_holds_their_token(

@@ -1,4 +1,6 @@
-"""What Postgres says, as the caller hears it."""
+"""What Postgres and the router refuse, as the caller hears it."""
+
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -24,6 +26,11 @@ class Refusal(Exception):
         ("57P01", 503),
         ("53300", 503),
         ("40P01", 503),
+        ("25006", 503),
+        ("26000", 503),
+        ("42P05", 503),
+        ("0A000", 503),
+        ("XX000", 503),
         (None, 503),
         ("42601", 500),
     ],
@@ -48,3 +55,21 @@ async def test_postgres_refusals_have_the_status_that_fits(
         if status == 503:
             again = await client.post("/token")
             assert again.json()["error"] == "temporarily_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("/items", "GET, POST"),
+        (f"/items/{UUID(int=7)}", "DELETE, GET, PATCH"),
+        ("/users/me/sessions", "DELETE, GET"),
+        ("/token", "POST"),
+        ("/docs/assets/swagger-ui.css", "GET, HEAD"),
+    ],
+)
+async def test_who_asks_by_another_method_hears_of_every_one_the_path_takes(
+    client: httpx2.AsyncClient, path: str, taken: str
+) -> None:
+    answer = await client.put(path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == taken

@@ -1,13 +1,17 @@
 """Every write answers only once it is committed, and what fails leaves nothing."""
 
+from typing import Any
+
 import httpx2
 import pytest
 from sqlalchemy import func, select, text
 
+from app.db.changes import EVERYTHING
 from app.errors import Conflict
 from app.items.models import Item
 from app.runtime import Runtime
-from tests.factories import bearer, make_user
+from tests.conftest import client_of, settings_for
+from tests.factories import PASSWORD, bearer, login, make_user
 
 # A constraint that Postgres checks when everything else is done: in COMMIT itself.
 FAIL_AT_COMMIT = (
@@ -66,3 +70,39 @@ async def test_an_error_undoes_its_writes_unless_its_class_keeps_them(
     with pytest.raises(error):
         await write_and_fail()
     assert await count_items(own_runtime) == kept
+
+
+async def test_no_request_waits_for_a_connection_while_it_holds_one(own_database_url: str) -> None:
+    """With one connection in all, each is answered; otherwise those at work wait for each other."""
+    settings = settings_for(own_database_url, database_pool_size=1)
+    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+        alice = await make_user(runtime, "admin")
+        pair = (await login(client, alice)).json()
+        token = {"Authorization": f"Bearer {pair['access_token']}"}
+        service = {"username": "service", "kind": "service"}
+        service = (await client.post("/users", json=service, headers=token)).json()
+        credentials = (service["client_id"], service["client_secret"])
+        granting = f"/users/{service['id']}/grants/introspect"
+        refresh = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+        passwords = {"current_password": PASSWORD, "new_password": PASSWORD * 2}
+
+        async def ask(method: str, path: str, **what: Any) -> None:
+            # Nothing is remembered, so that each asks for all it needs.
+            runtime.feed.tell(EVERYTHING)
+            answer = await client.request(method, path, **what)
+            assert answer.is_success, (method, path, answer.text)
+
+        await ask("PUT", granting, headers=token)
+        await ask("POST", "/token", data=refresh)
+        await ask("POST", "/token", data={"grant_type": "client_credentials"}, auth=credentials)
+        await ask("POST", "/introspect", data={"token": pair["access_token"]}, auth=credentials)
+        await ask("POST", "/items", json={"title": "Lamp"}, headers=token)
+        await ask("POST", "/users/me/password", json=passwords, headers=token)
+        for path in ("/users/me", "/users/me/sessions", "/items", "/users", "/scopes", "/audit"):
+            await ask("GET", path, headers=token)
+        await ask("POST", f"/users/{service['id']}/secrets", headers=token)
+        await ask("PATCH", f"/users/{service['id']}", json={"disabled": True}, headers=token)
+        await ask("DELETE", granting, headers=token)
+        await ask("GET", "/health/ready")
+        await ask("GET", "/.well-known/jwks.json")
+        await ask("POST", "/revoke", data={"token": pair["access_token"]})

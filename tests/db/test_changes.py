@@ -20,6 +20,7 @@ from sqlalchemy import make_url, text
 from app.db.changes import EVERYTHING, Change, ChangeFeed, announce, parse_change
 from app.db.clock import DatabaseClock
 from app.db.engine import connect_apart, normalise_url
+from app.db.primary import Primary
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, settings_for
@@ -34,7 +35,7 @@ def feed_of(url: str, *, bound: float = 5.0) -> ChangeFeed:
     settings = settings_for(url)
 
     async def connect() -> asyncpg.Connection:
-        return await connect_apart(normalise_url(url), settings)
+        return await connect_apart(normalise_url(url), settings, Primary())
 
     return ChangeFeed(to_listen=connect, to_write=connect, bound=bound, clock=DatabaseClock())
 
@@ -182,7 +183,9 @@ async def test_no_beat_heard_no_trust_although_the_connection_answers(
     settings = settings_for(own_database_url)
 
     async def connect() -> asyncpg.Connection:
-        connections.append(await connect_apart(normalise_url(own_database_url), settings))
+        connections.append(
+            await connect_apart(normalise_url(own_database_url), settings, Primary())
+        )
         return connections[-1]
 
     feed = ChangeFeed(to_listen=connect, to_write=connect, bound=BOUND, clock=DatabaseClock())
@@ -253,8 +256,10 @@ async def test_behind_pgbouncer_the_feed_is_trusted_only_where_it_goes_past_it(
         direct = own_database_url if listen_directly else pooled
         async with Runtime.open(settings_for(own_database_url)) as runtime:
             feed = ChangeFeed(
-                to_listen=partial(connect_apart, normalise_url(direct), runtime.settings),
-                to_write=partial(connect_apart, normalise_url(pooled), runtime.settings),
+                to_listen=partial(
+                    connect_apart, normalise_url(direct), runtime.settings, Primary()
+                ),
+                to_write=partial(connect_apart, normalise_url(pooled), runtime.settings, Primary()),
                 bound=BOUND,
                 clock=DatabaseClock(),
             )
@@ -317,7 +322,7 @@ async def test_however_long_the_database_is_away_it_is_tried_again(
         tries += 1
         if tries < 2000:
             raise ConnectionRefusedError
-        return await connect_apart(normalise_url(own_database_url), settings)
+        return await connect_apart(normalise_url(own_database_url), settings, Primary())
 
     feed = ChangeFeed(to_listen=connect, to_write=connect, bound=BOUND, clock=DatabaseClock())
     async with heard_by(feed):

@@ -1,9 +1,11 @@
 """The database URL, as people and hosters write it."""
 
 import pytest
+from sqlalchemy import text
 
-from app.db.engine import normalise_url
+from app.db.engine import create_engine, normalise_url
 from app.errors import ConfigurationError
+from tests.conftest import settings_for
 
 
 @pytest.mark.parametrize(
@@ -17,6 +19,16 @@ from app.errors import ConfigurationError
             "postgres://u@h/n?sslmode=require&channel_binding=require",
             "postgresql+asyncpg://u@h/n?ssl=require",
         ),
+        (
+            "postgresql://u:p,@a:1,b/n?target_session_attrs=primary",
+            "postgresql+asyncpg://u:p%2C@/n?host=a%2Cb&port=1%2C5432&target_session_attrs=primary",
+        ),
+        (
+            "postgres://[::1]:1,[::2]/n",
+            "postgresql+asyncpg:///n?host=%3A%3A1%2C%3A%3A2&port=1%2C5432",
+        ),
+        ("postgres://u@/n?host=a,b", "postgresql+asyncpg://u@/n?host=a%2Cb&port=5432%2C5432"),
+        ("postgres://u@/n?host=a,b&port=1", "postgresql+asyncpg://u@/n?host=a%2Cb&port=1%2C1"),
     ],
 )
 def test_urls_are_made_fit_for_asyncpg(given: str, normal: str) -> None:
@@ -34,9 +46,30 @@ def test_options_that_asyncpg_does_not_know_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["postgresql://u:hunter2@h:abc/n", "mysql://u:hunter2@h/n", "hunter2", ""]
+    "given",
+    [
+        "postgresql://u:hunter2@h:abc/n",
+        "postgresql://u:hunter2@a:1,b:x/n",
+        "postgresql://u:hunter2@a,,b/n",
+        "mysql://u:hunter2@h/n",
+        "hunter2",
+        "",
+    ],
 )
 def test_other_urls_are_refused_without_repeating_them(given: str) -> None:
     with pytest.raises(ConfigurationError, match="SCOPEGATE_DATABASE_URL") as caught:
         normalise_url(given)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_a_connection_that_did_not_answer_in_time_is_not_waited_for_again(
+    own_database_url: str,
+) -> None:
+    """Its ROLLBACK would take as long again."""
+    settings = settings_for(own_database_url, database_statement_timeout=0.2)
+    engine = create_engine(normalise_url(own_database_url), settings)
+    async with engine.connect() as connection:
+        with pytest.raises(TimeoutError):
+            await connection.execute(text("SELECT pg_sleep(60)"))
+        assert connection.invalidated
+    await engine.dispose()

@@ -1,5 +1,8 @@
 """Login: what it costs, what it holds, and what it renews."""
 
+import asyncio
+
+import httpx2
 import pytest
 from passlib.hash import bcrypt
 from sqlalchemy import event, select, update
@@ -8,7 +11,7 @@ from app.audit.log import Actor
 from app.identity.login import LoginRefused, authenticate
 from app.identity.models import User
 from app.runtime import Runtime
-from tests.factories import PASSWORD, make_user
+from tests.factories import PASSWORD, login, make_user
 
 
 async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None:
@@ -20,9 +23,11 @@ async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None
         await authenticate(
             runtime.sessions,
             runtime.hasher,
+            runtime.throttle,
             username=someone.username,
             password="wrong",
             by=Actor(),
+            now=runtime.now(),
         )
     async with runtime.sessions() as session:
         assert await session.scalar(select(User.password_hash)) == old
@@ -30,9 +35,11 @@ async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None
         await authenticate(
             runtime.sessions,
             runtime.hasher,
+            runtime.throttle,
             username=someone.username,
             password=PASSWORD,
             by=Actor(),
+            now=runtime.now(),
         )
     async with runtime.sessions() as session:
         renewed = await session.scalar(select(User.password_hash))
@@ -54,7 +61,13 @@ async def test_unknown_users_cost_a_verification_too(
     monkeypatch.setattr(context, "dummy_verify", counted)
     with pytest.raises(LoginRefused):
         await authenticate(
-            runtime.sessions, runtime.hasher, username="nobody", password=PASSWORD, by=Actor()
+            runtime.sessions,
+            runtime.hasher,
+            runtime.throttle,
+            username="nobody",
+            password=PASSWORD,
+            by=Actor(),
+            now=runtime.now(),
         )
     assert calls == ["dummy"]
 
@@ -85,8 +98,22 @@ async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Run
     await authenticate(
         own_runtime.sessions,
         own_runtime.hasher,
+        own_runtime.throttle,
         username=someone.username,
         password=PASSWORD,
         by=Actor(),
+        now=own_runtime.now(),
     )
     assert held_while_hashing == [0]
+
+
+async def test_first_logins_at_once_after_an_import_all_come_in(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    """Each of them would renew the hash, and one does."""
+    someone = await make_user(own_runtime)
+    old = bcrypt.using(rounds=4).hash(PASSWORD)
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(update(User).values(password_hash=old))
+    answers = await asyncio.gather(*(login(own_client, someone) for _ in range(8)))
+    assert [answer.status_code for answer in answers] == [200] * 8

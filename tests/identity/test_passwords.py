@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +12,7 @@ from passlib.hash import bcrypt
 
 from app.errors import Refused
 from app.identity.passwords import (
+    CallerGone,
     PasswordHasher,
     TooManyLogins,
     WeakPassword,
@@ -18,6 +20,7 @@ from app.identity.passwords import (
     check_password,
 )
 from tests.factories import PASSWORD
+from tests.processes import PATIENCE, until
 
 WEAK_ARGON2 = CryptContext(
     ["argon2"], argon2__memory_cost=1024, argon2__time_cost=1, argon2__parallelism=1
@@ -180,6 +183,7 @@ async def test_past_the_queue_logins_are_refused_at_once(hasher: PasswordHasher)
     await asyncio.sleep(0)
     with pytest.raises(TooManyLogins):
         await hasher.verify(PASSWORD, None)
+    assert hasher.waiting == 3
     waiting[-1].cancel()
     await asyncio.sleep(0)
     gate.set()
@@ -193,3 +197,34 @@ async def test_the_event_loop_runs_on_while_a_password_is_hashed(hasher: Passwor
     ran_in = await hasher._run(threading.current_thread)
     assert ran_in is not threading.current_thread()
     assert ran_in.name.startswith("password-hash")
+
+
+async def test_whoever_hangs_up_leaves_the_queue_and_is_never_hashed(
+    hasher: PasswordHasher,
+) -> None:
+    gate, begun = threading.Event(), [threading.Event(), threading.Event()]
+
+    def hashing(mine: threading.Event) -> bool:
+        mine.set()
+        return gate.wait()
+
+    gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    under_way = [asyncio.ensure_future(hasher._run(partial(hashing, each), gone)) for each in begun]
+    await until(lambda: all(each.is_set() for each in begun))
+    hashed: list[int] = []
+    queued = [asyncio.ensure_future(hasher._run(partial(hashed.append, n), gone)) for n in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyLogins):
+        await hasher.verify(PASSWORD, None)
+    gone.set_result(None)
+    for each in queued:
+        with pytest.raises(CallerGone):
+            await asyncio.wait_for(each, PATIENCE)
+    others = [asyncio.ensure_future(hasher.verify(PASSWORD, None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyLogins):
+        await hasher.verify(PASSWORD, None)
+    gate.set()
+    assert await asyncio.gather(*under_way) == [True, True], "what had begun was ended"
+    assert await asyncio.gather(*others) == [(False, None)] * 3
+    assert hashed == []

@@ -7,10 +7,11 @@ from functools import partial
 
 import httpx2
 import pytest
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, select, text, update
 
 from app.access.authority import OPERATOR
-from app.identity.models import Session
+from app.identity.models import FailureBudget, KnownNetwork, Session
+from app.identity.throttle import KNOWN_FOR, SLACK
 from app.ops.background import background_work
 from app.ops.housekeeping import BATCH, HOUSEKEEPING_LOCK, prune
 from app.runtime import Runtime
@@ -83,6 +84,27 @@ async def test_retired_keys_go_and_signing_ones_stay(
     clock.move(days=8)
     await house(own_runtime.sessions, now=clock())
     assert await count(own_runtime, SigningKey) == 1
+
+
+async def test_budgets_that_are_whole_and_networks_of_long_ago_go(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, clock: MovableClock
+) -> None:
+    user = await make_user(own_runtime)
+    await login(own_client, user)
+    for _ in range(10):
+        await login(own_client, user, password="wrong")
+    clock.move(seconds=SLACK.total_seconds() - 60)
+    await house(own_runtime.sessions, now=clock())
+    assert await count(own_runtime, FailureBudget) > 0
+    assert (await login(own_client, user)).status_code == 200
+    clock.move(seconds=60 + 30)
+    await house(own_runtime.sessions, now=clock())
+    assert await count(own_runtime, FailureBudget) == 0
+    assert await count(own_runtime, KnownNetwork) == 1
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(update(KnownNetwork).values(signed_in_at=clock() - KNOWN_FOR))
+    await house(own_runtime.sessions, now=clock())
+    assert await count(own_runtime, KnownNetwork) == 0
 
 
 async def test_while_one_replica_is_at_it_another_leaves_it(own_runtime: Runtime) -> None:

@@ -1,0 +1,47 @@
+"""Where a request comes from, when there are proxies before the service."""
+
+import ipaddress
+import re
+from collections.abc import Collection, Sequence
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Some proxies write the port too: 192.0.2.1:4711, [2001:db8::1]:4711.
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
+
+
+def client_address(
+    peer: str | None, forwarded_for: Sequence[str], *, trusted: Collection[Network]
+) -> str | None:
+    """The right-most address that is no trusted proxy's: of the peer, and of X-Forwarded-For.
+
+    `forwarded_for` has the values of that header, of which there can be several. What stands left
+    of an untrusted address or of junk is whatever a client wrote there, and is not looked at. When
+    all are trusted it is the left-most, None when the peer has no address.
+    """
+    address = parse_address(peer or "")
+    if address is None:
+        return peer
+    hops = [hop for hop in ",".join(forwarded_for).split(",") if hop.strip()]
+    while hops and any(address in network for network in trusted):
+        hop = parse_address(hops.pop())
+        if hop is None:
+            break
+        address = hop
+    return str(address)
+
+
+def parse_address(text: str) -> Address | None:
+    """The address, with or without a port; the IPv4 one that is mapped into IPv6. None for junk."""
+    text = text.strip()
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2] or ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if address.version == 4:
+        return address
+    # Without the zone, in which anything can stand.
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))

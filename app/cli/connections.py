@@ -1,0 +1,165 @@
+"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send and how long it may take.
+
+uvicorn waits for ever for the rest of a request, and keeps headers of any length.
+"""
+
+import asyncio
+import struct
+from contextlib import suppress
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
+
+import uvicorn
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.settings import Settings
+
+MAX_FRAMING_BYTES = 32 * 1024
+"""Of one request, all that is not its body: request line, headers, chunks' sizes, trailers."""
+MAX_PIPELINED = 16
+RESET = struct.pack("ii", 1, 0)
+TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+class ServerConfig(uvicorn.Config):
+    """uvicorn's configuration, and what it has no word for."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            "app.main:create_app",
+            factory=True,
+            http=Connection,
+            # Nothing here speaks it, and its connections would have bounds of their own.
+            ws="none",
+            timeout_keep_alive=settings.keep_alive_timeout,
+            timeout_graceful_shutdown=settings.shutdown_timeout,
+            # A query string can hold a password that somebody sent there by mistake.
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            log_level="warning",
+        )
+        self.max_connections = settings.max_connections
+        self.request_timeout = settings.request_timeout
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection.
+
+    Past `max_connections` the app is told to refuse its requests, past twice that it is closed.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._whole_app, self.app = self.app, self._ask
+        self._max_connections = config.max_connections
+        self._patience = config.request_timeout
+        self._framing = 0
+        self._deadline: float | None = None
+        """When the client must have sent its request, or taken some of its answer."""
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        if len(self.connections) > 2 * self._max_connections:
+            transport.abort()
+            return
+        self._expect_progress()
+        # One timer a connection, not one a request: most requests are over long before.
+        self._watch = self.loop.call_later(self._patience, self._close_if_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Have no more parsed at once than may be framing: the parser keeps what it is given."""
+        if self._deadline is None:
+            self._expect_progress()
+        while data and not self.transport.is_closing():
+            room = MAX_FRAMING_BYTES - self._framing
+            piece, data = data[:room], data[room:]
+            self._framing += len(piece)
+            super().data_received(piece)
+            too_much = self._framing >= MAX_FRAMING_BYTES or len(self.pipeline) > MAX_PIPELINED
+            if too_much and not self.transport.is_closing():
+                self._refuse()
+
+    def on_headers_complete(self) -> None:
+        """Start the request; when there are too many, or at shutdown, it is this client's last."""
+        crowded = max(len(self.connections), len(self.tasks) + 1) > self._max_connections
+        if crowded:
+            self.scope["state"]["refused"] = True
+        super().on_headers_complete()
+        if crowded or "draining" in self.app_state:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """What is body is no framing."""
+        self._framing -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The client has done its part."""
+        self._framing, self._deadline = 0, None
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer as fast as it is made."""
+        self._expect_progress()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has taken some."""
+        self._deadline = None
+        super().resume_writing()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade is only offered (RFC 9110 §7.8): not to take it is nothing to warn of."""
+
+    async def _ask(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        try:
+            await self._whole_app(scope, receive, send)
+        except asyncio.CancelledError:
+            # uvicorn's way to say that the time is over in which a shutdown waits.
+            scope["state"]["refused"] = True
+            # The server's complaint when an answer has begun already: then that was all of it.
+            with suppress(RuntimeError):
+                await self._whole_app(scope, receive, send)
+
+    def _expect_progress(self) -> None:
+        self._deadline = self.loop.time() + self._patience
+
+    def _close_if_late(self) -> None:
+        now = self.loop.time()
+        if self._deadline is None and self.transport.is_closing():
+            # The rest of an answer is on its way, or stuck.
+            self._expect_progress()
+        if self._deadline is not None and self._deadline <= now:
+            # Reset, or the kernel would keep for a long while yet what the client does not take.
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+            self.transport.abort()
+            return
+        self._watch = self.loop.call_at(self._deadline or now + self._patience, self._close_if_late)
+
+    def _refuse(self) -> None:
+        # An answer that is being sent must not have another one in its midst.
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(TOO_LARGE)
+        self.transport.close()

@@ -1,0 +1,147 @@
+"""Serving: from the listening socket to the last answer, in one process or in several workers."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+import typer
+import uvicorn
+
+from app.cli.connections import ServerConfig
+from app.errors import ConfigurationError, ScopegateError
+from app.settings import Settings
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+POLL_INTERVAL = 0.1  # seconds
+RESPAWN_PAUSE = 1.0  # seconds
+
+
+class DidNotStart(ScopegateError):
+    """uvicorn has said why."""
+
+    def __init__(self) -> None:
+        super().__init__("the service did not start")
+
+
+def serve(settings: Settings, *, workers: int) -> None:
+    """Serve until SIGTERM or Ctrl-C, let requests under way finish, and return.
+
+    A second signal ends it at once. Raises ConfigurationError when the port can't be listened on
+    or the app can't be made, DidNotStart when it can't be started.
+    """
+    config = ServerConfig(settings)
+    config.load()
+    with _listen(settings.host, settings.port) as listener:
+        typer.echo(f"Scopegate: serving at {settings.token_issuer}, documentation at /docs")
+        if workers > 1:
+            _supervise(workers, listener)
+        else:
+            _run(Server(config, settings), listener)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which at the first signal drains, and returns when that is done."""
+
+    def __init__(self, config: ServerConfig, settings: Settings) -> None:
+        super().__init__(config)
+        self._delay = settings.shutdown_delay
+        self._stop_at: float | None = None
+
+    def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
+        """Be ready no more, and stop after the delay; a second signal is not caught."""
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        self.drain()
+
+    def drain(self) -> None:
+        """Go on serving for the delay, while `/health/ready` says that it is over."""
+        if not self.started:
+            self.should_exit = True
+        elif self._stop_at is None:
+            self.lifespan.state["draining"] = True
+            self._stop_at = time.monotonic() + self._delay
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether it is time to stop."""
+        over = self._stop_at is not None and self._stop_at <= time.monotonic()
+        return await super().on_tick(counter) or over
+
+
+class WorkerServer(Server):
+    """The server of a worker: its parent tells it when to stop, and it does not outlive it."""
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """SIGTERM, however often: a service manager may signal worker and parent alike.
+
+        Ctrl-C reaches the whole group, and the parent passes it on.
+        """
+        if sig == signal.SIGTERM:
+            self.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether it is time to stop."""
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:
+            self.drain()
+        return await super().on_tick(counter)
+
+
+def _run(server: Server, listener: socket.socket) -> None:
+    try:
+        server.run([listener])
+    except SystemExit:
+        raise DidNotStart from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        # Python adds in brackets what stands here already.
+        why = (error.strerror or "").partition(" (")[0]
+        raise ConfigurationError(f"can't listen on {host}, port {port}: {why}") from None
+
+
+def _supervise(count: int, listener: socket.socket) -> None:
+    """Keep so many workers until a signal, then wait for them to finish; a second one kills them.
+
+    A worker that ends by itself is replaced.
+    """
+    signals: list[int] = []
+    for each in STOP_SIGNALS:
+        signal.signal(each, lambda number, _: signals.append(number))
+    workers = [_start_worker(listener) for _ in range(count)]
+    while workers:
+        wait([worker.sentinel for worker in workers], timeout=POLL_INTERVAL)
+        workers = [worker for worker in workers if worker.is_alive()]
+        if signals:
+            listener.close()
+            for worker in workers:
+                worker.terminate() if len(signals) == 1 else worker.kill()
+        elif len(workers) < count:
+            typer.echo("Scopegate: a worker has ended, another one starts", err=True)
+            time.sleep(RESPAWN_PAUSE)
+            workers.append(_start_worker(listener))
+    if len(signals) > 1:
+        signal.signal(signals[0], signal.SIG_DFL)
+        signal.raise_signal(signals[0])
+
+
+def _start_worker(listener: socket.socket) -> BaseProcess:
+    worker = multiprocessing.get_context("spawn").Process(target=_work, args=(listener,))
+    # A child inherits what is ignored: Ctrl-C while it starts is its parent's alone.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.start()
+    signal.signal(signal.SIGINT, handler)
+    return worker
+
+
+def _work(listener: socket.socket) -> None:
+    settings = Settings()
+    _run(WorkerServer(ServerConfig(settings), settings), listener)

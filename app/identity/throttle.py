@@ -1,0 +1,223 @@
+"""The throttle: how many wrong passwords and client secrets are tried, over all replicas together.
+
+Only failures are charged, to the account at that address, to the address, and gently to the
+account. Whoever is past a limit waits, never for longer than MAX_WAIT, and is refused before
+anything is hashed or written. Where somebody has signed in to an account before, failures from
+elsewhere never make them wait.
+
+A login is let in before its password is checked and charged after, so that logins that are right
+are never in each other's way. Guesses sent at once can therefore overrun a limit, by as many as
+wait to be hashed; each is charged all the same, so it is paid for by a longer wait, up to MAX_WAIT.
+
+The algorithm is GCRA. Its state is one moment a budget, `open_at`: each failure moves it on by the
+limit's interval, from `slack` in the past at the earliest; while it lies ahead, attempts are
+refused.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import case, exists, func, literal, not_, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.audit.log import Actor, record
+from app.errors import Unavailable
+from app.identity.models import FailureBudget, KnownNetwork
+from app.identity.users import username_key
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`burst` failures at once, then one every `interval`."""
+
+    counted: str
+    burst: int
+    interval: timedelta
+
+    @property
+    def slack(self) -> timedelta:
+        """How long a budget that is used up takes to be whole again."""
+        return (self.burst - 1) * self.interval
+
+
+# More than anybody mistypes; then 2,880 guesses a day from one place.
+ACCOUNT_AND_ADDRESS = Limit("account and address", burst=10, interval=timedelta(seconds=30))
+# An office or a school behind one address mistypes more. One account can't use this up alone: its
+# own limit stops it, so a program with an outdated password locks nobody out.
+ADDRESS = Limit("address", burst=100, interval=timedelta(seconds=2))
+# For guesses from very many addresses: 17,280 a day. Whoever signs in from a new place meanwhile
+# may have to wait, so it is generous.
+ACCOUNT = Limit("account", burst=100, interval=timedelta(seconds=5))
+
+LOGIN = (ACCOUNT_AND_ADDRESS, ADDRESS, ACCOUNT)
+# Nobody guesses 256 random bits, from however many addresses: what is bounded is the work. A right
+# secret is never refused for what happens elsewhere.
+CLIENT = (ACCOUNT_AND_ADDRESS, ADDRESS)
+
+MAX_WAIT = timedelta(minutes=15)
+"""Long enough that parallel guesses are paid for, short enough to be waited for by a person."""
+SLACK = max(limit.slack for limit in LOGIN)
+"""A budget whose `open_at` is that long ago is whole, whichever it is: its row can go."""
+KNOWN_FOR = timedelta(days=365)
+"""After the last login from there. Some people come once a year."""
+NOBODY = uuid.UUID(int=0)
+_RENEWED_AFTER = timedelta(days=1)
+
+
+class Throttled(Unavailable):
+    """Too many failures: refused unchecked, with the same answer whether the name exists or not."""
+
+    status = 429
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__("There were too many wrong passwords or secrets.")
+        self.retry_after = math.ceil(wait / timedelta(seconds=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A try to come in that was let in, and the budgets that its failure is to be charged to."""
+
+    budgets: Mapping[Limit, bytes]
+
+
+class Throttle:
+    """Lets attempts in. Names and addresses stay out of its table: a keyed digest stands for them.
+
+    `autocommit` makes sessions whose every statement is a transaction of its own. `refused` counts
+    the attempts that this process did not let in.
+    """
+
+    def __init__(
+        self, secret_keys: list[str], autocommit: async_sessionmaker[AsyncSession]
+    ) -> None:
+        self._secret = secret_keys[0].encode()
+        self.autocommit = autocommit
+        self.refused = 0
+
+    async def admit(
+        self,
+        session: AsyncSession,
+        limits: Iterable[Limit],
+        *,
+        name: str,
+        user_id: uuid.UUID | None,
+        address: str | None,
+        now: datetime,
+    ) -> Attempt:
+        """The attempt, if it is within all limits. `user_id` is whose name it is, if anybody's.
+
+        One statement, which writes nothing. Raises Throttled.
+        """
+        network = network_of(address)
+        budgets = {limit: self._key(limit, username_key(name), network) for limit in limits}
+        # Nobody's id is looked up as well: not even the statement differs.
+        known = exists().where(
+            KnownNetwork.user_id == (user_id or NOBODY), KnownNetwork.network == network
+        )
+        open_at = await session.scalar(
+            select(func.max(FailureBudget.open_at)).where(
+                FailureBudget.key.in_(budgets.values()),
+                # The account's budget counts only where its owner is not known.
+                or_(FailureBudget.key != budgets.get(ACCOUNT), not_(known)),
+            )
+        )
+        if open_at is not None and open_at > now:
+            self.refused += 1
+            raise Throttled(open_at - now)
+        return Attempt(budgets)
+
+    def _key(self, limit: Limit, name: str, network: str) -> bytes:
+        parts = {
+            ACCOUNT_AND_ADDRESS: (network, name),
+            ADDRESS: (network,),
+            ACCOUNT: (name,),
+        }
+        # The name comes last: it alone can contain the separator.
+        text = "\0".join(("throttle", limit.counted, *parts[limit]))
+        return hmac.digest(self._secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+async def charge(session: AsyncSession, attempt: Attempt, *, now: datetime) -> list[str]:
+    """Charge a failure to all its budgets, in one statement; which limits it has reached.
+
+    What other attempts were charged meanwhile adds up, on whatever replica. They wait for the
+    transaction to end.
+    """
+    # In the limits' order, as everybody does: of two who charge the same budgets one waits, and
+    # neither for ever.
+    rows: list[dict[str, Any]] = [
+        {"key": key, "open_at": now - limit.slack + limit.interval}
+        for limit, key in attempt.budgets.items()
+    ]
+    charged = insert(FailureBudget).values(rows)
+    intervals = {key: limit.interval for limit, key in attempt.budgets.items()}
+    interval = case(intervals, value=FailureBudget.key)
+    open_at = func.greatest(FailureBudget.open_at + interval, charged.excluded.open_at)
+    charged = charged.on_conflict_do_update(
+        index_elements=[FailureBudget.key], set_={"open_at": func.least(open_at, now + MAX_WAIT)}
+    )
+    found = await session.execute(charged.returning(FailureBudget.key, FailureBudget.open_at))
+    moments = dict(found.all())
+    return [
+        limit.counted
+        for limit, key in attempt.budgets.items()
+        # Past the limit by one failure, not by more: it was within it before.
+        if now < moments[key] <= now + limit.interval
+    ]
+
+
+def record_failure(
+    session: AsyncSession,
+    *,
+    reached: list[str],
+    subject: uuid.UUID | None,
+    by: Actor,
+    reason: str,
+) -> None:
+    """Audit a failure that was checked, and the limits that it has reached, if any."""
+    record(session, "login.failed", by=by, subject=subject, reason=reason)
+    if reached:
+        record(session, "login.throttled", by=by, subject=subject, reached=reached)
+
+
+async def remember_network(
+    session: AsyncSession, user_id: uuid.UUID, *, address: str | None, now: datetime
+) -> None:
+    """Somebody has signed in from there: failures from elsewhere don't make them wait there."""
+    network = network_of(address)
+    # Looked for first: ON CONFLICT locks the row even where it changes nothing, and then a user's
+    # parallel logins would wait for each other.
+    lately = exists().where(
+        KnownNetwork.user_id == user_id,
+        KnownNetwork.network == network,
+        KnownNetwork.signed_in_at >= now - _RENEWED_AFTER,
+    )
+    row = select(literal(user_id), literal(network), literal(now)).where(not_(lately))
+    await session.execute(
+        insert(KnownNetwork)
+        .from_select(["user_id", "network", "signed_in_at"], row)
+        .on_conflict_do_update(
+            index_elements=[KnownNetwork.user_id, KnownNetwork.network],
+            set_={"signed_in_at": now},
+        )
+    )
+
+
+def network_of(address: str | None) -> str:
+    """What counts as one address: of IPv6 a /64, as all 2⁶⁴ addresses in it are one customer's."""
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return address or ""
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))

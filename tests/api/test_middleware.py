@@ -1,0 +1,160 @@
+"""What every answer has, errors too; whose pages and which hosts are answered."""
+
+import re
+import uuid
+from dataclasses import replace
+
+import httpx2
+import pytest
+
+from app.api.middleware import API_CONTENT_POLICY
+from app.main import create_app
+from app.runtime import Runtime
+from tests.conftest import client_of
+
+HARDENING = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+ORIGIN = "https://app.example"
+
+
+def client_with(runtime: Runtime, **settings: object) -> httpx2.AsyncClient:
+    return client_of(replace(runtime, settings=runtime.settings.model_copy(update=settings)))
+
+
+def is_hardened(answer: httpx2.Response) -> bool:
+    """Whether each of the headers is there, once."""
+    once = [answer.headers.get_list(name) == [value] for name, value in HARDENING.items()]
+    (policy,) = answer.headers.get_list("content-security-policy")
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+    return all(once) and "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+
+
+async def test_every_route_sends_the_hardening(client: httpx2.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    asked = 0
+    for path, methods in paths.items():
+        for method in methods:
+            url = re.sub(r"{\w+}", str(uuid.uuid4()), path)
+            assert is_hardened(await client.request(method, url)), (method, path)
+            asked += 1
+    assert asked >= 30
+
+
+async def test_errors_and_pages_send_the_hardening(runtime: Runtime) -> None:
+    app = create_app(runtime.settings)
+    app.state.runtime = runtime
+
+    @app.get("/crash")
+    async def crash() -> None:
+        raise ZeroDivisionError
+
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test") as client:
+        statuses = {}
+        for method, path, body in (
+            ("GET", "/nowhere", b""),
+            ("GET", "/token", b""),
+            ("POST", "/token", b"x" * 300_000),
+            ("GET", "/crash", b""),
+            ("GET", "/docs", b""),
+            ("GET", "/docs/assets/swagger-ui.css", b""),
+            ("GET", "/docs/assets/none", b""),
+            ("GET", "/console", b""),
+            ("GET", "/openapi.json", b""),
+        ):
+            answer = await client.request(method, path, content=body, headers=FORM)
+            assert is_hardened(answer), path
+            statuses[method, path] = answer.status_code
+        assert list(statuses.values()) == [404, 405, 413, 500, 200, 200, 404, 200, 200]
+        own = (await client.get("/health/live")).headers["content-security-policy"]
+        assert own == API_CONTENT_POLICY.decode()
+        pages = [(await client.get(path)).headers for path in ("/docs", "/console")]
+        for headers in pages:
+            scripts = re.findall("script-src ([^;]+)", headers["content-security-policy"])
+            assert "unsafe" not in scripts[0]
+
+
+async def test_https_is_insisted_on_only_where_it_is_set(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    assert "strict-transport-security" not in (await client.get("/health/live")).headers
+    async with client_with(runtime, hsts=31536000) as client:
+        answer = await client.get("/nowhere")
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+def cors_headers(answer: httpx2.Response) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in answer.headers.items()
+        if name.startswith("access-control-") or name == "vary"
+    }
+
+
+async def test_pages_of_other_origins_are_told_nothing_by_default(
+    client: httpx2.AsyncClient,
+) -> None:
+    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+    for method in ("GET", "OPTIONS"):
+        assert cors_headers(await client.request(method, "/token", headers=asked)) == {}
+
+
+async def test_pages_of_the_origins_that_are_set_may_call_and_read_what_they_need(
+    runtime: Runtime,
+) -> None:
+    async with client_with(runtime, cors_origins=(ORIGIN, "http://localhost:3000")) as client:
+        may = await client.options(
+            "/items",
+            headers={
+                "Origin": ORIGIN,
+                "Access-Control-Request-Method": "PATCH",
+                "Access-Control-Request-Headers": "authorization, content-type",
+            },
+        )
+        assert may.status_code == 200
+        assert is_hardened(may)
+        allowed = cors_headers(may)
+        assert allowed["access-control-allow-origin"] == ORIGIN
+        assert "PATCH" in allowed["access-control-allow-methods"]
+        assert "Authorization" in allowed["access-control-allow-headers"]
+        refused = await client.get("/users/me", headers={"Origin": ORIGIN})
+        assert refused.status_code == 401
+        assert cors_headers(refused) == {
+            "access-control-allow-origin": ORIGIN,
+            "access-control-expose-headers": "WWW-Authenticate, Retry-After, X-Request-Id",
+            "vary": "Origin",
+        }
+        for other in ("https://evil.example", "https://app.example.evil.example", "null"):
+            answer = await client.get("/users/me", headers={"Origin": other})
+            assert "access-control-allow-origin" not in answer.headers
+            asked = {"Origin": other, "Access-Control-Request-Method": "GET"}
+            assert (await client.options("/items", headers=asked)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("auth.example", 200),
+        ("auth.example:8000", 200),
+        ("a.internal.example", 200),
+        ("internal.example.evil.example", 400),
+        ("evil.example", 400),
+        ("10.0.0.7:8000", 400),
+    ],
+)
+async def test_only_the_hosts_that_are_set_are_answered_and_probes_by_address(
+    runtime: Runtime, host: str, status: int
+) -> None:
+    async with client_with(runtime, trusted_hosts=("auth.example", "*.internal.example")) as client:
+        answer = await client.get("/openapi.json", headers={"Host": host})
+        assert answer.status_code == status
+        assert is_hardened(answer)
+        assert (await client.get("/health/live", headers={"Host": host})).status_code == 200
+
+
+async def test_any_host_is_answered_by_default(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/openapi.json", headers={"Host": "evil.example"})).status_code == 200

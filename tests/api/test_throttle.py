@@ -1,0 +1,177 @@
+"""Too many wrong passwords or secrets, as clients see it."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import event, update
+
+from app.access.authority import OPERATOR
+from app.identity.clients import create_service
+from app.identity.models import User
+from app.identity.throttle import ACCOUNT_AND_ADDRESS
+from app.runtime import Runtime
+from tests.clock import MovableClock
+from tests.conftest import client_of
+from tests.factories import PASSWORD, bearer, login, make_user
+from tests.identity.test_throttle import StandingClock
+
+BURST = ACCOUNT_AND_ADDRESS.burst
+WAIT = str(int(ACCOUNT_AND_ADDRESS.interval.total_seconds()))
+HOME, AWAY = "192.0.2.1", "198.51.100.7"
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return StandingClock()
+
+
+@pytest.fixture
+async def client(runtime: Runtime) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client behind a trusted proxy: its X-Forwarded-For tells where it is."""
+    settings = runtime.settings.model_copy(update={"trusted_proxies": (ip_network("127.0.0.1"),)})
+    async with client_of(replace(runtime, settings=settings)) as client:
+        client.headers["X-Forwarded-For"] = HOME
+        yield client
+
+
+@contextmanager
+def statements_of(runtime: Runtime) -> Iterator[list[str]]:
+    """The SQL that is run meanwhile.
+
+    Not the savepoints that stand for transactions here; and not the keyring's, which without a
+    change feed reads the keys every second.
+    """
+    run: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        if "SAVEPOINT" not in statement and "signing_keys" not in statement:
+            run.append(statement)
+
+    event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)
+    yield run
+    event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
+
+
+def seen(answer: httpx2.Response) -> tuple[int, bytes, dict[str, str]]:
+    """All that a client sees."""
+    headers = {name: text for name, text in answer.headers.items() if name != "x-request-id"}
+    return answer.status_code, answer.content, headers
+
+
+def assert_throttled(answer: httpx2.Response) -> None:
+    assert answer.status_code == 429
+    assert answer.json()["error"] == "temporarily_unavailable"
+    assert answer.headers["retry-after"] == WAIT
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_throttle_bites_at_the_same_attempt_with_the_same_bytes_for_names_that_nobody_has(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    known, disabled, service = [await make_user(runtime) for _ in range(3)]
+    async with runtime.unit_of_work() as session:
+        await session.execute(
+            update(User).where(User.id == disabled.id).values(disabled_at=runtime.now())
+        )
+        await session.execute(update(User).where(User.id == service.id).values(kind="service"))
+    found = []
+    for number, (name, password) in enumerate(
+        [
+            (known.username, "wrong"),
+            ("nobody", "wrong"),
+            (disabled.username, PASSWORD),
+            (service.username, PASSWORD),
+        ]
+    ):
+        client.headers["X-Forwarded-For"] = f"192.0.2.{number}"
+        form = {"username": name, "password": password}
+        with statements_of(runtime) as statements:
+            answers = [seen(await client.post("/token", data=form)) for _ in range(BURST + 2)]
+        found.append((answers, statements))
+    assert [status for status, *_ in found[0][0]] == [400] * BURST + [429] * 2
+    for each in found:
+        assert each == found[0]
+
+
+async def test_what_is_refused_costs_two_looks_and_no_hash_and_writes_nothing(
+    client: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await make_user(runtime)
+    for _ in range(BURST):
+        assert (await login(client, alice, password="wrong")).status_code == 400
+    monkeypatch.setattr(runtime.hasher, "_verify", None)
+    with statements_of(runtime) as statements:
+        assert_throttled(await login(client, alice))
+    assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT"]
+
+
+async def test_retry_after_is_the_truth(
+    client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
+) -> None:
+    alice = await make_user(runtime)
+    for _ in range(BURST):
+        await login(client, alice, password="wrong")
+    answer = await login(client, alice)
+    assert_throttled(answer)
+    clock.move(seconds=int(answer.headers["retry-after"]))
+    assert (await login(client, alice)).status_code == 200
+
+
+async def test_a_wrong_current_password_is_throttled_in_fastapis_words(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    token = await bearer(client, await make_user(runtime))
+    change = {"current_password": "wrong", "new_password": "another horse battery staple"}
+    for _ in range(BURST):
+        answer = await client.post("/users/me/password", json=change, headers=token)
+        assert answer.status_code == 403
+    change["current_password"] = PASSWORD
+    answer = await client.post("/users/me/password", json=change, headers=token)
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == WAIT
+    assert answer.json() == {"detail": "There were too many wrong passwords or secrets."}
+    client.headers["X-Forwarded-For"] = AWAY
+    answer = await client.post("/users/me/password", json=change, headers=token)
+    assert answer.status_code == 204, "the token's holder may be elsewhere"
+
+
+@pytest.mark.parametrize("path", ["/token", "/revoke", "/introspect"])
+async def test_wrong_client_secrets_are_throttled_wherever_they_are_shown(
+    client: httpx2.AsyncClient, runtime: Runtime, path: str
+) -> None:
+    async with runtime.unit_of_work() as session:
+        service, secret = await create_service(session, username="worker", by=OPERATOR)
+    form: dict[str, Any] = {"grant_type": "client_credentials", "token": "x"}
+    right = {**form, "client_id": service.username, "client_secret": secret.value}
+    for number in range(BURST):
+        where = ("/token", "/revoke", "/introspect")[number % 3]
+        answer = await client.post(where, data={**right, "client_secret": "wrong"})
+        assert answer.status_code == 401
+    assert_throttled(await client.post(path, data=right))
+    assert_throttled(await client.post(path, data={**right, "client_id": "worker"}))
+    unknown = await client.post(path, data={**right, "client_id": "nobody"})
+    assert unknown.status_code == 401, "another client there is another one's budget"
+    client.headers["X-Forwarded-For"] = AWAY
+    answer = await client.post(path, data=right)
+    # 403: the secret is right, and the service does not hold `introspect`.
+    assert answer.status_code == (403 if path == "/introspect" else 200)
+
+
+async def test_a_right_client_secret_is_never_refused_for_what_happens_elsewhere(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.unit_of_work() as session:
+        service, secret = await create_service(session, username="worker", by=OPERATOR)
+    form = {"grant_type": "client_credentials", "client_id": service.username}
+    for number in range(150):
+        client.headers["X-Forwarded-For"] = f"203.0.113.{number}"
+        answer = await client.post("/token", data={**form, "client_secret": "wrong"})
+        assert answer.status_code == 401
+    client.headers["X-Forwarded-For"] = HOME
+    answer = await client.post("/token", data={**form, "client_secret": secret.value})
+    assert answer.status_code == 200

@@ -1,0 +1,70 @@
+"""`make chaos`: rounds of random faults under load, with a checker beside them."""
+
+import argparse
+import asyncio
+import secrets
+import sys
+import time
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.rounds import Outcome, run_rounds
+
+
+def main() -> None:
+    """Run the rounds that the command line asks for, tell of them, and exit 1 on a violation."""
+    parser = argparse.ArgumentParser(
+        prog="make chaos",
+        description="Two replicas on one Postgres, people at work, and a random fault each round. "
+        "Then: every kind of request is served again, all that was acknowledged is in the "
+        "database, nothing revoked was let in past the bound, and nothing was answered by a 500.",
+    )
+    parser.add_argument("--rounds", type=int, default=100, help="how many (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, help="start no round after so many")
+    parser.add_argument("--seed", type=int, help="the faults in this order (default: any)")
+    parser.add_argument("--bound", type=float, default=1.0, help="SCOPEGATE_REVOCATION_BOUND")
+    parser.add_argument("--fault", action="append", choices=FAULTS, help="only this; repeatable")
+    asked = parser.parse_args()
+    seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
+    print(f"Chaos: {asked.rounds} rounds, seed {seed}")
+    began = time.monotonic()
+
+    def report(outcome: Outcome, fault: str) -> bool:
+        spent = time.monotonic() - began
+        print(
+            f"{outcome.rounds:5}  {spent:6.0f} s  {fault:20}"
+            f"  {outcome.tally.answers.total()} answers",
+            flush=True,
+        )
+        return asked.seconds is None or spent < asked.seconds
+
+    outcome = asyncio.run(
+        run_rounds(asked.rounds, seed=seed, bound=asked.bound, faults=asked.fault, report=report)
+    )
+    print(summary(outcome, bound=asked.bound))
+    sys.exit(bool(outcome.tally.violations))
+
+
+def summary(outcome: Outcome, *, bound: float) -> str:
+    """The tally, for people."""
+    tally = outcome.tally
+    lines = {
+        "rounds": outcome.rounds,
+        "faults": _counted(outcome.faults),
+        "answers": _counted(tally.answers),
+        "served": _counted(tally.served),
+        "revocations checked": f"{tally.revocations}, by {tally.probes} requests",
+        "slowest refusal": f"{tally.slowest:.3f} s after a revocation (bound: {bound:g} s)",
+        "slowest recovery": f"{outcome.slowest_recovery:.1f} s after a fault",
+        "writes found": tally.written,
+        "violations": len(tally.violations),
+    }
+    text = "\n".join(f"{name:20} {value}" for name, value in lines.items())
+    return "\n".join([text, *(f"  VIOLATION: {each}" for each in tally.violations[:20])])
+
+
+def _counted(counter: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))
+
+
+if __name__ == "__main__":
+    main()

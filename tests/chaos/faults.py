@@ -1,0 +1,211 @@
+"""What befalls the service: its connections, its Postgres, its replicas and their clocks."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy import make_url
+
+from tests.faults import OwnPostgres
+from tests.processes import SERVE, Service, serving
+
+# Whatever asks this process for the time of day gets it wrong by so much. (Read at its start.)
+WRONG_CLOCK = """
+import datetime, os, time
+off = float(os.environ["CLOCK_IS_OFF_BY"])
+now, real = time.time, datetime.datetime
+class Wrong(real):
+    @classmethod
+    def now(cls, tz=None):
+        return real.now(tz) + datetime.timedelta(seconds=off)
+time.time, datetime.datetime = lambda: now() + off, Wrong
+"""
+
+
+class Replica:
+    """A serving process that can be killed, and started again under another clock."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._served: AbstractContextManager[Service] | None = None
+        self.service: Service | None = None
+
+    async def start(self, *, clock_off_by: float = 0.0) -> None:
+        """Start it, and wait until it is ready."""
+        command = list(SERVE)
+        if clock_off_by:
+            (self._folder / "sitecustomize.py").write_text(WRONG_CLOCK)
+            wrong = (f"PYTHONPATH={self._folder}", f"CLOCK_IS_OFF_BY={clock_off_by}")
+            command = ["env", *wrong, *command]
+        self._served = serving(command, **self._settings)
+        self.service = await asyncio.to_thread(self._served.__enter__)
+
+    async def kill(self) -> None:
+        """`kill -9`. Raises AssertionError when it had written a stack trace."""
+        assert self.service is not None
+        self.service.kill()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End it, if it still runs. Raises AssertionError when it had written a stack trace."""
+        served, self._served = self._served, None
+        if served is not None:
+            await asyncio.to_thread(served.__exit__, None, None, None)
+
+
+@dataclass
+class Stage:
+    """What there is to break."""
+
+    postgres: OwnPostgres
+    replicas: list[Replica]
+    chance: random.Random
+
+    async def database(self) -> asyncpg.Connection:
+        """A connection of the checker's own."""
+        url = make_url(self.postgres.url)
+        return await asyncpg.connect(
+            host=url.query["host"],
+            port=int(str(url.query["port"])),
+            user=url.username,
+            database=url.database,
+        )
+
+
+async def feed_cut(stage: Stage) -> None:
+    """Every replica's connections of the change feed are cut."""
+    await _execute(stage, TERMINATE, "scopegate changes", 100)
+
+
+async def connection_cut(stage: Stage) -> None:
+    """Some of the requests' connections are cut, whatever runs on them."""
+    await _execute(stage, TERMINATE, "scopegate", stage.chance.randint(1, 10))
+
+
+async def backend_killed(stage: Stage) -> None:
+    """`kill -9` of one backend: Postgres ends all others and recovers."""
+    database = await stage.database()
+    pids = [row["pid"] for row in await database.fetch(OURS)]
+    await database.close()
+    if pids:
+        with suppress(ProcessLookupError):
+            os.kill(stage.chance.choice(pids), signal.SIGKILL)
+
+
+async def feed_stopped(stage: Stage) -> None:
+    """A backend of the feed is stopped for a while: its connection stays open, and silent."""
+    database = await stage.database()
+    pids = [row["pid"] for row in await database.fetch(OURS + " AND application_name LIKE '% %'")]
+    await database.close()
+    if pids:
+        pid = stage.chance.choice(pids)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(stage.chance.uniform(0.2, 2))
+            os.kill(pid, signal.SIGCONT)
+
+
+async def postgres_restarted(stage: Stage) -> None:
+    """A fast shutdown, and a start."""
+    await stage.postgres.stop()
+    await stage.postgres.resume()
+
+
+async def postgres_crashed(stage: Stage) -> None:
+    """An immediate shutdown, and a start after a while."""
+    await stage.postgres.stop(immediately=True)
+    await asyncio.sleep(stage.chance.uniform(0, 0.5))
+    await stage.postgres.resume()
+
+
+async def postgres_stalled(stage: Stage) -> None:
+    """All of Postgres stands still for a while, and no connection breaks."""
+    stage.postgres.stall()
+    try:
+        await asyncio.sleep(stage.chance.uniform(0.2, 2))
+    finally:
+        stage.postgres.go_on()
+
+
+async def replica_killed(stage: Stage) -> None:
+    """`kill -9` of a replica, and a start."""
+    replica = stage.chance.choice(stage.replicas)
+    await replica.kill()
+    await replica.start()
+
+
+async def clock_moved(stage: Stage) -> None:
+    """A replica is killed and starts again under a clock that is minutes or days off."""
+    replica = stage.chance.choice(stage.replicas)
+    await replica.kill()
+    await replica.start(clock_off_by=stage.chance.choice((-1, 1)) * stage.chance.uniform(60, 1e6))
+
+
+async def tables_locked(stage: Stage) -> None:
+    """A transaction keeps a table from everybody: all connections wait for it."""
+    database = await stage.database()
+    table = stage.chance.choice(("users", "sessions", "grants", "audit_entries"))
+    async with database.transaction():
+        await database.execute(f"LOCK TABLE {table}")
+        await asyncio.sleep(stage.chance.uniform(0.2, 2))
+    await database.close()
+
+
+async def connections_taken(stage: Stage) -> None:
+    """Others take every connection that Postgres has left, and ours are cut."""
+    taken: list[asyncpg.Connection] = []
+    try:
+        database = await stage.database()
+        taken.append(database)
+        with suppress(asyncpg.PostgresError):
+            while len(taken) < 200:
+                taken.append(await stage.database())
+        await database.execute(TERMINATE, "scopegate%", 100)
+        with suppress(asyncpg.PostgresError):
+            while len(taken) < 200:
+                taken.append(await stage.database())
+        await asyncio.sleep(stage.chance.uniform(0.1, 1))
+    finally:
+        for connection in taken:
+            connection.terminate()
+
+
+FAULTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
+    fault.__name__.replace("_", " "): fault
+    for fault in (
+        feed_cut,
+        connection_cut,
+        backend_killed,
+        feed_stopped,
+        postgres_restarted,
+        postgres_crashed,
+        postgres_stalled,
+        replica_killed,
+        clock_moved,
+        tables_locked,
+        connections_taken,
+    )
+}
+
+OURS = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name LIKE 'scopegate%'"
+)
+TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name LIKE $1 ORDER BY random() LIMIT $2)"
+)
+
+
+async def _execute(stage: Stage, statement: str, *values: object) -> None:
+    database = await stage.database()
+    await database.execute(statement, *values)
+    await database.close()

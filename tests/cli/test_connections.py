@@ -1,0 +1,242 @@
+"""Hostile clients, as bytes on a socket: what they may send, how long it may take, how many fit."""
+
+import json
+import re
+import select
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests import databases
+from tests.conftest import SECRET
+from tests.factories import PASSWORD
+from tests.processes import PATIENCE, Service, command, eventually, serving
+
+HEAD = b"GET /health/live HTTP/1.1\r\nHost: scopegate.test\r\n"
+FORM_HEAD = (
+    b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n"
+)
+# Wrong for every password, and two seconds' work to find that out.
+SLOW_HASH = "$2b$15$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"
+
+
+@pytest.fixture(scope="module")
+async def service(server_url: str, template: None) -> AsyncIterator[Service]:
+    """A service that soon loses its patience."""
+    name = await databases.clone_template(server_url)
+    url = databases.database_url(server_url, name)
+    with serving(database_url=url, secret_keys=SECRET, request_timeout=1) as service:
+        yield service
+        assert service.process.poll() is None
+        service.terminate()
+        assert len(service.output().splitlines()) == 1, service.output()
+    await databases.drop(server_url, name)
+
+
+def read(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    received = b""
+    try:
+        while block := connection.recv(65536):
+            received += block
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def send(connection: socket.socket, *blocks: bytes) -> bytes:
+    """Send as much as is taken; all that comes back until the server closes."""
+    try:
+        for block in blocks:
+            connection.sendall(block)
+    except ConnectionError:
+        pass
+    return read(connection)
+
+
+def readable(connection: socket.socket, seconds: float = 0.0) -> bool:
+    """Whether there is something to read, or comes within so many seconds."""
+    return bool(select.select([connection], [], [], seconds)[0])
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split()[1]) if answer else 0
+
+
+def test_a_head_of_ordinary_size_is_read_however_it_is_cut(service: Service) -> None:
+    rest = HEAD + b"X: " + b"x" * 31_000 + b"\r\nConnection: close\r\n\r\n"
+    with service.connect() as connection:
+        assert (
+            status(send(connection, *(rest[i : i + 1000] for i in range(0, 32_000, 1000)))) == 200
+        )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD + b"X: " + b"x" * 33_000 + b"\r\n\r\n",
+        HEAD + b"X: y\r\n" * 5500 + b"\r\n",
+        HEAD + b"X: " + b"x" * 50_000_000,
+        b"GET /" + b"x" * 50_000_000,
+        b"\r\n" * 20_000,
+    ],
+    ids=["a header", "many headers", "a huge header", "a huge request line", "empty lines"],
+)
+def test_a_head_that_is_too_large_is_431_and_is_not_kept(service: Service, head: bytes) -> None:
+    with service.connect() as connection:
+        answer = send(connection, head)
+    assert answer == b"" or status(answer) == 431
+    with service.connect() as connection:
+        assert status(send(connection, head[:40_000])) in {431, 0}
+    assert memory_of(service) < 500_000_000
+
+
+def memory_of(service: Service) -> int:
+    """The most that the process ever held, in bytes."""
+    told = Path(f"/proc/{service.process.pid}/status").read_text()
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", told)
+    return int(kilobytes) * 1024
+
+
+def test_endless_trailers_and_chunk_extensions_are_cut_off(service: Service) -> None:
+    chunked = FORM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n"
+    for begun in (b"0\r\nX: ", b"1;x="):
+        with service.connect() as connection, pytest.raises(ConnectionError):
+            connection.sendall(chunked + begun + b"x" * 20_000_000)
+
+
+def test_endless_pipelining_is_cut_off(service: Service) -> None:
+    with service.connect() as connection:
+        a_few = send(connection, (HEAD + b"\r\n") * 4 + HEAD + b"Connection: close\r\n\r\n")
+        assert a_few.count(b"200 OK") == 5
+    with service.connect() as connection:
+        assert send(connection, (HEAD + b"\r\n") * 1000).count(b"200 OK") < 20
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"\r\n", HEAD, FORM_HEAD + b"Content-Length: 100\r\n\r\na=b"],
+    ids=["nothing", "an empty line", "half a head", "half a body"],
+)
+def test_a_client_that_does_not_finish_is_closed_while_others_are_served(
+    service: Service, sent: bytes
+) -> None:
+    with service.connect() as connection, httpx2.Client(base_url=service.url) as other:
+        connection.sendall(sent)
+
+        def is_closed() -> bool:
+            assert other.get("/health/live").status_code == 200
+            return readable(connection)
+
+        eventually(is_closed)
+        assert read(connection) == b""
+
+
+def test_a_client_that_does_not_take_its_answer_is_closed(service: Service) -> None:
+    asset = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
+    with service.connect() as connection:
+        connection.sendall(asset * 10)
+        reset = select.poll()
+        reset.register(connection, 0)
+        assert reset.poll(PATIENCE * 1000), "closed although nothing was read"
+
+
+def test_a_client_that_goes_while_it_sends_its_body_is_no_error(service: Service) -> None:
+    """What the process has said by its end is looked at in the fixture."""
+    for head in (FORM_HEAD, FORM_HEAD.replace(b"POST /token", b"PATCH /users/me")):
+        with service.connect() as connection:
+            connection.sendall(head + b"Content-Length: 100\r\n\r\na=b")
+
+
+def test_an_offer_to_upgrade_is_not_taken(service: Service) -> None:
+    for protocol in (b"websocket", b"h2c"):
+        with service.connect() as connection:
+            offer = b"Connection: Upgrade, close\r\nUpgrade: " + protocol + b"\r\n\r\n"
+            assert status(send(connection, HEAD + offer)) == 200
+
+
+@contextmanager
+def idle(service: Service, count: int) -> Iterator[list[socket.socket]]:
+    """So many connections that ask for nothing."""
+    connections = [service.connect() for _ in range(count)]
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def test_past_the_connections_that_fit_503_and_the_process_counts_as_alive(
+    own_database_url: str,
+) -> None:
+    settings: dict[str, Any] = {"max_connections": 5, "request_timeout": 600}
+    with serving(database_url=own_database_url, secret_keys=SECRET, **settings) as service:
+        with idle(service, 5):
+            eventually(lambda: httpx2.get(f"{service.url}/openapi.json").status_code == 503)
+            refused = httpx2.get(f"{service.url}/users/me")
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "1"
+            assert refused.headers["connection"] == "close"
+            assert "detail" in refused.json()
+            login = httpx2.post(f"{service.url}/token", data={"username": "a", "password": "b"})
+            assert login.status_code == 503
+            assert login.json()["error"] == "temporarily_unavailable"
+            assert login.headers["cache-control"] == "no-store"
+            assert httpx2.get(f"{service.url}/health/live").status_code == 200
+            with idle(service, 6) as more:
+                assert readable(more[-1], PATIENCE)
+                assert read(more[-1]) == b"", "past twice as many, not even an answer"
+        eventually(lambda: httpx2.get(f"{service.url}/openapi.json").status_code == 200)
+
+
+def post_login(service: Service, username: str, password: str) -> socket.socket:
+    connection = service.connect()
+    body = f"username={username}&password={password}".encode()
+    head = FORM_HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    connection.sendall(head + body)
+    return connection
+
+
+async def test_a_login_that_hangs_up_in_the_queue_makes_room_and_is_never_hashed(
+    own_database_url: str,
+) -> None:
+    settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
+    await command("user", "create", "alice", stdin=PASSWORD, **settings)
+    rows = f"username,password_hash\nslow,{SLOW_HASH}\n"
+    await command("user", "import", "-", stdin=rows, **settings)
+    with (
+        serving(hash_threads=1, hash_queue=2, **settings) as service,
+        ExitStack() as open_connections,
+    ):
+
+        def log_in(username: str) -> socket.socket:
+            return open_connections.enter_context(post_login(service, username, "wrong"))
+
+        slow = log_in("slow")
+        waiting, hashed = [], 0
+        while True:
+            login = log_in("alice")
+            if not readable(login, 0.3):
+                waiting.append(login)
+            elif status(read(login)) == 503:
+                break
+            else:
+                hashed += 1
+        assert len(waiting) == 2, "the queue is full"
+        for login in waiting:
+            login.close()
+        while readable(login := log_in("alice"), 0.1):
+            assert status(read(login)) == 503
+            assert not readable(slow), "room was made at once, not when the thread was free"
+        assert not readable(slow), "the thread is still at it"
+        assert [status(read(each)) for each in (slow, login)] == [400, 400]
+        shown = await command("audit", "--user", "alice", "--json", **settings)
+    entries = map(json.loads, shown.splitlines())
+    failed = [entry for entry in entries if entry["action"] == "login.failed"]
+    assert len(failed) == hashed + 1

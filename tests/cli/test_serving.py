@@ -1,0 +1,200 @@
+"""From the listening socket to the last answer, with one process and with workers."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.conftest import SECRET
+from tests.factories import PASSWORD
+from tests.faults import OwnPostgres
+from tests.processes import (
+    PATIENCE,
+    ROOT,
+    SERVE,
+    Service,
+    children_of,
+    command,
+    environment,
+    eventually,
+    free_port,
+    serving,
+    until,
+)
+
+BODY = f"username=alice&password={PASSWORD.replace(' ', '+')}".encode()
+HEAD = (
+    b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\nExpect: 100-continue\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+)
+
+
+@pytest.fixture
+async def settings(own_database_url: str) -> dict[str, Any]:
+    """A service's settings, with alice in its database."""
+    settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
+    await command("user", "create", "alice", "--scope", "read:items", stdin=PASSWORD, **settings)
+    return settings
+
+
+def begin_login(service: Service) -> socket.socket:
+    """A login that a process has accepted, and waits for the body of."""
+    connection = service.connect()
+    connection.sendall(HEAD)
+    assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return connection
+
+
+def refuses_connections(service: Service) -> bool:
+    try:
+        service.connect().close()
+    except ConnectionError:
+        return True
+    return False
+
+
+def said_no_more_than_its_address(service: Service) -> bool:
+    return service.output().splitlines() == [
+        f"Scopegate: serving at {service.url}, documentation at /docs"
+    ]
+
+
+def workers_of(service: Service) -> list[int]:
+    """The processes that serve; Python's own, which tidies up after them, is none."""
+    return children_of(service.process.pid, "spawn_main")
+
+
+def test_a_port_that_is_taken_is_one_line_and_nothing_is_promised(settings: dict[str, Any]) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        done = subprocess.run(
+            SERVE, cwd=ROOT, env=environment(port=port, **settings), capture_output=True, text=True
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"scopegate: can't listen on 127.0.0.1, port {port}: Address already in use\n"
+    )
+
+
+async def test_sigterm_under_load_answers_all_that_was_accepted(settings: dict[str, Any]) -> None:
+    """And refuses none before it has said that it is not ready any more."""
+    with serving(shutdown_delay=3, **settings) as service:
+        async with httpx2.AsyncClient(base_url=service.url, timeout=PATIENCE) as client:
+            form = {"username": "alice", "password": PASSWORD}
+            token = (await client.post("/token", data=form)).json()["access_token"]
+            bearer = {"Authorization": f"Bearer {token}"}
+            over, answers = asyncio.Event(), []
+
+            async def keep_asking(*request: str, **what: Any) -> None:
+                while not over.is_set():
+                    answers.append(await client.request(*request, **what))
+
+            load = [
+                asyncio.create_task(keep_asking("GET", "/users/me", headers=bearer)),
+                asyncio.create_task(keep_asking("GET", "/items", headers=bearer)),
+                asyncio.create_task(keep_asking("POST", "/token", data=form)),
+            ]
+            await until(lambda: len(answers) > 50)
+            logins = [begin_login(service) for _ in range(5)]
+            service.process.terminate()
+            while (ready := await client.get("/health/ready")).status_code == 200:
+                pass
+            assert ready.status_code == 503
+            assert ready.headers["retry-after"] == "1"
+            while "close" not in answers[-1].headers.get("connection", ""):
+                await asyncio.sleep(0.001)
+            over.set()
+            await asyncio.gather(*load)
+        assert {answer.status_code for answer in answers} == {200}
+        await until(lambda: refuses_connections(service))
+        for login in logins:
+            login.sendall(BODY)
+        for login in logins:
+            with login:
+                assert b"200 OK" in login.recv(1000)
+        assert await asyncio.to_thread(service.process.wait, PATIENCE) == 0
+        assert said_no_more_than_its_address(service)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_under_way_is_finished_and_nothing_new_is_begun(
+    settings: dict[str, Any], workers: int
+) -> None:
+    with serving([*SERVE, "--workers", str(workers)], **settings) as service:
+        with begin_login(service) as login:
+            service.process.terminate()
+            eventually(lambda: refuses_connections(service))
+            login.sendall(BODY)
+            assert b"200 OK" in login.recv(1000)
+        assert service.process.wait(PATIENCE) == 0
+        assert said_no_more_than_its_address(service)
+
+
+@pytest.mark.parametrize(("workers", "sent"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_a_second_signal_ends_it_at_once(
+    settings: dict[str, Any], workers: int, sent: signal.Signals
+) -> None:
+    patient: dict[str, Any] = {"shutdown_timeout": 3600, "request_timeout": 3600}
+    with serving([*SERVE, "--workers", str(workers)], **patient, **settings) as service:
+        with begin_login(service):
+            os.killpg(service.process.pid, sent)
+            eventually(lambda: refuses_connections(service))
+            assert service.process.poll() is None
+            os.killpg(service.process.pid, sent)
+            assert service.process.wait(PATIENCE) == -sent
+        assert said_no_more_than_its_address(service)
+
+
+async def test_a_database_that_hangs_does_not_keep_it_from_ending(
+    own_postgres: OwnPostgres,
+) -> None:
+    """Its own waits are all too long here: only what bounds the shutdown can end it."""
+    settings: dict[str, Any] = dict.fromkeys(
+        [f"database_{what}_timeout" for what in ("pool", "connect", "statement")], 3600
+    )
+    settings |= {"database_url": own_postgres.url, "secret_keys": SECRET, "shutdown_timeout": 1}
+    with serving(revocation_bound=3600, **settings) as service:
+        with own_postgres.stalled():
+            # One more than there are connections to the database.
+            logins = [begin_login(service) for _ in range(11)]
+            for login in logins:
+                login.sendall(BODY)
+            service.process.terminate()
+            for login in logins:
+                with login:
+                    answer = login.recv(10_000)
+                    assert b"503 Service Unavailable" in answer
+                    assert b"temporarily_unavailable" in answer
+            assert service.process.wait(PATIENCE) == 0
+        assert "Traceback" not in service.output()
+
+
+def runs(process: int) -> bool:
+    """Whether it does: what nobody has waited for yet runs no more."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_worker_that_is_killed_is_replaced_and_none_outlives_its_parent(
+    settings: dict[str, Any],
+) -> None:
+    with serving([*SERVE, "--workers", "2"], **settings) as service:
+        before = workers_of(service)
+        assert len(before) == 2
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: len(workers_of(service)) == 2 and before[0] not in workers_of(service))
+        assert service.is_ready()
+        workers = workers_of(service)
+        service.process.kill()
+        service.process.wait(PATIENCE)
+        eventually(lambda: not any(map(runs, workers)))
+        assert refuses_connections(service)

@@ -1,0 +1,117 @@
+"""A primary with a streaming standby, to be killed, stalled and promoted."""
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+
+from app.db.embedded import NAME, _environment, _make_own, _program, _server_user_prefix
+from app.db.engine import create_engine, normalise_url
+from app.db.schema import upgrade
+from app.settings import Settings
+from tests.faults import signal_server
+from tests.processes import PATIENCE, free_port
+
+
+class Node:
+    """One server, on loopback."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait until it can be asked."""
+        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={self.port}"]
+        settings += ["shared_buffers=32MB", "fsync=off"]
+        options = [option for setting in settings for option in ("-c", setting)]
+        self._process = subprocess.Popen(
+            [*_as_server(self.data.parent), _program("postgres"), "-D", str(self.data), *options],
+            env=_environment(),
+            stderr=subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(OSError, asyncpg.PostgresError):
+                    await self.execute("SELECT 1")
+                    return
+                await asyncio.sleep(0.02)
+
+    async def connect(self, database: str = NAME) -> asyncpg.Connection:
+        """A connection to this server, whatever it is."""
+        return await asyncpg.connect(
+            host="127.0.0.1", port=self.port, user=NAME, database=database, timeout=PATIENCE
+        )
+
+    async def execute(self, statement: str, database: str = "postgres") -> None:
+        """Have it do something outside of a transaction."""
+        connection = await self.connect(database)
+        await connection.execute(statement)
+        await connection.close()
+
+    async def promote(self) -> None:
+        """Make the standby the primary; on return it takes writes."""
+        await self.execute("SELECT pg_promote()")
+
+    def kill(self) -> None:
+        """`kill -9` all of it, if it runs."""
+        process, self._process = self._process, None
+        if process is not None:
+            signal_server(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def stall(self) -> None:
+        """Let none of its processes run."""
+        assert self._process is not None
+        signal_server(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let them all run again."""
+        assert self._process is not None
+        signal_server(self._process.pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, str]]:
+    """Both, migrated, and a URL that names both. A commit waits until the standby has it."""
+    home = folder / "cluster"
+    _make_own(home)
+    primary, standby = Node(home / "one"), Node(home / "two")
+    options = ["--auth=trust", f"--username={NAME}", "--no-sync", "--no-instructions"]
+    _run(home, "initdb", "-D", str(primary.data), *options)
+    try:
+        await primary.start()
+        await primary.execute(f"CREATE DATABASE {NAME}")
+        where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        _run(home, "pg_basebackup", *where, "-D", str(standby.data), *options)
+        await standby.start()
+        await primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        await primary.execute("SELECT pg_reload_conf()")
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        url = f"postgresql://{NAME}@{hosts}/{NAME}"
+        engine = create_engine(normalise_url(url), Settings(_env_file=None))
+        await upgrade(engine)
+        await engine.dispose()
+        yield primary, standby, url
+    finally:
+        for node in (primary, standby):
+            node.kill()
+
+
+def _run(home: Path, program: str, *arguments: str) -> None:
+    subprocess.run(
+        [*_as_server(home), _program(program), *arguments],
+        env=_environment(),
+        check=True,
+        capture_output=True,
+    )
+
+
+def _as_server(home: Path) -> list[str]:
+    return _server_user_prefix(home)
