@@ -105,6 +105,17 @@ async def command(*arguments: str, stdin: str = "", **settings: object) -> str:
     return output.decode()
 
 
+def read(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    received = b""
+    try:
+        while block := connection.recv(65536):
+            received += block
+    except ConnectionResetError:
+        pass
+    return received
+
+
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment, with `port=8001` as SCOPEGATE_PORT and so on."""
     return os.environ | {

@@ -144,6 +144,7 @@ async def set_password(
     session: AsyncSession, user_id: uuid.UUID, *, password_hash: str, by: Actor, now: datetime
 ) -> None:
     """Give a person another password, whatever it was, and end all their sessions."""
+    await hold_users(session, user_id)
     await session.execute(
         update(User).where(User.id == user_id).values(password_hash=password_hash)
     )

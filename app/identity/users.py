@@ -155,6 +155,7 @@ async def disable_user(
 
     Whether they can be done without is not asked here: see `access.accounts.disable_account`.
     """
+    await hold_users(session, user_id)
     disabled = (
         update(User).where(User.id == user_id, User.disabled_at.is_(None)).values(disabled_at=now)
     )

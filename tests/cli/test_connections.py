@@ -11,11 +11,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
+from app.identity.models import User
+from app.runtime import Runtime
 from tests import databases
-from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import PATIENCE, Service, command, eventually, serving
+from tests.conftest import SECRET, settings_for
+from tests.factories import PASSWORD, make_user
+from tests.processes import PATIENCE, Service, command, eventually, read, serving
 
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: scopegate.test\r\n"
 FORM_HEAD = (
@@ -37,17 +40,6 @@ async def service(server_url: str, template: None) -> AsyncIterator[Service]:
         service.terminate()
         assert len(service.output().splitlines()) == 1, service.output()
     await databases.drop(server_url, name)
-
-
-def read(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
-    received = b""
-    try:
-        while block := connection.recv(65536):
-            received += block
-    except ConnectionResetError:
-        pass
-    return received
 
 
 def send(connection: socket.socket, *blocks: bytes) -> bytes:
@@ -208,8 +200,11 @@ async def test_a_login_that_hangs_up_in_the_queue_makes_room_and_is_never_hashed
 ) -> None:
     settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
     await command("user", "create", "alice", stdin=PASSWORD, **settings)
-    rows = f"username,password_hash\nslow,{SLOW_HASH}\n"
-    await command("user", "import", "-", stdin=rows, **settings)
+    async with Runtime.open(settings_for(own_database_url)) as runtime:
+        slow_one = await make_user(runtime, username="slow")
+        async with runtime.unit_of_work() as session:
+            slower = update(User).where(User.id == slow_one.id).values(password_hash=SLOW_HASH)
+            await session.execute(slower)
     with (
         serving(hash_threads=1, hash_queue=2, **settings) as service,
         ExitStack() as open_connections,

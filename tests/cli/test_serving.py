@@ -24,6 +24,7 @@ from tests.processes import (
     environment,
     eventually,
     free_port,
+    read,
     serving,
     until,
 )
@@ -168,7 +169,7 @@ async def test_a_database_that_hangs_does_not_keep_it_from_ending(
             service.process.terminate()
             for login in logins:
                 with login:
-                    answer = login.recv(10_000)
+                    answer = read(login)
                     assert b"503 Service Unavailable" in answer
                     assert b"temporarily_unavailable" in answer
             assert service.process.wait(PATIENCE) == 0
