@@ -5,13 +5,14 @@ uvicorn waits for ever for the rest of a request, and keeps headers of any lengt
 
 import asyncio
 import struct
+import weakref
 from contextlib import suppress
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.settings import Settings
@@ -69,6 +70,7 @@ class Connection(HttpToolsProtocol):
         self._deadline: float | None = None
         """When the client must have sent its request, or taken some of its answer."""
         self._watch: asyncio.TimerHandle | None = None
+        self._cycles: weakref.WeakSet[RequestResponseCycle] = weakref.WeakSet()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -84,6 +86,7 @@ class Connection(HttpToolsProtocol):
         """Wait for nothing any more."""
         if self._watch is not None:
             self._watch.cancel()
+        self._give_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -105,6 +108,7 @@ class Connection(HttpToolsProtocol):
         if crowded:
             self.scope["state"]["refused"] = True
         super().on_headers_complete()
+        self._cycles.add(self.cycle)
         if crowded or "draining" in self.app_state:
             self.cycle.keep_alive = False
 
@@ -154,9 +158,16 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None and self._deadline <= now:
             # Reset, or the kernel would keep for a long while yet what the client does not take.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+            self._give_up()
             self.transport.abort()
             return
         self._watch = self.loop.call_at(self._deadline or now + self._patience, self._close_if_late)
+
+    def _give_up(self) -> None:
+        # uvicorn tells only the last of several pipelined requests, and not before the loop's next
+        # round: an answer that is under way would fail.
+        for cycle in self._cycles:
+            cycle.disconnected = not cycle.response_complete
 
     def _refuse(self) -> None:
         # An answer that is being sent must not have another one in its midst.
