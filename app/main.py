@@ -71,5 +71,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     stack = app.build_middleware_stack()
     if settings.cors_origins:
         stack = for_origins(settings.cors_origins, stack)
-    app.middleware_stack = Envelope(stack, hsts=settings.hsts)
+    app.middleware_stack = Envelope(stack, settings)
     return app

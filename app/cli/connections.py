@@ -43,6 +43,8 @@ class ServerConfig(uvicorn.Config):
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            # As `ops.logging` has it.
+            log_config=None,
             log_level="warning",
         )
         self.max_connections = settings.max_connections

@@ -1,5 +1,6 @@
 """Serving: from the listening socket to the last answer, in one process or in several workers."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -9,12 +10,14 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-import typer
 import uvicorn
 
 from app.cli.connections import ServerConfig
 from app.errors import ConfigurationError, ScopegateError
+from app.ops.logging import configure_logging
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_INTERVAL = 0.1  # seconds
@@ -34,10 +37,11 @@ def serve(settings: Settings, *, workers: int) -> None:
     A second signal ends it at once. Raises ConfigurationError when the port can't be listened on
     or the app can't be made, DidNotStart when it can't be started.
     """
+    configure_logging(settings)
     config = ServerConfig(settings)
     config.load()
     with _listen(settings.host, settings.port) as listener:
-        typer.echo(f"Scopegate: serving at {settings.token_issuer}, documentation at /docs")
+        logger.info("serving at %s, documentation at /docs", settings.token_issuer)
         if workers > 1:
             _supervise(workers, listener)
         else:
@@ -125,7 +129,7 @@ def _supervise(count: int, listener: socket.socket) -> None:
             for worker in workers:
                 worker.terminate() if len(signals) == 1 else worker.kill()
         elif len(workers) < count:
-            typer.echo("Scopegate: a worker has ended, another one starts", err=True)
+            logger.warning("a worker has ended, another one starts")
             time.sleep(RESPAWN_PAUSE)
             workers.append(_start_worker(listener))
     if len(signals) > 1:
@@ -144,4 +148,5 @@ def _start_worker(listener: socket.socket) -> BaseProcess:
 
 def _work(listener: socket.socket) -> None:
     settings = Settings()
+    configure_logging(settings)
     _run(WorkerServer(ServerConfig(settings), settings), listener)
