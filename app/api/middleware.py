@@ -16,6 +16,7 @@ from app.api.addresses import is_trusted
 from app.api.errors import on_domain_error
 from app.db.spent import time_spent
 from app.errors import Unavailable
+from app.ops.metrics import Requests
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,12 +45,13 @@ class Busy(Unavailable):
 class Envelope:
     """Around all else, so that errors too get what every answer has: its id and the hardening.
 
-    The id is also in `request.state`. When the answer is out, the request is logged in one line;
-    a crash with its trace, and it goes no further.
+    The id is also in `request.state`. When the answer is out, the request is counted, and logged in
+    one line; a crash with its trace, and it goes no further.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, requests: Requests) -> None:
         self._app = app
+        self._requests = requests
         self._trusted = settings.trusted_proxies
         self._headers = list(HARDENING)
         if settings.hsts:
@@ -90,7 +92,27 @@ class Envelope:
                 if not status:
                     raise
                 crash = error
-        _log(scope, status, time.perf_counter() - began, in_database.seconds, crash)
+        seconds = time.perf_counter() - began
+        # Never the path or the query, in which there can be anything: the route alone.
+        route = getattr(scope.get("route"), "path", None)
+        self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
+        if route in UNLOGGED and crash is None:
+            return
+        user_id = scope["state"].get("user_id")
+        logger.log(
+            logging.ERROR if crash else logging.INFO,
+            "request",
+            extra={
+                "request_id": request_id,
+                "user_id": user_id and str(user_id),
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "duration_ms": round(seconds * 1000, 2),
+                "database_ms": round(in_database.seconds * 1000, 2),
+            },
+            exc_info=crash,
+        )
 
     def _given_id(self, scope: Scope) -> str | None:
         """What a trusted proxy calls the request."""
@@ -98,30 +120,6 @@ class Envelope:
             return None
         given = Headers(scope=scope).get("x-request-id", "")
         return given if REQUEST_ID.fullmatch(given) else None
-
-
-def _log(
-    scope: Scope, status: int, seconds: float, in_database: float, crash: Exception | None
-) -> None:
-    # Never the path or the query, in which there can be anything: the route alone.
-    route = getattr(scope.get("route"), "path", None)
-    if route in UNLOGGED and crash is None:
-        return
-    user_id = scope["state"].get("user_id")
-    logger.log(
-        logging.ERROR if crash else logging.INFO,
-        "request",
-        extra={
-            "request_id": scope["state"]["request_id"],
-            "user_id": user_id and str(user_id),
-            "method": scope["method"],
-            "route": route,
-            "status": status,
-            "duration_ms": round(seconds * 1000, 2),
-            "database_ms": round(in_database * 1000, 2),
-        },
-        exc_info=crash,
-    )
 
 
 class Limits:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -76,7 +77,9 @@ def record(
     subject: uuid.UUID | None = None,
     **detail: object,
 ) -> None:
-    """Add an entry, which is committed or rolled back with what it tells; then it is logged too.
+    """Add an entry, which is committed or rolled back with what it tells.
+
+    Once committed it is also logged, and counted in the session's `info["audited"]`.
 
     `detail` is shown to whoever holds `read:audit`: never a password, token, hash or secret.
     """
@@ -93,13 +96,14 @@ def record(
 
 
 @event.listens_for(Session, "after_commit")
-def _log_what_was_recorded(session: Session) -> None:
+def _tell_what_was_recorded(session: Session) -> None:
     # Called for savepoints too, whose entries may yet be rolled back.
     if session.in_nested_transaction():
         return
     for entry in session.info.pop("recorded", ()):
         # What was rolled back is not.
         if inspect(entry).persistent:
+            session.info.setdefault("audited", Counter())[entry.action] += 1
             _log(entry)
 
 

@@ -7,15 +7,20 @@ import asyncio
 import struct
 import weakref
 from contextlib import suppress
+from functools import partial
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.ops.workers import Worker
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 MAX_FRAMING_BYTES = 32 * 1024
 """Of one request, all that is not its body: request line, headers, chunks' sizes, trailers."""
@@ -30,9 +35,9 @@ TOO_LARGE = (
 class ServerConfig(uvicorn.Config):
     """uvicorn's configuration, and what it has no word for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
         super().__init__(
-            "app.main:create_app",
+            partial(_make_app, settings, worker),
             factory=True,
             http=Connection,
             # Nothing here speaks it, and its connections would have bounds of their own.
@@ -49,6 +54,13 @@ class ServerConfig(uvicorn.Config):
         )
         self.max_connections = settings.max_connections
         self.request_timeout = settings.request_timeout
+
+
+def _make_app(settings: Settings, worker: Worker | None) -> "FastAPI":
+    # Here, as the other commands do without FastAPI and start sooner.
+    from app.main import create_app
+
+    return create_app(settings, worker)
 
 
 class Connection(HttpToolsProtocol):

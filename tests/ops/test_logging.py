@@ -65,20 +65,24 @@ def logging_as_production(settings: Settings) -> Iterator[None]:
 
 def plant_canaries(client: httpx2.Client, bearer: dict[str, str]) -> int:
     """Ask everything in every way that could hold a secret; how many requests that were."""
-    fields = ("username", "password", "scope", "client_id", "client_secret", "refresh_token")
-    fields += ("token", "current_password", "new_password", "grant_type", CANARY)
+    fields = [
+        *("username", "password", "scope", "client_id", "client_secret", "refresh_token"),
+        *("token", "current_password", "new_password", "grant_type", CANARY),
+    ]
     body = dict.fromkeys(fields, CANARY)
     hints = {"Cookie": f"session={CANARY}", "Referer": CANARY, "User-Agent": CANARY}
     hints |= {"X-Request-Id": CANARY, "X-Forwarded-For": CANARY}
-    credentials = (
+    credentials: list[dict[str, str]] = [
         {},
         bearer,
         {"Authorization": f"Bearer {CANARY}"},
         {"Authorization": f"Basic {BASIC}"},
         {"Authorization": CANARY},
-    )
-    paths = ("/token", "/revoke", "/introspect", "/users", "/users/me/password", "/items")
-    paths += (f"/users/{CANARY}", f"/items/{CANARY}", f"/scopes/{CANARY}%0a%22", f"/{CANARY}")
+    ]
+    paths = [
+        *("/token", "/revoke", "/introspect", "/users", "/users/me/password", "/items"),
+        *(f"/users/{CANARY}", f"/items/{CANARY}", f"/scopes/{CANARY}%0a%22", f"/{CANARY}"),
+    ]
     asked = 0
     for headers in credentials:
         headers = headers | hints
