@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import contest, goals, guessing, memory, report, scale, ways
+from bench import contest, goals, guessing, memory, report, scale, storm, ways
 from bench.contestants import line_up, prepare_scopegate
 from bench.effort import FULL, QUICK, Effort
 from bench.errors import BenchmarkFailed
@@ -20,7 +20,7 @@ from bench.progress import say
 from bench.report import Section
 from bench.servers import PEERS
 
-PARTS = ("contest", "revocation", "guessing", "memory", "scale")
+PARTS = ("contest", "revocation", "guessing", "storm", "memory", "scale")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -70,6 +70,10 @@ async def _measure(parts: Sequence[str], effort: Effort) -> str:
             guessed = await guessing.guess(postgres, population, effort)
             show(report.guessing_section(*guessed))
             judged += goals.of_guessing(*guessed)
+        if "storm" in parts:
+            brewed = await storm.brew(postgres, population, effort)
+            show(*report.storm_sections(brewed))
+            judged += goals.of_storm(brewed)
         if "memory" in parts:
             show(report.memory_section(await _weigh(postgres, effort)))
         if "scale" in parts:
@@ -103,6 +107,7 @@ parts:
   contest     throughput, latency and memory of all contestants, round by round
   revocation  how soon a revoked token is refused, on the same replica and on another
   guessing    whether the time tells which names exist; {FULL.guesses:,} guesses at one account
+  storm       what logins by the dozen do to others; logins and refreshes a core
   scale       {FULL.small:,} users against {FULL.large:,}
   memory      what one remembered session weighs
 

@@ -27,6 +27,10 @@ class Effort:
     """Logins that are refused, to see whether the time tells which names exist."""
     guesses: int
     """At one account, to see whether its owner can still sign in."""
+    storms: int
+    """Rounds with a storm of logins."""
+    storm_seconds: float
+    """Of each thing that is measured in such a round."""
 
 
 FULL = Effort(
@@ -42,6 +46,8 @@ FULL = Effort(
     remembered=20_000,
     names=400,
     guesses=10_000,
+    storms=7,
+    storm_seconds=4.0,
 )
 QUICK = Effort(
     name="quick",
@@ -56,4 +62,6 @@ QUICK = Effort(
     remembered=2000,
     names=40,
     guesses=500,
+    storms=1,
+    storm_seconds=1.0,
 )

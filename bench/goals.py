@@ -1,5 +1,6 @@
 """The goals that Scopegate has set itself, and whether this run meets them."""
 
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +14,13 @@ from bench.contestants import (
     USERS_DATABASE,
     USERS_JWT,
 )
-from bench.guessing import Names, Storm
+from bench.guessing import Guessed, Names
 from bench.load import percentile
 from bench.report import Section
 from bench.revocation import Refusals, Revocation
 from bench.rounds import ratio
 from bench.scale import CACHED, LOGIN, MISS, Comparison
+from bench.storm import Storm, rise
 
 AT_MOST = {CACHED: 1.1, MISS: 1.5, LOGIN: 1.5}
 
@@ -72,7 +74,7 @@ def _soon_enough(name: str, refusals: Refusals) -> Goal:
     )
 
 
-def of_guessing(names: Names, storm: Storm) -> Iterator[Goal]:
+def of_guessing(names: Names, storm: Guessed) -> Iterator[Goal]:
     """Of what guessing gains."""
     yield Goal(
         "refusing an unknown name: 0.9 to 1.1 times as long as a wrong password",
@@ -84,6 +86,22 @@ def of_guessing(names: Names, storm: Storm) -> Iterator[Goal]:
         f"{storm.guesses.total():,} guesses at one account: its owner signs in every time",
         f"{storm.owner[200]:,} times, refused {refused:,}",
         met=refused == 0,
+    )
+
+
+def of_storm(found: Storm) -> Iterator[Goal]:
+    """Of what logins by the dozen do, and how many come in."""
+    for percent, limit in ((50, 2), (99, 6)):
+        value = rise(found.weather[SERVICE], percent=percent)
+        promise = (
+            f"a protected route in a storm of logins: p{percent} at most {limit} times as long"
+        )
+        yield Goal(promise, f"{value:.1f}", met=value <= limit)
+    value = statistics.median(found.logins_over_hashes)
+    yield Goal(
+        "logins a second: at least 0.85 of what the hashing threads could do alone",
+        f"{value:.2f}",
+        met=value >= 0.85,
     )
 
 

@@ -45,7 +45,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Storm:
+class Guessed:
     """What was answered to those who guess at one account, and to its owner meanwhile."""
 
     guesses: Counter[int] = field(default_factory=Counter)
@@ -53,7 +53,9 @@ class Storm:
     owner_seconds: list[float] = field(default_factory=list)
 
 
-async def guess(postgres: Postgres, population: Population, effort: Effort) -> tuple[Names, Storm]:
+async def guess(
+    postgres: Postgres, population: Population, effort: Effort
+) -> tuple[Names, Guessed]:
     """Measure both, on the database of the contest, which is over."""
     contestant = scopegate_behind_proxy(postgres.url_of("scopegate"))
     async with serving(contestant.program) as server:
@@ -80,8 +82,8 @@ async def _compare_names(port: int, population: Population, tries: int) -> Names
     return found
 
 
-async def _storm(port: int, guesses: int) -> Storm:
-    found = Storm()
+async def _storm(port: int, guesses: int) -> Guessed:
+    found = Guessed()
     owner = await Connection.open(port)
     home = _login(USERNAME, PASSWORD, HOME)
     _expect(await owner.ask(home), {200})

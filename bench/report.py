@@ -1,6 +1,7 @@
 """The tables, printed and written: ratios first, since absolute numbers are the machine's."""
 
 import platform
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,12 +16,13 @@ from bench.contestants import (
     UNPROTECTED,
 )
 from bench.effort import Effort
-from bench.guessing import GUESSERS, UNKNOWN, WRONG, Names, Storm
+from bench.guessing import GUESSERS, UNKNOWN, WRONG, Guessed, Names
 from bench.load import CONNECTIONS, percentile
 from bench.memory import Weight
 from bench.revocation import BOUND, Refusals, Revocation
 from bench.rounds import Spread, ratio
 from bench.scale import Comparison
+from bench.storm import KEYCLOAK, STORMERS, THREADS, Storm, Weather, Yield, rise
 
 Row = Sequence[str]
 
@@ -115,7 +117,7 @@ def revocation_section(found: Sequence[Revocation]) -> Section:
     )
 
 
-def guessing_section(names: Names, storm: Storm) -> Section:
+def guessing_section(names: Names, storm: Guessed) -> Section:
     """What refused logins take, and those of an account's owner while others guess at it."""
     guessed = storm.guesses
     return Section(
@@ -135,6 +137,46 @@ def guessing_section(names: Names, storm: Storm) -> Section:
 def _times(what: str, seconds: Sequence[float]) -> Row:
     values = (percentile(seconds, percent) for percent in (50, 99))
     return what, f"{len(seconds):,}", *(f"{value * 1e3:.1f}" for value in values)
+
+
+def storm_sections(found: Storm) -> list[Section]:
+    """What a storm of logins does to everybody else; and how much a core does."""
+    return [
+        Section(
+            "A storm of logins",
+            f"`GET /users/me` over one connection in ms, alone and with {STORMERS} connections "
+            "that sign in; times: the medians of the rounds' ratios.",
+            ("server", "p50", "in the storm", "times", "p99", "in the storm", "times", "logins/s"),
+            [_weather(name, rounds) for name, rounds in found.weather.items()],
+        ),
+        Section(
+            "What a core does",
+            f"With {THREADS} hashing threads. A core: what the server's process did over the "
+            "processor time that it took; Postgres has its own. Keycloak's are its published "
+            "figures for a vCPU, without its database either. Logins over what the same threads "
+            "hash alone: "
+            f"{statistics.median(found.logins_over_hashes):.2f}.",
+            ("what", "a second", "a second and core", "Keycloak's", "times"),
+            [_yield(what, rounds) for what, rounds in found.yields.items()],
+        ),
+    ]
+
+
+def _weather(name: str, rounds: Sequence[Weather]) -> Row:
+    cells = [name]
+    for percent in (50, 99):
+        for loads in ([each.calm for each in rounds], [each.storm for each in rounds]):
+            value = statistics.median(getattr(each, f"p{percent}") for each in loads)
+            cells.append(f"{value * 1e3:.2f}")
+        cells.append(f"{rise(rounds, percent=percent):.1f}")
+    return *cells, f"{statistics.median(each.logins.throughput for each in rounds):.0f}"
+
+
+def _yield(what: str, rounds: Sequence[Yield]) -> Row:
+    a_second = statistics.median(each.a_second for each in rounds)
+    a_core = statistics.median(each.a_core for each in rounds)
+    theirs = KEYCLOAK[what]
+    return what, f"{a_second:,.0f}", f"{a_core:,.0f}", f"{theirs:,.0f}", f"{a_core / theirs:.1f}"
 
 
 def scale_section(found: Sequence[Comparison], effort: Effort) -> Section:

@@ -47,6 +47,13 @@ class Server:
         """The memory of the process that answers; None where the kernel does not tell."""
         return memory_of(_worker(self.process.pid))
 
+    def processor_seconds(self) -> float:
+        """What the process that answers has had of the processors, of one core's time."""
+        stat = Path(f"/proc/{_worker(self.process.pid)}/stat").read_text()
+        # Behind the name in brackets; user's and system's time are its 12th and 13th.
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
 
 @dataclass(frozen=True)
 class Program:

@@ -1,6 +1,7 @@
 """`docker compose`, driven as its user does: a project of the test's own, on a port of its own."""
 
 import os
+import shlex
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 
 from app.settings import PROJECT
+from tests.documents import Document
 from tests.processes import PATIENCE, free_port
 from tests.servers import docker_answers
 
@@ -63,6 +65,15 @@ class Project:
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
+
+    def paste(self, document: str, heading: str, *, cwd: Path) -> None:
+        """Run a document's commands under a heading, as a reader does it, for this project."""
+        for block in Document(document).blocks("sh"):
+            if block.elsewhere and block.heading == heading:
+                text = block.text.replace("docker compose", shlex.join(self.command()))
+                subprocess.run(
+                    ["sh", "-ec", text], cwd=cwd, env=self.environment(), check=True, timeout=600
+                )
 
     def up(self, *options: str) -> None:
         self.compose("up", "--build", "--wait", *options)

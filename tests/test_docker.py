@@ -2,14 +2,15 @@
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from app.settings import Settings
 from tests.compose import COMPOSE_FILE, Project, compose_project
+from tests.documents import readme_is_true_of
 from tests.factories import PASSWORD
 from tests.processes import eventually
-from tests.readme import readme_is_true_of
 
 DECIDED_BY_COMPOSE = {"environment", "host", "port", "home", "database_password"}
 
@@ -21,11 +22,13 @@ def project() -> Iterator[Project]:
 
 
 @pytest.mark.docker
-def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(project: Project) -> None:
-    project.up()
+def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(
+    project: Project, tmp_path: Path
+) -> None:
+    project.paste("README.md", "With Docker", cwd=tmp_path)
     secrets = project.secrets()
     assert [len(secret) for secret in secrets] == [43, 43, 43]
-    project.scopegate("user", "create", "alice", "--scope", "read:items", stdin=PASSWORD)
+    project.scopegate("grant", "alice", "read:items")
 
     with project.client("admin", secrets[-1]) as admin, project.client("alice", PASSWORD) as alice:
         assert admin.get("/users/me").json()["username"] == "admin"
@@ -44,6 +47,12 @@ def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(project: 
         assert alice.get("/items").status_code == 403
         assert project.secrets() == secrets
 
+        project.paste("docs/operating.md", "Backup", cwd=tmp_path)
+        assert (tmp_path / "secret_keys").read_text().strip() == secrets[0]
+        assert admin.delete(f"/items/{lamp['id']}").status_code == 204
+        project.paste("docs/operating.md", "Restore", cwd=tmp_path)
+        assert admin.get("/items").json()["items"] == [lamp]
+
 
 @pytest.mark.docker
 def test_with_a_password_set_each_container_sees_only_what_it_needs(project: Project) -> None:
@@ -57,7 +66,7 @@ def test_with_a_password_set_each_container_sees_only_what_it_needs(project: Pro
     readme_is_true_of(
         project.url,
         scopegate=shlex.join(project.command("exec", "-T", "api", "scopegate")),
-        environment=project.environment(),
+        env=project.environment(),
     )
     assert project.compose("run", "--rm", "secrets", "find", "admin", "-type", "f") == ""
     assert project.compose("exec", "-T", "db", "ls", "/run/scopegate").split() == ["database"]

@@ -20,7 +20,7 @@ def doctor(as_json: AsJson = False) -> None:
         findings = asyncio.run(examine(Settings()))
     except ValidationError as error:
         problem = problem_with_settings(error)
-        findings = [Finding("settings", "wrong", problem, "set it otherwise: README, Settings")]
+        findings = [Finding("settings", "wrong", problem, "set it otherwise: docs/settings.md")]
     show([asdict(each) for each in findings], as_json, "\n".join(map(_lines, findings)))
     if any(each.state == "wrong" for each in findings):
         raise typer.Exit(1)

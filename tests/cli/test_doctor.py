@@ -164,4 +164,4 @@ async def test_an_http_issuer_in_production_is_a_warning(healthy: Environment) -
 
 async def test_settings_that_cant_be_are_found(healthy: Environment) -> None:
     healthy.setenv("SCOPEGATE_SECRET_KEYS", "changeme")
-    await one_thing_is_wrong("settings", "SCOPEGATE_SECRET_KEYS: a secret of 8", "README")
+    await one_thing_is_wrong("settings", "SCOPEGATE_SECRET_KEYS: a secret of 8", "settings.md")

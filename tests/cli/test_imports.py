@@ -14,9 +14,9 @@ from sqlalchemy import text
 from app.runtime import Runtime
 from tests.commands import Environment, printed, scopegate
 from tests.conftest import client_of
+from tests.documents import Document
 from tests.factories import PASSWORD, Someone, login, make_user
 from tests.processes import PATIENCE, ROOT, command
-from tests.readme import blocks
 
 HASH = bcrypt.using(rounds=4).hash(PASSWORD)
 # Runs a command and tells the most memory that it held, in KiB; the caller's own does not count.
@@ -73,9 +73,9 @@ async def test_people_come_in_with_their_hashes_and_scopes_and_can_sign_in(
     assert HASH not in told
 
 
-async def test_readmes_example_is_imported(environment: Environment) -> None:
-    (example,) = blocks("Commands", "csv")
-    code, report = await import_rows(*example.splitlines())
+async def test_the_documents_example_is_imported(environment: Environment) -> None:
+    (example,) = Document("docs/commands.md").blocks("csv")
+    code, report = await import_rows(*example.text.splitlines())
     assert (code, report["made"]) == (0, 2)
 
 

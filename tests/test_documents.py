@@ -1,0 +1,191 @@
+"""The documents are true: their commands are run, their tables complete, their references exist.
+
+A shell block is run by one of the tests that are `walking` through its document, or stands in
+RUN_ELSEWHERE and says so behind its fence.
+"""
+
+import importlib.util
+import re
+import shlex
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from passlib.hash import argon2, bcrypt
+
+from app.access.scopes import SHIPPED, put_shipped_scopes
+from app.main import ROUTERS
+from app.runtime import Runtime
+from app.settings import PROJECT, Settings
+from tests.commands import commands
+from tests.conftest import SECRET, client_of, settings_for
+from tests.documents import Document, documents, readme_is_true_of, walking
+from tests.factories import PASSWORD, Someone, bearer, login, make_user
+from tests.generated import API, SETTINGS, api_tables, generated_part, settings_table
+from tests.postgres_programs import libpq_url, on_path, psql
+from tests.processes import ROOT, environment, serving
+
+IN_DOCKER = "tests/test_docker.py runs it"
+RUN_ELSEWHERE = {
+    ("README.md", "Start it"): "tests/test_make_run.py runs the one; the other runs this test",
+    ("README.md", "With Docker"): IN_DOCKER,
+    ("docs/operating.md", "Backup"): IN_DOCKER,
+    ("docs/operating.md", "Restore"): IN_DOCKER,
+    ("docs/running.md", "More than one of it"): "tests/test_scale_out.py runs it",
+    ("CONTRIBUTING.md", "Setting up"): "CI runs the first two, and the third changes files",
+}
+TO_BE_MADE = {"app/api/reports.py"}
+"""Files that a document tells the reader to make."""
+EVERY_DOCUMENT = pytest.mark.parametrize("document", documents(), ids=lambda each: each.name)
+
+
+def test_readme_does_what_it_says(own_database_url: str) -> None:
+    settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
+    scopegate = shlex.join([sys.executable, "-m", "app"])
+    with serving(**settings) as service:
+        readme_is_true_of(service.url, scopegate=scopegate, env=environment(**settings))
+
+
+async def test_moving_takes_people_over_with_their_passwords(
+    own_database_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
+    # As pwdlib and passlib make them, but for the cost.
+    by_argon2 = argon2.using(type="ID", memory_cost=512, time_cost=1).hash(PASSWORD)  # type: ignore[no-untyped-call]
+    by_bcrypt = bcrypt.using(rounds=4).hash(PASSWORD)
+    johndoe = {"username": "johndoe", "hashed_password": by_argon2, "disabled": False}
+    alice = {"username": "alice", "hashed_password": by_bcrypt, "disabled": True}
+    (tmp_path / "main.py").write_text(f"fake_users_db = { {'johndoe': johndoe, 'alice': alice}!r}")
+    users = f"""
+        CREATE TABLE "user" (
+            id uuid DEFAULT gen_random_uuid(), email varchar(320), hashed_password varchar(1024),
+            is_active bool, is_superuser bool, is_verified bool
+        );
+        INSERT INTO "user" (email, hashed_password, is_active, is_superuser) VALUES
+            ('anna@example.com', '{by_argon2}', true, true),
+            ('ben@example.com', '{by_bcrypt}', true, false),
+            ('carl@example.com', '{by_bcrypt}', false, false);
+    """
+    assert psql(empty_database_url, users).returncode == 0
+    env = on_path(environment(database_url=own_database_url, secret_keys=SECRET))
+    env["OLD_DATABASE_URL"] = libpq_url(empty_database_url)
+    with walking("docs/moving.md", cwd=tmp_path, env=env, replacing={}) as walk:
+        walk.paste("From FastAPI's tutorial")
+        assert "1 made" in walk.paste("From FastAPI's tutorial")
+        assert "2 made" in walk.paste("From fastapi-users")
+    came = {"johndoe": "items me", "anna@example.com": "admin", "ben@example.com": ""}
+    async with (
+        Runtime.open(settings_for(own_database_url)) as runtime,
+        client_of(runtime) as client,
+    ):
+        for name, scope in came.items():
+            answer = await login(client, Someone(uuid.uuid4(), name))
+            assert answer.json()["scope"] == scope
+
+
+def test_every_document_with_commands_is_walked_through() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    walked = set(re.findall(r'walking\(\s*"(.+?)"', tests))
+    assert walked == {each.name for each in documents() if each.commands()}
+
+
+def test_what_is_run_elsewhere_is_known() -> None:
+    """No block escapes by being marked, or by being in another language than sh."""
+    elsewhere = {
+        (each.name, block.heading)
+        for each in documents()
+        for block in each.blocks("sh")
+        if block.elsewhere
+    }
+    assert elsewhere == RUN_ELSEWHERE.keys()
+    # What is in no language is a drawing.
+    languages = {
+        (language, each.name if language == "" else "anywhere")
+        for each in documents()
+        for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
+    }
+    shown = {(language, "anywhere") for language in ("sh", "sh elsewhere", "python", "csv", "diff")}
+    assert languages <= shown | {("", "ARCHITECTURE.md")}
+
+
+def test_the_settings_are_all_there() -> None:
+    assert generated_part(SETTINGS) == settings_table(), "write it anew: python -m tests.generated"
+    for name in Settings.model_fields:
+        assert f"`SCOPEGATE_{name.upper()}`" in SETTINGS.text
+
+
+def test_the_routes_are_all_there() -> None:
+    assert generated_part(API) == api_tables(), "write it anew: python -m tests.generated"
+
+
+def test_the_commands_are_all_there() -> None:
+    table = Document("docs/commands.md").tables()
+    assert [name for name in commands() if f"`{name}" not in table] == []
+
+
+@EVERY_DOCUMENT
+def test_what_a_document_names_exists(document: Document) -> None:
+    known = set(commands())
+    for words in re.findall(
+        r"\bscopegate (?:(?:user|scope|session|key) )?[a-z][a-z-]+", code_in(document)
+    ):
+        assert words in known | {"scopegate user"}, f"no such command: {words}"
+    makefile = (PROJECT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)", code_in(document)):
+        assert f"\n{target}:" in makefile, f"nothing to make: {target}"
+    settings = {f"SCOPEGATE_{name.upper()}" for name in Settings.model_fields}
+    for name in re.findall(r"\bSCOPEGATE_[A-Z_]*[A-Z]\b", document.text):
+        assert name in settings or name.startswith("SCOPEGATE_TEST_"), f"no such setting: {name}"
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", document.text):
+        path, _, anchor = target.partition("#")
+        linked = (document.path.parent / path) if path else document.path
+        assert linked.exists(), f"no such file: {target}"
+        if anchor:
+            assert anchor in anchors(linked.read_text()), f"no such heading: {target}"
+
+
+@EVERY_DOCUMENT
+def test_the_files_and_tests_that_a_document_names_exist(document: Document) -> None:
+    for name in (
+        set(re.findall(r"`([\w.]+/[\w/.-]*\.(?:py|md|yml)(?:::\w+)?)`", document.text)) - TO_BE_MADE
+    ):
+        path, _, test = name.partition("::")
+        there = [each for each in (PROJECT / path, PROJECT / "app" / path) if each.exists()]
+        assert there, f"no such file: {name}"
+        assert f"def {test}" in there[0].read_text() or not test, f"no such test: {name}"
+
+
+def code_in(document: Document) -> str:
+    """What is set as code, in blocks and in lines."""
+    return "\n".join(re.findall(r"^```.*?^```$|`[^`]+`", document.text, re.M | re.S))
+
+
+def anchors(text: str) -> set[str]:
+    """How headings are linked to."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+async def test_a_route_of_your_own_has_a_scope_of_its_own(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (code,) = Document("docs/your-own-resource.md").blocks("python")
+    (tmp_path / "reports.py").write_text(code.text)
+    spec = importlib.util.spec_from_file_location("reports", tmp_path / "reports.py")
+    assert spec
+    assert spec.loader
+    reports = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reports)
+    monkeypatch.setitem(SHIPPED, "read:reports", "Read reports")
+    monkeypatch.setattr("app.main.ROUTERS", (*ROUTERS, reports))
+    async with runtime.unit_of_work() as session:
+        await (await session.connection()).run_sync(put_shipped_scopes)
+
+    reader, other = await make_user(runtime, "read:reports"), await make_user(runtime, "read:items")
+    async with client_of(runtime) as client:
+        granted = await client.get("/reports", headers=await bearer(client, reader))
+        refused = await client.get("/reports", headers=await bearer(client, other))
+    assert (granted.status_code, granted.json()) == (200, [f"A report for {reader.username}"])
+    assert refused.status_code == 403
+    assert 'scope="read:reports"' in refused.headers["www-authenticate"]
