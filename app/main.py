@@ -1,7 +1,8 @@
 """The web's front door: the FastAPI application."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -25,6 +26,8 @@ from app.api.errors import add_error_handlers
 from app.api.middleware import Envelope, Limits, TrustedHosts, for_origins
 from app.api.security import refuse_undeclared_routes
 from app.ops.background import background_work
+from app.ops.metrics import Requests, render_metrics
+from app.ops.workers import Worker
 from app.runtime import Runtime
 from app.settings import Settings
 
@@ -35,13 +38,22 @@ ROUTERS = (me, items, token, revocation, users, grants, scopes, audit, discovery
 """
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application. Raises ConfigurationError when a route does not say who may call it."""
+def create_app(settings: Settings | None = None, worker: Worker | None = None) -> FastAPI:
+    """The application, of one process or of one of several workers.
+
+    Raises ConfigurationError when a route does not say who may call it.
+    """
     settings = settings or Settings()
+    requests = Requests()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Runtime.open(settings) as runtime, background_work(runtime):
+        async with AsyncExitStack() as stack:
+            runtime = await stack.enter_async_context(Runtime.open(settings))
+            await stack.enter_async_context(background_work(runtime))
+            if worker:
+                render = partial(render_metrics, runtime, requests, worker)
+                await stack.enter_async_context(worker.telling(render))
             await runtime.adopt_signing_algorithm()
             app.state.runtime = runtime
             yield
@@ -58,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
     )
+    app.state.requests, app.state.worker = requests, worker
     app.add_middleware(Limits, max_bytes=settings.max_body_bytes)
     if settings.trusted_hosts:
         app.add_middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False)
@@ -71,5 +84,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     stack = app.build_middleware_stack()
     if settings.cors_origins:
         stack = for_origins(settings.cors_origins, stack)
-    app.middleware_stack = Envelope(stack, hsts=settings.hsts)
+    app.middleware_stack = Envelope(stack, settings, requests)
     return app

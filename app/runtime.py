@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from cryptography.fernet import MultiFernet
-from sqlalchemy import URL
+from sqlalchemy import URL, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.access.principals import Principals
@@ -35,11 +36,15 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The way to the database, what guards logins, the keys, how tokens are made and verified."""
+    """The way to the database, what guards logins, the keys, how tokens are made and verified.
+
+    `audited` counts the audit entries that this process has committed, by action.
+    """
 
     settings: Settings
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
+    audited: Counter[str]
     hasher: PasswordHasher
     throttle: Throttle
     cipher: MultiFernet
@@ -75,11 +80,12 @@ class Runtime:
             hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
             stack.callback(hasher.close)
             feed = open_feed(engine, settings, clock, primary)
+            audited: Counter[str] = Counter()
             sessions = async_sessionmaker(
                 engine,
                 expire_on_commit=False,
                 sync_session_class=AnnouncingSession,
-                info={"feed": feed},
+                info={"feed": feed, "audited": audited},
             )
             autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
             now = now or clock
@@ -103,6 +109,7 @@ class Runtime:
                 settings=settings,
                 engine=engine,
                 sessions=sessions,
+                audited=audited,
                 hasher=hasher,
                 throttle=Throttle(secret_keys, autocommit),
                 cipher=cipher,
@@ -130,6 +137,13 @@ class Runtime:
                 now=self.now(),
             )
         await self.keyring.load()
+
+    @property
+    def pool(self) -> QueuePool:
+        """The connections to the database."""
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)
+        return pool
 
     @property
     def key_overlap(self) -> timedelta:

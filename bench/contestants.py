@@ -191,6 +191,7 @@ def _environment(database: str) -> dict[str, str]:
 def _shared(database: str) -> dict[str, str]:
     """What all replicas of one Scopegate have in common."""
     return {
+        "environment": "production",
         "database_url": database,
         "secret_keys": SECRET,
         "issuer": "http://scopegate.example",

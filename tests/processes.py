@@ -35,6 +35,10 @@ class Service:
         written = self._output.fileno()
         return os.pread(written, os.fstat(written).st_size, 0).decode()
 
+    def complaints(self) -> list[str]:
+        """What was written beside requests, what they did, and where it serves."""
+        return [line for line in self.output().splitlines() if "[info " not in line]
+
     def terminate(self) -> None:
         """Ask the process to end, and wait until it has."""
         self.process.terminate()

@@ -10,7 +10,7 @@ import yaml
 from dotenv import dotenv_values
 
 from app.main import create_app
-from app.ops.metrics import render_metrics
+from app.ops.metrics import Requests, render_metrics
 from app.runtime import Runtime
 from app.settings import PROJECT, SECRETS_FROM_FILES, Settings
 from tests.conftest import SECRET
@@ -149,4 +149,4 @@ async def test_the_autoscaler_goes_by_a_metric_that_there_is(runtime: Runtime) -
         if metric["type"] == "Pods"
     ]
     assert len(wanted) == 1
-    assert f"\n{wanted[0]} " in render_metrics(runtime).decode()
+    assert f"\n{wanted[0]} " in render_metrics(runtime, Requests()).decode()

@@ -24,12 +24,22 @@ def client_address(
     if address is None:
         return peer
     hops = [hop for hop in ",".join(forwarded_for).split(",") if hop.strip()]
-    while hops and any(address in network for network in trusted):
+    while hops and _is_in(address, trusted):
         hop = parse_address(hops.pop())
         if hop is None:
             break
         address = hop
     return str(address)
+
+
+def is_trusted(client: tuple[str, int] | None, trusted: Collection[Network]) -> bool:
+    """Whether this peer, as ASGI names it, is one of the proxies."""
+    address = parse_address(client[0]) if client else None
+    return address is not None and _is_in(address, trusted)
+
+
+def _is_in(address: Address, networks: Collection[Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def parse_address(text: str) -> Address | None:

@@ -1,16 +1,20 @@
 """GET /metrics: for Prometheus. Off unless a token for it is set."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.dependencies import RuntimeDep
 from app.api.security import CAN_SCRAPE
-from app.ops.metrics import render_metrics
+from app.ops.metrics import merge_metrics, render_metrics
 
 router = APIRouter(include_in_schema=False, dependencies=[CAN_SCRAPE])
 
 
 @router.get("/metrics")
-async def metrics(runtime: RuntimeDep) -> Response:
-    """This process's metrics; with several workers, those of whichever answers."""
-    return Response(render_metrics(runtime), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request, runtime: RuntimeDep) -> Response:
+    """This process's metrics; with several workers, those of all, each with its number."""
+    state = request.app.state
+    rendered = [render_metrics(runtime, state.requests, state.worker)]
+    if state.worker:
+        rendered += await state.worker.ask_others()
+    return Response(merge_metrics(rendered), media_type=CONTENT_TYPE_LATEST)

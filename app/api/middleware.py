@@ -1,15 +1,25 @@
 """What happens to every request before any route: pure ASGI, so that nothing is buffered."""
 
+import logging
+import re
 import secrets
+import time
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.addresses import is_trusted
 from app.api.errors import on_domain_error
+from app.db.spent import time_spent
 from app.errors import Unavailable
+from app.ops.metrics import Requests
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 CONTENT_POLICY = b"content-security-policy"
 API_CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
@@ -19,6 +29,10 @@ HARDENING = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What a proxy may call a request: nothing that breaks a line."""
+UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
+"""Routes that machines ask all day long."""
 
 
 class Busy(Unavailable):
@@ -31,24 +45,31 @@ class Busy(Unavailable):
 class Envelope:
     """Around all else, so that errors too get what every answer has: its id and the hardening.
 
-    The id is also in `request.state`.
+    The id is also in `request.state`. When the answer is out, the request is counted, and logged in
+    one line; a crash with its trace, and it goes no further.
     """
 
-    def __init__(self, app: ASGIApp, *, hsts: int) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, requests: Requests) -> None:
         self._app = app
+        self._requests = requests
+        self._trusted = settings.trusted_proxies
         self._headers = list(HARDENING)
-        if hsts:
-            self._headers.append((b"strict-transport-security", b"max-age=%d" % hsts))
+        if settings.hsts:
+            self._headers.append((b"strict-transport-security", b"max-age=%d" % settings.hsts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with an id of its own."""
+        """Pass the request on with an id of its own, or a trusted proxy's."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = secrets.token_hex(16)
+        began = time.perf_counter()
+        request_id = self._given_id(scope) or secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+        crash: Exception | None = None
 
         async def enveloped(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
                 headers = [
                     *message["headers"],
@@ -58,9 +79,47 @@ class Envelope:
                 if all(name != CONTENT_POLICY for name, _ in headers):
                     headers.append((CONTENT_POLICY, API_CONTENT_POLICY))
                 message["headers"] = headers
-            await send(message)
+                await send(message)
+                status = message["status"]
+            else:
+                await send(message)
 
-        await self._app(scope, receive, enveloped)
+        with time_spent() as in_database:
+            try:
+                await self._app(scope, receive, enveloped)
+            except Exception as error:
+                # Whatever crashes is answered with 500; if it was not, the server can't send.
+                if not status:
+                    raise
+                crash = error
+        seconds = time.perf_counter() - began
+        # Never the path or the query, in which there can be anything: the route alone.
+        route = getattr(scope.get("route"), "path", None)
+        self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
+        if route in UNLOGGED and crash is None:
+            return
+        user_id = scope["state"].get("user_id")
+        logger.log(
+            logging.ERROR if crash else logging.INFO,
+            "request",
+            extra={
+                "request_id": request_id,
+                "user_id": user_id and str(user_id),
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "duration_ms": round(seconds * 1000, 2),
+                "database_ms": round(in_database.seconds * 1000, 2),
+            },
+            exc_info=crash,
+        )
+
+    def _given_id(self, scope: Scope) -> str | None:
+        """What a trusted proxy calls the request."""
+        if not self._trusted or not is_trusted(scope["client"], self._trusted):
+            return None
+        given = Headers(scope=scope).get("x-request-id", "")
+        return given if REQUEST_ID.fullmatch(given) else None
 
 
 class Limits:

@@ -80,6 +80,7 @@ class CurrentPrincipal(SecurityBase):
             raise AuthenticationRequired
         runtime = runtime_of(request)
         _, principal = await runtime.access_tokens.verify(token, now=runtime.now())
+        request.scope["state"]["user_id"] = principal.user_id
         principal.require(tuple(required.scopes))
         return principal
 

@@ -1,18 +1,23 @@
 """The audit log: who did what to whom, written in the transaction that does it."""
 
 import asyncio
+import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Self, TypeVar
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Select, Uuid, any_, func, literal, or_, select
+from sqlalchemy import Select, Uuid, any_, event, func, inspect, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
 
 from app.audit.models import AuditEntry
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -38,6 +43,10 @@ Action = Literal[
 
 POLL_INTERVAL = 0.5
 """Seconds between two looks for new entries, while they are followed."""
+WARNINGS: frozenset[Action] = frozenset(
+    {"login.failed", "login.throttled", "session.reuse_detected"}
+)
+"""What may be somebody at work who should not be."""
 LONGEST_TRANSACTION = timedelta(seconds=30)
 """After its start no transaction of ours commits that much later."""
 
@@ -70,17 +79,45 @@ def record(
 ) -> None:
     """Add an entry, which is committed or rolled back with what it tells.
 
+    Once committed it is also logged, and counted in the session's `info["audited"]`.
+
     `detail` is shown to whoever holds `read:audit`: never a password, token, hash or secret.
     """
-    session.add(
-        AuditEntry(
-            action=action,
-            actor=by.user_id,
-            subject=subject,
-            detail=to_jsonable_python(detail),
-            address=by.address,
-            request_id=by.request_id,
-        )
+    entry = AuditEntry(
+        action=action,
+        actor=by.user_id,
+        subject=subject,
+        detail=to_jsonable_python(detail),
+        address=by.address,
+        request_id=by.request_id,
+    )
+    session.add(entry)
+    session.info.setdefault("recorded", []).append(entry)
+
+
+@event.listens_for(Session, "after_commit")
+def _tell_what_was_recorded(session: Session) -> None:
+    # Called for savepoints too, whose entries may yet be rolled back.
+    if session.in_nested_transaction():
+        return
+    for entry in session.info.pop("recorded", ()):
+        # What was rolled back is not.
+        if inspect(entry).persistent:
+            session.info.setdefault("audited", Counter())[entry.action] += 1
+            _log(entry)
+
+
+def _log(entry: AuditEntry) -> None:
+    # Without its detail, which is for whoever holds `read:audit`.
+    logger.log(
+        logging.WARNING if entry.action in WARNINGS else logging.INFO,
+        entry.action,
+        extra={
+            "actor": entry.actor and str(entry.actor),
+            "subject": entry.subject and str(entry.subject),
+            "address": entry.address,
+            "request_id": entry.request_id,
+        },
     )
 
 

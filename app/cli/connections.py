@@ -5,16 +5,22 @@ uvicorn waits for ever for the rest of a request, and keeps headers of any lengt
 
 import asyncio
 import struct
+import weakref
 from contextlib import suppress
+from functools import partial
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.ops.workers import Worker
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 MAX_FRAMING_BYTES = 32 * 1024
 """Of one request, all that is not its body: request line, headers, chunks' sizes, trailers."""
@@ -29,9 +35,9 @@ TOO_LARGE = (
 class ServerConfig(uvicorn.Config):
     """uvicorn's configuration, and what it has no word for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
         super().__init__(
-            "app.main:create_app",
+            partial(_make_app, settings, worker),
             factory=True,
             http=Connection,
             # Nothing here speaks it, and its connections would have bounds of their own.
@@ -42,10 +48,19 @@ class ServerConfig(uvicorn.Config):
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            # As `ops.logging` has it.
+            log_config=None,
             log_level="warning",
         )
         self.max_connections = settings.max_connections
         self.request_timeout = settings.request_timeout
+
+
+def _make_app(settings: Settings, worker: Worker | None) -> "FastAPI":
+    # Here, as the other commands do without FastAPI and start sooner.
+    from app.main import create_app
+
+    return create_app(settings, worker)
 
 
 class Connection(HttpToolsProtocol):
@@ -69,6 +84,7 @@ class Connection(HttpToolsProtocol):
         self._deadline: float | None = None
         """When the client must have sent its request, or taken some of its answer."""
         self._watch: asyncio.TimerHandle | None = None
+        self._cycles: weakref.WeakSet[RequestResponseCycle] = weakref.WeakSet()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -84,6 +100,7 @@ class Connection(HttpToolsProtocol):
         """Wait for nothing any more."""
         if self._watch is not None:
             self._watch.cancel()
+        self._give_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -105,6 +122,7 @@ class Connection(HttpToolsProtocol):
         if crowded:
             self.scope["state"]["refused"] = True
         super().on_headers_complete()
+        self._cycles.add(self.cycle)
         if crowded or "draining" in self.app_state:
             self.cycle.keep_alive = False
 
@@ -154,12 +172,20 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None and self._deadline <= now:
             # Reset, or the kernel would keep for a long while yet what the client does not take.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+            self._give_up()
             self.transport.abort()
             return
         self._watch = self.loop.call_at(self._deadline or now + self._patience, self._close_if_late)
+
+    def _give_up(self) -> None:
+        # uvicorn tells only the last of several pipelined requests, and not before the loop's next
+        # round: an answer that is under way would fail.
+        for cycle in self._cycles:
+            cycle.disconnected = not cycle.response_complete
 
     def _refuse(self) -> None:
         # An answer that is being sent must not have another one in its midst.
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(TOO_LARGE)
+        self._give_up()
         self.transport.close()

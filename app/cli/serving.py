@@ -1,20 +1,26 @@
 """Serving: from the listening socket to the last answer, in one process or in several workers."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 
-import typer
 import uvicorn
 
 from app.cli.connections import ServerConfig
 from app.errors import ConfigurationError, ScopegateError
+from app.ops.logging import configure_logging
+from app.ops.workers import Worker
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_INTERVAL = 0.1  # seconds
@@ -34,10 +40,11 @@ def serve(settings: Settings, *, workers: int) -> None:
     A second signal ends it at once. Raises ConfigurationError when the port can't be listened on
     or the app can't be made, DidNotStart when it can't be started.
     """
+    configure_logging(settings)
     config = ServerConfig(settings)
     config.load()
     with _listen(settings.host, settings.port) as listener:
-        typer.echo(f"Scopegate: serving at {settings.token_issuer}, documentation at /docs")
+        logger.info("serving at %s, documentation at /docs", settings.token_issuer)
         if workers > 1:
             _supervise(workers, listener)
         else:
@@ -116,32 +123,37 @@ def _supervise(count: int, listener: socket.socket) -> None:
     signals: list[int] = []
     for each in STOP_SIGNALS:
         signal.signal(each, lambda number, _: signals.append(number))
-    workers = [_start_worker(listener) for _ in range(count)]
-    while workers:
-        wait([worker.sentinel for worker in workers], timeout=POLL_INTERVAL)
-        workers = [worker for worker in workers if worker.is_alive()]
-        if signals:
-            listener.close()
-            for worker in workers:
-                worker.terminate() if len(signals) == 1 else worker.kill()
-        elif len(workers) < count:
-            typer.echo("Scopegate: a worker has ended, another one starts", err=True)
-            time.sleep(RESPAWN_PAUSE)
-            workers.append(_start_worker(listener))
+    with tempfile.TemporaryDirectory(prefix="scopegate-") as folder:
+        all_workers = [Worker(Path(folder), number) for number in range(count)]
+        running = {worker: _start_worker(listener, worker) for worker in all_workers}
+        while running:
+            wait([process.sentinel for process in running.values()], timeout=POLL_INTERVAL)
+            ended = [worker for worker, process in running.items() if not process.is_alive()]
+            for worker in ended:
+                del running[worker]
+            if signals:
+                listener.close()
+                for process in running.values():
+                    process.terminate() if len(signals) == 1 else process.kill()
+            elif ended:
+                logger.warning("a worker has ended, another one starts")
+                time.sleep(RESPAWN_PAUSE)
+                running |= {worker: _start_worker(listener, worker) for worker in ended}
     if len(signals) > 1:
         signal.signal(signals[0], signal.SIG_DFL)
         signal.raise_signal(signals[0])
 
 
-def _start_worker(listener: socket.socket) -> BaseProcess:
-    worker = multiprocessing.get_context("spawn").Process(target=_work, args=(listener,))
+def _start_worker(listener: socket.socket, worker: Worker) -> BaseProcess:
+    process = multiprocessing.get_context("spawn").Process(target=_work, args=(listener, worker))
     # A child inherits what is ignored: Ctrl-C while it starts is its parent's alone.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker.start()
+    process.start()
     signal.signal(signal.SIGINT, handler)
-    return worker
+    return process
 
 
-def _work(listener: socket.socket) -> None:
+def _work(listener: socket.socket, worker: Worker) -> None:
     settings = Settings()
-    _run(WorkerServer(ServerConfig(settings), settings), listener)
+    configure_logging(settings)
+    _run(WorkerServer(ServerConfig(settings, worker), settings), listener)

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.primary import Primary
+from app.db.spent import add_up_statements
 from app.errors import ConfigurationError
 from app.settings import Settings
 
@@ -144,6 +145,7 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
         if sqlstate_of(context.original_exception) == TAKES_NO_WRITES:
             context.is_disconnect = True
 
+    add_up_statements(engine.sync_engine)
     return engine
 
 

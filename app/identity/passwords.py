@@ -7,6 +7,7 @@ queue; and no database connection is held meanwhile.
 
 import asyncio
 import re
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -148,7 +149,17 @@ class PasswordHasher:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password-hash")
         self._threads = threads
         self._pending = 0
+        self.refused = 0
+        """Calls that found the queue full."""
+        self.begun = 0
+        self.waited = 0.0
+        """Seconds that those which were begun had waited for it, all together."""
         self._limit = threads + queue
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return max(0, self._pending - self._threads)
 
     async def hash(self, password: str) -> str:
         """The hash of a password that `check_password` let pass. Raises TooManyLogins."""
@@ -174,11 +185,6 @@ class PasswordHasher:
         """
         return await self._run(lambda: self._verify(password, password_hash), gone)
 
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for a thread."""
-        return max(0, self._pending - self._threads)
-
     def close(self) -> None:
         """End the threads, when their present work is done; what still waits is dropped."""
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -202,11 +208,18 @@ class PasswordHasher:
 
     async def _run(self, work: Callable[[], T], gone: Gone | None = None) -> T:
         if self._pending >= self._limit:
+            self.refused += 1
             raise TooManyLogins
         self._pending += 1
-        future = self._executor.submit(work)
+        loop, asked = asyncio.get_running_loop(), time.monotonic()
+
+        def begin() -> T:
+            # The counts are the event loop's: threads would overwrite each other's.
+            loop.call_soon_threadsafe(self._note_wait, time.monotonic() - asked)
+            return work()
+
+        future = self._executor.submit(begin)
         # Counted until the thread is done with it: what has begun costs its work, whoever has gone.
-        loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         if gone is not None:
             # Does nothing once a thread has begun. What has not, no thread will begin.
@@ -217,6 +230,10 @@ class PasswordHasher:
             if gone is not None and gone.done():
                 raise CallerGone from None
             raise
+
+    def _note_wait(self, seconds: float) -> None:
+        self.begun += 1
+        self.waited += seconds
 
     def _release(self) -> None:
         self._pending -= 1

@@ -1,25 +1,76 @@
 """Metrics: what a serving process tells of itself, in Prometheus' format.
 
-The code that is measured counts in plain integers and knows nothing of Prometheus; they are read
-here when somebody scrapes.
+The code that is measured counts in plain numbers and knows nothing of Prometheus; they are read
+here when somebody scrapes. Requests alone are counted here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import get_args
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from app.audit.log import Action
+from app.ops.workers import Worker
 from app.runtime import Runtime
+from app.tokens.keyring import NoSigningKey
+
+OTHER = "other"
+"""In place of the route, for what no route of the API takes: pages, and whatever is asked for."""
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-def render_metrics(runtime: Runtime) -> bytes:
-    """All metrics of this process, as they are at this moment."""
+class Requests:
+    """Counts what was answered, and how long it took."""
+
+    def __init__(self) -> None:
+        self.durations = Histogram(
+            "scopegate_request_duration_seconds",
+            "Requests, from their head to the end of the answer.",
+            ["method", "route", "status"],
+            buckets=BUCKETS,
+            registry=None,
+        )
+
+    def count(self, *, method: str, route: str | None, status: int, seconds: float) -> None:
+        """One more of this route; never by its path, of which there is no end."""
+        self.durations.labels(method, route or OTHER, status).observe(seconds)
+
+
+def render_metrics(runtime: Runtime, requests: Requests, worker: Worker | None = None) -> bytes:
+    """All metrics of this process, as they are at this moment; of several workers, with a label."""
     registry = CollectorRegistry()
-    registry.register(Enforcement(runtime))
-    registry.register(Logins(runtime))
+    for collector in (requests.durations, Enforcement(runtime), Logins(runtime), Means(runtime)):
+        registry.register(Labelled(collector, {"worker": str(worker.number)} if worker else {}))
     return generate_latest(registry)
+
+
+def merge_metrics(rendered: Sequence[bytes]) -> bytes:
+    """Several processes' as one: what belongs to one name has to stand together."""
+    families: dict[bytes, list[bytes]] = {}
+    for text in rendered:
+        for family in text.split(b"# HELP ")[1:]:
+            about, kind, samples = family.split(b"\n", 2)
+            families.setdefault(b"# HELP %b\n%b\n" % (about, kind), []).append(samples)
+    return b"".join(head + b"".join(samples) for head, samples in families.items())
+
+
+class Labelled(Collector):
+    """The same metrics, each with these labels too."""
+
+    def __init__(self, collector: Collector, labels: dict[str, str]) -> None:
+        self._collector = collector
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as Prometheus' client asks for them."""
+        for metric in self._collector.collect():
+            metric.samples = [
+                sample._replace(labels=self._labels | sample.labels) for sample in metric.samples
+            ]
+            yield metric
 
 
 class Enforcement(Collector):
@@ -72,20 +123,72 @@ class Enforcement(Collector):
 
 
 class Logins(Collector):
-    """How logins are let in."""
+    """How logins are let in, and what else is audited."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as Prometheus' client asks for them."""
-        yield CounterMetricFamily(
-            "scopegate_logins_throttled",
-            "Attempts by a password or a client secret that were refused unchecked (429).",
-            self._runtime.throttle.refused,
+        audited, hasher = self._runtime.audited, self._runtime.hasher
+        logins = CounterMetricFamily(
+            "scopegate_logins",
+            "Attempts by a password or a client secret: succeeded, failed, throttled (refused "
+            "unchecked, 429), or overloaded (too many waited to be hashed, 503).",
+            labels=["outcome"],
+        )
+        logins.add_metric(["succeeded"], audited["login.succeeded"])
+        logins.add_metric(["failed"], audited["login.failed"])
+        logins.add_metric(["throttled"], self._runtime.throttle.refused)
+        logins.add_metric(["overloaded"], hasher.refused)
+        yield logins
+        entries = CounterMetricFamily(
+            "scopegate_audit_entries", "Entries of the audit log.", labels=["action"]
+        )
+        for action in get_args(Action):
+            entries.add_metric([action], audited[action])
+        yield entries
+        yield GaugeMetricFamily(
+            "scopegate_hash_queue_depth", "Logins that wait for a hashing thread.", hasher.waiting
         )
         yield GaugeMetricFamily(
-            "scopegate_hash_queue_depth",
-            "Logins and password changes that wait for a hashing thread.",
-            self._runtime.hasher.waiting,
+            "scopegate_hash_queue_limit",
+            "Logins that may wait; past it they are refused.",
+            self._runtime.settings.hash_queue,
+        )
+        yield SummaryMetricFamily(
+            "scopegate_hash_wait_seconds",
+            "How long logins have waited for a hashing thread.",
+            count_value=hasher.begun,
+            sum_value=hasher.waited,
+        )
+
+
+class Means(Collector):
+    """What a process works with: its connections to the database, its signing key."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as Prometheus' client asks for them."""
+        yield GaugeMetricFamily(
+            "scopegate_database_connections_used",
+            "Connections of the pool that are in use.",
+            self._runtime.pool.checkedout(),
+        )
+        yield GaugeMetricFamily(
+            "scopegate_database_connections_limit",
+            "Connections that the pool may have.",
+            self._runtime.pool.size(),
+        )
+        now = self._runtime.now()
+        try:
+            key = self._runtime.keyring.signing(now)
+        except NoSigningKey:
+            return
+        yield GaugeMetricFamily(
+            "scopegate_signing_key_age_seconds",
+            "For how long the key that signs has been doing so.",
+            (now - key.signs_from).total_seconds(),
         )

@@ -13,6 +13,8 @@ from app.api.schemas import ItemAnswer, Me
 from app.api.security import PUBLIC, CanReadItems
 from app.items.items import get_item
 from app.main import create_app as create_scopegate
+from app.ops.logging import configure_logging
+from app.settings import Settings
 from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
 
 BARE_PATH = "/bench/bare"
@@ -27,7 +29,10 @@ def create_app() -> FastAPI:
     They are included as its own are, and looked through first: a route costs more the more come
     before it, and nobody shall say that the bare ones were slow for that.
     """
-    app = create_scopegate()
+    settings = Settings()
+    # As a serving process does: a line a request has its price.
+    configure_logging(settings)
+    app = create_scopegate(settings)
     own = app.router.routes[:]
     router = APIRouter()
     router.add_api_route(BARE_PATH, bare)

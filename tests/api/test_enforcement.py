@@ -313,11 +313,11 @@ async def test_metrics_tell_how_requests_were_checked(own_database_url: str) -> 
             after = await metrics()
             assert after["scopegate_principals_forgotten_total"] == 1
             assert after["scopegate_changes_heard_total"] >= 1
-            assert after["scopegate_logins_throttled_total"] == 0
+            assert after['scopegate_logins_total{outcome="throttled"}'] == 0
         wrong = {"grant_type": "client_credentials", "client_id": "x", "client_secret": "x"}
         for _ in range(12):
             await client.post("/token", data=wrong)
-        assert (await metrics())["scopegate_logins_throttled_total"] == 2
+        assert (await metrics())['scopegate_logins_total{outcome="throttled"}'] == 2
 
 
 async def test_metrics_are_for_whoever_holds_their_token(

@@ -1,0 +1,237 @@
+"""What a serving process writes: a line an event, and nothing that is anybody's secret."""
+
+import base64
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.access.authority import OPERATOR
+from app.identity.users import create_user, disable_user
+from app.main import create_app
+from app.ops.logging import configure_logging
+from app.runtime import Runtime
+from app.settings import Settings
+from tests.conftest import SECRET, client_of
+from tests.factories import PASSWORD, make_user
+from tests.processes import command, serving
+
+CANARY = "canary-7f3a"
+BASIC = base64.b64encode(f"{CANARY}:{CANARY}".encode()).decode()
+FORM = "application/x-www-form-urlencoded"
+REQUEST_KEYS = {
+    *("timestamp", "level", "logger", "event"),
+    *("request_id", "user_id", "method", "route", "status", "duration_ms", "database_ms"),
+}
+
+
+def lines_of(output: str) -> list[dict[str, Any]]:
+    """Every line, which must be JSON."""
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def requests_of(output: str) -> list[dict[str, Any]]:
+    return [line for line in lines_of(output) if line["event"] == "request"]
+
+
+@pytest.fixture
+async def settings(own_database_url: str) -> dict[str, Any]:
+    """A production service's settings, with an admin in its database."""
+    settings = {
+        "environment": "production",
+        "database_url": own_database_url,
+        "secret_keys": SECRET,
+    }
+    await command("user", "create", "root", "--scope", "admin", stdin=PASSWORD, **settings)
+    return settings
+
+
+@contextmanager
+def logging_as_production(settings: Settings) -> Iterator[None]:
+    """This process logs as production does; then as it did."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logging(settings.model_copy(update={"environment": "production"}))
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def plant_canaries(client: httpx2.Client, bearer: dict[str, str]) -> int:
+    """Ask everything in every way that could hold a secret; how many requests that were."""
+    fields = [
+        *("username", "password", "scope", "client_id", "client_secret", "refresh_token"),
+        *("token", "current_password", "new_password", "grant_type", CANARY),
+    ]
+    body = dict.fromkeys(fields, CANARY)
+    hints = {"Cookie": f"session={CANARY}", "Referer": CANARY, "User-Agent": CANARY}
+    hints |= {"X-Request-Id": CANARY, "X-Forwarded-For": CANARY}
+    credentials: list[dict[str, str]] = [
+        {},
+        bearer,
+        {"Authorization": f"Bearer {CANARY}"},
+        {"Authorization": f"Basic {BASIC}"},
+        {"Authorization": CANARY},
+    ]
+    paths = [
+        *("/token", "/revoke", "/introspect", "/users", "/users/me/password", "/items"),
+        *(f"/users/{CANARY}", f"/items/{CANARY}", f"/scopes/{CANARY}%0a%22", f"/{CANARY}"),
+    ]
+    asked = 0
+    for headers in credentials:
+        headers = headers | hints
+        for path in paths:
+            client.get(path, params=body, headers=headers)
+            client.post(path, data=body, params=body, headers=headers)
+            client.post(path, json=body, headers=headers)
+            asked += 3
+        for grant in ("password", "refresh_token", "client_credentials"):
+            client.post("/token", data={**body, "grant_type": grant}, headers=headers)
+            asked += 1
+    return asked
+
+
+def live_secrets(client: httpx2.Client) -> list[str]:
+    """Sign in, refresh, make a service and its token; all that must stay between the two."""
+    login = client.post("/token", data={"username": "root", "password": PASSWORD}).json()
+    refreshed = client.post(
+        "/token",
+        data={"grant_type": "refresh_token", "refresh_token": login["refresh_token"]},
+    ).json()
+    bearer = {"Authorization": f"Bearer {refreshed['access_token']}"}
+    service = client.post(
+        "/users", json={"username": "robot", "kind": "service"}, headers=bearer
+    ).json()
+    issued = client.post(
+        "/token",
+        data={"grant_type": "client_credentials"},
+        auth=("robot", service["client_secret"]),
+    ).json()
+    tokens = [
+        each[kind] for each in (login, refreshed) for kind in ("access_token", "refresh_token")
+    ]
+    return [*tokens, service["client_secret"], issued["access_token"], PASSWORD, SECRET]
+
+
+def test_no_secret_is_ever_logged(settings: dict[str, Any]) -> None:
+    with serving(**settings) as service:
+        with httpx2.Client(base_url=service.url) as client:
+            secrets = live_secrets(client)
+            bearer = {"Authorization": f"Bearer {secrets[2]}"}
+            asked = plant_canaries(client, bearer)
+            with service.connect() as connection:
+                connection.sendall(f"{CANARY} /{CANARY} {CANARY}\r\n\r\n".encode())
+                assert b"400" in connection.recv(1000)
+        output = service.output()
+    assert len(requests_of(output)) == asked + 4
+    for secret in (CANARY, BASIC, *secrets):
+        assert secret not in output
+        assert secret.replace(" ", "+") not in output
+        assert secret.replace(" ", "%20") not in output
+    assert {frozenset(line) for line in requests_of(output)} == {frozenset(REQUEST_KEYS)}
+    assert {line["route"] for line in requests_of(output)} > {None, "/users/{user_id}", "/token"}
+    # uvicorn's own word about what is no HTTP.
+    assert [line["level"] for line in lines_of(output) if line["logger"] == "uvicorn.error"] == [
+        "warning"
+    ]
+
+
+def test_a_request_is_one_line_with_who_what_and_how_long(settings: dict[str, Any]) -> None:
+    with serving(trusted_proxies="127.0.0.1", **settings) as service:
+        with httpx2.Client(base_url=service.url) as client:
+            form = {"username": "root", "password": PASSWORD}
+            answer = client.post("/token", data=form, headers={"X-Request-Id": "from-the-proxy"})
+            bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+            me = [client.get("/users/me", headers=bearer) for _ in range(2)]
+            client.get("/health/live")
+            client.get("/health/ready")
+            client.get("/metrics")
+            junk = ['{"a": 1}', "x" * 65, "", "a b", "a;b"]
+            made = [
+                client.get("/nowhere", headers={"X-Request-Id": each}).headers["x-request-id"]
+                for each in junk
+            ]
+        output = service.output()
+    token, first, again, *nowhere = requests_of(output)
+    assert (token["method"], token["route"], token["status"]) == ("POST", "/token", 200)
+    assert token["request_id"] == answer.headers["x-request-id"] == "from-the-proxy"
+    assert 0 < token["database_ms"] < token["duration_ms"]
+    assert token["user_id"] is None
+    assert first["user_id"] == again["user_id"] == me[0].json()["id"]
+    assert first["database_ms"] > again["database_ms"] == 0
+    assert again["request_id"] == me[1].headers["x-request-id"]
+    assert [line["request_id"] for line in nowhere] == made
+    assert not set(made) & set(junk)
+    assert {(line["route"], line["status"]) for line in nowhere} == {(None, 404)}
+    (login,) = [line for line in lines_of(output) if line["event"] == "login.succeeded"]
+    assert login["request_id"] == "from-the-proxy"
+    assert (login["level"], login["subject"]) == ("info", first["user_id"])
+
+
+async def test_only_a_trusted_proxy_names_a_request(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/health/live", headers={"X-Request-Id": "mine"})
+    assert answer.headers["x-request-id"] != "mine"
+
+
+async def test_a_crash_is_logged_once_with_where_and_without_what(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(runtime.settings)
+    app.state.runtime = runtime
+
+    @app.get("/crash")
+    async def crash() -> None:
+        secret = CANARY
+        try:
+            int(secret)
+        except ValueError as error:
+            raise KeyError(secret) from error
+
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test") as client:
+        with logging_as_production(runtime.settings):
+            assert (await client.get("/crash")).status_code == 500
+    output = capsys.readouterr()
+    # Beside the client's own.
+    (line,) = [line for line in lines_of(output.out) if line["logger"].startswith("app.")]
+    assert (line["level"], line["route"], line["status"]) == ("error", "/crash", 500)
+    assert line["trace"].index("builtins.ValueError") < line["trace"].index("builtins.KeyError")
+    assert "raise KeyError(secret) from error" in line["trace"]
+    assert CANARY not in output.out + output.err
+
+
+async def test_what_is_audited_is_logged_and_what_is_undone_is_not(
+    own_runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "app.audit.log")
+    user = await make_user(own_runtime)
+    assert caplog.messages == ["user.created"]
+    caplog.clear()
+    async with client_of(own_runtime) as client:
+        wrong = {"username": user.username, "password": "wrong"}
+        await client.post("/token", data=wrong)
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("WARNING", "login.failed")
+    ]
+    caplog.clear()
+    async with own_runtime.sessions() as session:
+        await disable_user(session, user.id, by=OPERATOR, now=own_runtime.now())
+        await session.rollback()
+        async with session.begin():
+            savepoint = await session.begin_nested()
+            await create_user(
+                session, own_runtime.hasher, username="nobody", password=PASSWORD, by=OPERATOR
+            )
+            await savepoint.rollback()
+            async with session.begin_nested():
+                await create_user(
+                    session, own_runtime.hasher, username="ben", password=PASSWORD, by=OPERATOR
+                )
+            assert caplog.messages == []
+    assert caplog.messages == ["user.created"]

@@ -1,0 +1,132 @@
+"""What a serving process counts, and that no worker's counts are missed."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.identity.passwords import TooManyLogins
+from app.runtime import Runtime
+from tests.conftest import SECRET, client_of, settings_for
+from tests.factories import PASSWORD, bearer, login, make_user
+from tests.processes import SERVE, Service, children_of, command, eventually, serving
+
+TOKEN = "a-metrics-token-for-the-tests-0123456789"
+SCRAPE = {"Authorization": f"Bearer {TOKEN}"}
+
+Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def read(text: str) -> Found:
+    """Every sample by its name and labels; none may be there twice."""
+    families = list(text_string_to_metric_families(text))
+    names = [family.name for family in families]
+    assert len(names) == len(set(names)), "what belongs to one name stands together"
+    samples = [sample for family in families for sample in family.samples]
+    found = {(each.name, frozenset(each.labels.items())): each.value for each in samples}
+    assert len(found) == len(samples)
+    return found
+
+
+def total(found: Found, name: str, **labels: str) -> float:
+    """The sum over what bears these labels."""
+    wanted = labels.items()
+    return sum(value for (each, has), value in found.items() if each == name and wanted <= has)
+
+
+def is_served_by(found: Found) -> set[str]:
+    """The workers that have answered to /items."""
+    return {
+        dict(labels)["worker"]
+        for (name, labels), value in found.items()
+        if name == "scopegate_request_duration_seconds_count"
+        and dict(labels)["route"] == "/items"
+        and value
+    }
+
+
+async def test_requests_logins_hashes_and_means_are_counted(own_database_url: str) -> None:
+    settings = settings_for(own_database_url, metrics_token=TOKEN, hash_queue=1, hash_threads=1)
+    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+        user = await make_user(runtime)
+        token = await bearer(client, user)
+        assert (await login(client, user, password="wrong")).status_code == 400
+        assert (await client.get("/items", headers=token)).status_code == 403
+        for path in ("/one", "/two"):
+            await client.get(path)
+        hashes = [asyncio.create_task(runtime.hasher.hash(PASSWORD)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert runtime.hasher.waiting == 1
+        refused = await asyncio.gather(*hashes, return_exceptions=True)
+        assert isinstance(refused[2], TooManyLogins)
+        found = read((await client.get("/metrics", headers=SCRAPE)).text)
+    count = "scopegate_request_duration_seconds_count"
+    assert total(found, count, method="POST", route="/token", status="200") == 1
+    assert total(found, count, method="POST", route="/token", status="400") == 1
+    assert total(found, count, method="GET", route="/items", status="403") == 1
+    assert total(found, count, route="other", status="404") == 2
+    assert total(found, count) == 5
+    outcomes = {
+        dict(labels)["outcome"]: value
+        for (name, labels), value in found.items()
+        if name == "scopegate_logins_total"
+    }
+    assert outcomes == {"succeeded": 1, "failed": 1, "throttled": 0, "overloaded": 1}
+    assert total(found, "scopegate_audit_entries_total", action="user.created") == 1
+    assert total(found, "scopegate_hash_wait_seconds_count") == 5, "a user, two logins, two"
+    assert 0 < total(found, "scopegate_hash_wait_seconds_sum") < 60
+    assert total(found, "scopegate_hash_queue_depth") == 0
+    assert total(found, "scopegate_database_connections_used") == 0
+    assert total(found, "scopegate_database_connections_limit") == settings.database_pool_size
+    assert 0 <= total(found, "scopegate_signing_key_age_seconds") < 600
+
+
+@pytest.fixture
+async def settings(own_database_url: str) -> dict[str, Any]:
+    settings = {"database_url": own_database_url, "secret_keys": SECRET, "metrics_token": TOKEN}
+    await command("user", "create", "alice", stdin=PASSWORD, **settings)
+    return settings
+
+
+def scrape(service: Service) -> Found:
+    answer = httpx2.get(f"{service.url}/metrics", headers=SCRAPE)
+    assert answer.status_code == 200
+    return read(answer.text)
+
+
+def ask_until(service: Service, condition: Callable[[Found], bool]) -> int:
+    """Ask for /items, each time on a new connection; how often that was until it came true."""
+    asked = 0
+
+    def holds() -> bool:
+        nonlocal asked
+        asked += 1
+        assert httpx2.get(f"{service.url}/items").status_code == 401
+        return condition(scrape(service))
+
+    eventually(holds)
+    return asked
+
+
+def test_a_scrape_of_one_worker_tells_what_all_have_counted(settings: dict[str, Any]) -> None:
+    with serving([*SERVE, "--workers", "2"], **settings) as service:
+        asked = ask_until(service, lambda found: is_served_by(found) == {"0", "1"})
+        count = "scopegate_request_duration_seconds_count"
+        for _ in range(5):
+            assert total(scrape(service), count, route="/items", status="401") == asked
+        assert total(scrape(service), "scopegate_feed_fresh") == 2
+        # One that is replaced begins anew under its number; the other's counts stay.
+        before = children_of(service.process.pid, "spawn_main")
+        os.kill(before[0], signal.SIGKILL)
+        eventually(
+            lambda: len(set(children_of(service.process.pid, "spawn_main")) - {before[0]}) == 2
+        )
+        eventually(lambda: total(scrape(service), "scopegate_feed_fresh") == 2)
+        after = scrape(service)
+        assert 0 < total(after, count, route="/items", status="401") < asked
+        assert len(is_served_by(after)) == 1
