@@ -6,7 +6,10 @@ queue; and no database connection is held meanwhile.
 """
 
 import asyncio
+import os
 import re
+import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -23,6 +26,7 @@ from app.errors import ConfigurationError, Refused, Unavailable
 MIN_PASSWORD_BYTES = 8
 MAX_PASSWORD_BYTES = 1024
 BCRYPT_BYTES = 72
+LOWEST_PRIORITY = 19
 # What costs more to verify would let one login stall the others, or fill the memory. Both of the
 # highest, 13 rounds and 256 MiB in 3 passes, cost about as much as 20 hashes of our own.
 MAX_BCRYPT_ROUNDS = 13
@@ -126,6 +130,15 @@ def _common_passwords() -> frozenset[str]:
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
+def _give_way() -> None:
+    """Let this thread have what of the processors nobody else wants.
+
+    Or it would keep whoever answers other requests waiting for a time slice, each some milliseconds.
+    """
+    if sys.platform == "linux":  # Elsewhere a priority is a process's, not a thread's.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+
+
 class PasswordHasher:
     """Hashes and verifies in `threads` threads; at most `queue` calls wait for one."""
 
@@ -146,7 +159,9 @@ class PasswordHasher:
         )
         # The hash that dummy_verify checks against is made at its first use: not in a request.
         self._context.dummy_verify()
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password-hash")
+        self._executor = ThreadPoolExecutor(
+            threads, thread_name_prefix="password-hash", initializer=_give_way
+        )
         self._threads = threads
         self._pending = 0
         self.refused = 0

@@ -1,6 +1,8 @@
 """Passwords: which are accepted, how they are hashed, and that the hashing is bounded."""
 
 import asyncio
+import os
+import sys
 import threading
 from functools import partial
 
@@ -228,3 +230,9 @@ async def test_whoever_hangs_up_leaves_the_queue_and_is_never_hashed(
     assert await asyncio.gather(*under_way) == [True, True], "what had begun was ended"
     assert await asyncio.gather(*others) == [(False, None)] * 3
     assert hashed == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is a process's")
+async def test_hashing_gives_way_to_whoever_answers_others(hasher: PasswordHasher) -> None:
+    priority = await hasher._run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert priority > os.getpriority(os.PRIO_PROCESS, 0)
