@@ -19,7 +19,6 @@ from typing import TypeVar
 
 import passlib
 from passlib.context import CryptContext
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from app.errors import ConfigurationError, Refused, Unavailable
 
@@ -127,13 +126,16 @@ def normalise_password(password: str) -> str | None:
 
 @cache
 def _common_passwords() -> frozenset[str]:
+    # Here, since its lists take 15 MB, and most processes never set a password.
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
 def _give_way() -> None:
     """Let this thread have what of the processors nobody else wants.
 
-    Or it would keep whoever answers other requests waiting for a time slice, each some milliseconds.
+    Or whoever answers other requests would wait for a time slice, each some milliseconds long.
     """
     if sys.platform == "linux":  # Elsewhere a priority is a process's, not a thread's.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
