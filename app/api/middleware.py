@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.addresses import is_trusted
 from app.api.errors import on_domain_error
-from app.db.spent import time_spent
+from app.db.spent import TimeSpent
 from app.errors import Unavailable
 from app.ops.logging import RequestLog
 from app.ops.metrics import Requests
@@ -83,7 +83,7 @@ class Envelope:
             else:
                 await send(message)
 
-        with time_spent() as in_database:
+        with TimeSpent() as in_database:
             try:
                 await self._app(scope, receive, enveloped)
             except Exception as error:
