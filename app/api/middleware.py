@@ -1,6 +1,5 @@
 """What happens to every request before any route: pure ASGI, so that nothing is buffered."""
 
-import logging
 import re
 import secrets
 import time
@@ -14,12 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.addresses import is_trusted
 from app.api.errors import on_domain_error
-from app.db.spent import time_spent
+from app.db.spent import TimeSpent
 from app.errors import Unavailable
+from app.ops.logging import RequestLog
 from app.ops.metrics import Requests
 from app.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 CONTENT_POLICY = b"content-security-policy"
 API_CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
@@ -52,6 +50,7 @@ class Envelope:
     def __init__(self, app: ASGIApp, settings: Settings, requests: Requests) -> None:
         self._app = app
         self._requests = requests
+        self._log = RequestLog(settings)
         self._trusted = settings.trusted_proxies
         self._headers = list(HARDENING)
         if settings.hsts:
@@ -84,7 +83,7 @@ class Envelope:
             else:
                 await send(message)
 
-        with time_spent() as in_database:
+        with TimeSpent() as in_database:
             try:
                 await self._app(scope, receive, enveloped)
             except Exception as error:
@@ -98,20 +97,15 @@ class Envelope:
         self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
         if route in UNLOGGED and crash is None:
             return
-        user_id = scope["state"].get("user_id")
-        logger.log(
-            logging.ERROR if crash else logging.INFO,
-            "request",
-            extra={
-                "request_id": request_id,
-                "user_id": user_id and str(user_id),
-                "method": scope["method"],
-                "route": route,
-                "status": status,
-                "duration_ms": round(seconds * 1000, 2),
-                "database_ms": round(in_database.seconds * 1000, 2),
-            },
-            exc_info=crash,
+        self._log.tell(
+            request_id=request_id,
+            user_id=scope["state"].get("user_id"),
+            method=scope["method"],
+            route=route,
+            status=status,
+            seconds=seconds,
+            in_database=in_database.seconds,
+            crash=crash,
         )
 
     def _given_id(self, scope: Scope) -> str | None:

@@ -5,7 +5,6 @@ uvicorn waits for ever for the rest of a request, and keeps headers of any lengt
 
 import asyncio
 import struct
-import weakref
 from contextlib import suppress
 from functools import partial
 from socket import SO_LINGER, SOL_SOCKET
@@ -84,7 +83,8 @@ class Connection(HttpToolsProtocol):
         self._deadline: float | None = None
         """When the client must have sent its request, or taken some of its answer."""
         self._watch: asyncio.TimerHandle | None = None
-        self._cycles: weakref.WeakSet[RequestResponseCycle] = weakref.WeakSet()
+        self._pipelined: list[RequestResponseCycle] = []
+        """Requests before the last one, if that did not wait for their answers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -121,8 +121,11 @@ class Connection(HttpToolsProtocol):
         crowded = max(len(self.connections), len(self.tasks) + 1) > self._max_connections
         if crowded:
             self.scope["state"]["refused"] = True
+        if self.cycle is None or self.cycle.response_complete:
+            self._pipelined.clear()
+        else:
+            self._pipelined.append(self.cycle)
         super().on_headers_complete()
-        self._cycles.add(self.cycle)
         if crowded or "draining" in self.app_state:
             self.cycle.keep_alive = False
 
@@ -180,8 +183,9 @@ class Connection(HttpToolsProtocol):
     def _give_up(self) -> None:
         # uvicorn tells only the last of several pipelined requests, and not before the loop's next
         # round: an answer that is under way would fail.
-        for cycle in self._cycles:
-            cycle.disconnected = not cycle.response_complete
+        for cycle in (*self._pipelined, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
 
     def _refuse(self) -> None:
         # An answer that is being sent must not have another one in its midst.

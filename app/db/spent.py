@@ -1,34 +1,32 @@
 """How long the database was waited for, by whoever wants to know."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Engine, event
 
 
-@dataclass(slots=True)
-class Spent:
-    """Seconds in statements: without waiting for a connection, and without commits."""
+class TimeSpent:
+    """Adds up the statements of a `with` block, and of the tasks that it starts, in `seconds`.
 
-    seconds: float = 0.0
+    Without the wait for a connection, and without commits.
+    """
+
+    __slots__ = ("_token", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._token = _spent.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _spent.reset(self._token)
 
 
-_spent: ContextVar[Spent | None] = ContextVar("spent", default=None)
-
-
-@contextmanager
-def time_spent() -> Iterator[Spent]:
-    """Adds up the statements of the block, and of the tasks that it starts."""
-    spent = Spent()
-    token = _spent.set(spent)
-    try:
-        yield spent
-    finally:
-        _spent.reset(token)
+_spent: ContextVar[TimeSpent | None] = ContextVar("spent", default=None)
 
 
 def add_up_statements(engine: Engine) -> None:

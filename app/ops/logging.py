@@ -7,11 +7,16 @@ here is how it all looks.
 import logging
 import sys
 import traceback
+import uuid
+from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as quote
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -43,6 +48,58 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+
+
+class RequestLog:
+    """Logs requests, in one line each, where `configure_logging` has been called."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._production = settings.environment == "production"
+
+    def tell(
+        self,
+        *,
+        request_id: str,
+        user_id: uuid.UUID | None,
+        method: str,
+        route: str | None,
+        status: int,
+        seconds: float,
+        in_database: float,
+        crash: Exception | None,
+    ) -> None:
+        """Log a request that was answered, and why it has crashed."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        user = user_id and str(user_id)
+        duration, database = round(seconds * 1000, 2), round(in_database * 1000, 2)
+        if self._production and crash is None:
+            # What the formatter would make of it, by hand: that takes a third of the time that
+            # the whole of a request does, if it asks no database.
+            now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
+            sys.stdout.write(
+                f'{{"event": "request", "level": "info", "logger": "{__name__}", '
+                f'"timestamp": "{now}Z", "request_id": {quote(request_id)}, '
+                f'"user_id": {quote(user) if user else "null"}, "method": {quote(method)}, '
+                f'"route": {quote(route) if route else "null"}, "status": {status}, '
+                f'"duration_ms": {duration}, "database_ms": {database}}}\n'
+            )
+            sys.stdout.flush()
+            return
+        logger.log(
+            logging.ERROR if crash else logging.INFO,
+            "request",
+            extra={
+                "request_id": request_id,
+                "user_id": user,
+                "method": method,
+                "route": route,
+                "status": status,
+                "duration_ms": duration,
+                "database_ms": database,
+            },
+            exc_info=crash,
+        )
 
 
 def trace_without_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
