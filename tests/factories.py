@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx2
 
+from app.access.accounts import create_user
 from app.access.authority import OPERATOR, Caller
 from app.access.grants import grant
 from app.identity.sessions import open_session
-from app.identity.users import create_user
 from app.runtime import Runtime
 
 PASSWORD = "correct horse battery staple"
@@ -39,6 +39,7 @@ async def make_user(
             username=username or f"user-{uuid.uuid4().hex[:12]}",
             password=password,
             by=OPERATOR,
+            clock=runtime.now,
         )
         for scope in scopes:
             await grant(

@@ -125,10 +125,12 @@ def test_each_replica_trusts_what_it_remembers_behind_pgbouncer(scaled: Scaled) 
 
 def test_the_audit_log_tells_the_address_that_the_proxy_saw(scaled: Scaled) -> None:
     pretended = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
+    pretended["X-Request-Id"] = "somebody-elses"
     token = scaled.project.login("admin", PASSWORD, pretended)
     with scaled.client(token) as client:
         logins = client.get("/audit", params={"action": "login.succeeded"}).json()["items"]
     assert {entry["address"] for entry in logins} == {scaled.gateway()}
+    assert "somebody-elses" not in {entry["request_id"] for entry in logins}
 
 
 async def test_a_replica_may_be_killed_and_come_back_under_load(scaled: Scaled) -> None:

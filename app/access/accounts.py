@@ -6,11 +6,32 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.access.authority import Caller, keep_an_admin, managed_user
+from app.access.authority import Caller, confirm_caller, keep_an_admin, managed_user
 from app.errors import Refused
 from app.identity.login import set_password
+from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
-from app.identity.users import disable_user
+from app.identity.users import add_user, disable_user, normalise_username
+
+
+async def create_user(
+    session: AsyncSession,
+    hasher: PasswordHasher,
+    *,
+    username: str,
+    password: str,
+    by: Caller,
+    clock: Callable[[], datetime],
+) -> User:
+    """A new person. Nothing may have been asked of `session` before: hashing holds no connection.
+
+    Raises UsernameTaken, Refused for an unfit name or password, TooManyLogins when the hashing
+    queue is full, or what `confirm_caller` raises.
+    """
+    name = normalise_username(username)
+    password_hash = await hasher.hash(check_password(password, username=name))
+    await confirm_caller(session, by=by, now=clock())
+    return await add_user(session, username=name, kind="person", password_hash=password_hash, by=by)
 
 
 async def disable_account(

@@ -3,6 +3,7 @@
 No answer repeats what the caller sent.
 """
 
+import logging
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -23,6 +24,8 @@ from app.errors import (
     OAuthError,
     Unavailable,
 )
+
+logger = logging.getLogger(__name__)
 
 REALM = "scopegate"
 OAUTH_PATHS = {"/token", "/revoke", "/introspect"}
@@ -133,8 +136,13 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
     raise error
 
 
-async def on_database_gone(request: Request, _: Exception) -> JSONResponse:
-    """No database: say so, and when to come again. Never a pass."""
+async def on_database_gone(request: Request, error: Exception) -> JSONResponse:
+    """No database: say so, and when to come again. Never a pass.
+
+    Why, is logged: without its text, which can repeat what a client sent.
+    """
+    why = {"error": type(error).__name__, "sqlstate": sqlstate_of(error)}
+    logger.warning("the database can't be asked", extra=why)
     return await on_domain_error(request, DatabaseUnavailable())
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.access.accounts import disable_account, replace_password
+from app.access.accounts import create_user, disable_account, replace_password
 from app.access.authority import confirm_caller, managed_user
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
@@ -25,7 +25,7 @@ from app.api.schemas import (
 from app.api.security import CanReadUsers, CanWriteUsers
 from app.identity.clients import create_service, make_secret, revoke_secret
 from app.identity.sessions import end_sessions_of, live_sessions
-from app.identity.users import create_user, enable_user, list_users, rename_user, user_of_id
+from app.identity.users import enable_user, list_users, rename_user, user_of_id
 
 router = APIRouter(prefix="/users", tags=["users"], responses=PROTECTED | refusals(422))
 
@@ -55,16 +55,18 @@ async def make_user(
     response.headers.update(NO_STORE)
     if new.password is not None:
         user = await create_user(
-            session, runtime.hasher, username=new.username, password=new.password, by=caller
+            session,
+            runtime.hasher,
+            username=new.username,
+            password=new.password,
+            by=caller,
+            clock=runtime.now,
         )
-        answer = NewUserAnswer.of(user)
-    else:
-        user, secret = await create_service(session, username=new.username, by=caller)
-        shown = {"client_id": user.username, "client_secret": secret.value, "secret_id": secret.id}
-        answer = NewUserAnswer.of(user).model_copy(update=shown)
-    # Last: while the password was hashed, the caller may have been put out.
+        return NewUserAnswer.of(user)
     await confirm_caller(session, by=caller, now=runtime.now())
-    return answer
+    user, secret = await create_service(session, username=new.username, by=caller)
+    shown = {"client_id": user.username, "client_secret": secret.value, "secret_id": secret.id}
+    return NewUserAnswer.of(user).model_copy(update=shown)
 
 
 @router.get("/{user_id}", responses=refusals(404))

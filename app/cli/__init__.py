@@ -10,6 +10,7 @@ from alembic.util import CommandError
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from app.access.accounts import create_user
 from app.access.authority import OPERATOR
 from app.access.grants import grant as grant_scope
 from app.access.scopes import ADMIN
@@ -26,7 +27,7 @@ from app.cli.users import user
 from app.db.engine import STATEMENT_LOST, open_engine, sqlstate_of
 from app.db.schema import migrator_settings, upgrade
 from app.errors import ScopegateError, first_line
-from app.identity.users import create_user, list_users
+from app.identity.users import UsernameTaken, list_users
 from app.ops.housekeeping import prune as clear_away
 from app.runtime import Runtime
 from app.settings import Settings
@@ -135,12 +136,22 @@ async def _make_first_admin(runtime: Runtime) -> None:
         # come back with the password that they had at first.
         if await list_users(session, limit=1):
             return
-        chosen = runtime.settings.admin_password
-        password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)
-        admin = await create_user(
-            session, runtime.hasher, username=FIRST_ADMIN, password=password, by=OPERATOR
-        )
-        await grant_scope(session, user_id=admin.id, scope=ADMIN, by=OPERATOR, now=runtime.now())
+    chosen = runtime.settings.admin_password
+    password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)
+    try:
+        async with runtime.unit_of_work() as session:
+            admin = await create_user(
+                session,
+                runtime.hasher,
+                username=FIRST_ADMIN,
+                password=password,
+                by=OPERATOR,
+                clock=runtime.now,
+            )
+            now = runtime.now()
+            await grant_scope(session, user_id=admin.id, scope=ADMIN, by=OPERATOR, now=now)
+    except UsernameTaken:
+        return  # By another migration, a moment ago.
     # Only now that it is committed, and only when nobody knows it yet.
     typer.echo(
         f"Scopegate: made the user {FIRST_ADMIN}, "

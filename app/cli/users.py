@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.accounts import disable_account, replace_password
+from app.access.accounts import create_user, disable_account, replace_password
 from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.holdings import grants_of, scopes_of_each
@@ -30,7 +30,7 @@ from app.cli.console import (
 from app.identity.clients import NewSecret, create_service, make_secret, revoke_secret, secrets_of
 from app.identity.models import User
 from app.identity.sessions import live_sessions
-from app.identity.users import create_user, enable_user, get_user, list_users, rename_user
+from app.identity.users import enable_user, get_user, list_users, rename_user
 from app.runtime import Runtime
 
 user = typer.Typer(
@@ -64,7 +64,12 @@ def user_create(
                 shown = _shown(made, secret)
             else:
                 made = await create_user(
-                    session, runtime.hasher, username=name, password=password, by=OPERATOR
+                    session,
+                    runtime.hasher,
+                    username=name,
+                    password=password,
+                    by=OPERATOR,
+                    clock=runtime.now,
                 )
                 shown = {}
             for each in scopes:

@@ -14,7 +14,14 @@ from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.models import ClientSecret, User
 from app.identity.throttle import CLIENT, Throttle, charge, record_failure
-from app.identity.users import add_user, find_user, hold_users, normalise_username
+from app.identity.users import (
+    NOBODY,
+    add_user,
+    find_user,
+    hold_users,
+    normalise_username,
+    share_user,
+)
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
@@ -126,6 +133,8 @@ async def authenticate_client(
     attempt = await throttle.admit(
         session, CLIENT, name=client_id, user_id=user_id, address=by.address, now=now
     )
+    # Whoever revokes a secret and ends the sessions comes before this, or after what it opens.
+    await share_user(session, user_id or NOBODY)
     stored = await session.scalars(
         select(ClientSecret.digest).where(ClientSecret.user_id == user_id)
     )

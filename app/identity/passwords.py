@@ -14,6 +14,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import TypeVar
 
@@ -24,8 +25,10 @@ from app.errors import ConfigurationError, Refused, Unavailable
 
 MIN_PASSWORD_BYTES = 8
 MAX_PASSWORD_BYTES = 1024
+LONGEST_SPELLING = 2 * MAX_PASSWORD_BYTES
+"""In characters, of any password. What it costs to normalise grows by the square of the length."""
 BCRYPT_BYTES = 72
-LOWEST_PRIORITY = 19
+LOW_PRIORITY = 10
 # What costs more to verify would let one login stall the others, or fill the memory. Both of the
 # highest, 13 rounds and 256 MiB in 3 passes, cost about as much as 20 hashes of our own.
 MAX_BCRYPT_ROUNDS = 13
@@ -77,6 +80,8 @@ class TooManyLogins(Unavailable):
 
 def check_password(password: str, *, username: str) -> str:
     """The password in the form that is hashed (NFKC). Raises WeakPassword, saying why."""
+    if len(password) > LONGEST_SPELLING:
+        raise WeakPassword(f"A password has at most {MAX_PASSWORD_BYTES} bytes.")
     normal = normalise_password(password)
     if normal is None:
         raise WeakPassword("A password is text: it has no NUL and no broken characters.")
@@ -116,6 +121,8 @@ def check_hash(password_hash: str) -> str:
 
 def normalise_password(password: str) -> str | None:
     """NFKC, so that every keyboard's way to write it is the same; None if it can't be hashed."""
+    if len(password) > LONGEST_SPELLING:
+        return None
     normal = unicodedata.normalize("NFKC", password)
     try:
         normal.encode()
@@ -138,7 +145,8 @@ def _give_way() -> None:
     Or whoever answers other requests would wait for a time slice, each some milliseconds long.
     """
     if sys.platform == "linux":  # Elsewhere a priority is a process's, not a thread's.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
 
 
 class PasswordHasher:
@@ -227,7 +235,6 @@ class PasswordHasher:
         if self._pending >= self._limit:
             self.refused += 1
             raise TooManyLogins
-        self._pending += 1
         loop, asked = asyncio.get_running_loop(), time.monotonic()
 
         def begin() -> T:
@@ -236,6 +243,7 @@ class PasswordHasher:
             return work()
 
         future = self._executor.submit(begin)
+        self._pending += 1
         # Counted until the thread is done with it: what has begun costs its work, whoever has gone.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         if gone is not None:

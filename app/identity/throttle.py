@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.audit.log import Actor, record
 from app.errors import Unavailable
 from app.identity.models import FailureBudget, KnownNetwork
-from app.identity.users import username_key
+from app.identity.users import NOBODY, username_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Limit:
         return (self.burst - 1) * self.interval
 
 
-# More than anybody mistypes; then 2,880 guesses a day from one place.
+# More than anybody mistypes; then 2,880 guesses a day from one place. In bursts sent in parallel,
+# as many as the hashing queues of all replicas hold, each quarter of an hour.
 ACCOUNT_AND_ADDRESS = Limit("account and address", burst=10, interval=timedelta(seconds=30))
 # An office or a school behind one address mistypes more. One account can't use this up alone: its
 # own limit stops it, so a program with an outdated password locks nobody out.
@@ -68,7 +69,6 @@ SLACK = max(limit.slack for limit in LOGIN)
 """A budget whose `open_at` is that long ago is whole, whichever it is: its row can go."""
 KNOWN_FOR = timedelta(days=365)
 """After the last login from there. Some people come once a year."""
-NOBODY = uuid.UUID(int=0)
 _RENEWED_AFTER = timedelta(days=1)
 
 
@@ -117,8 +117,8 @@ class Throttle:
 
         One statement, which writes nothing. Raises Throttled.
         """
-        network = network_of(address)
-        budgets = {limit: self._key(limit, username_key(name), network) for limit in limits}
+        network, key = network_of(address), username_key(name)
+        budgets = {limit: self._key(limit, key, network) for limit in limits}
         # Nobody's id is looked up as well: not even the statement differs.
         known = exists().where(
             KnownNetwork.user_id == (user_id or NOBODY), KnownNetwork.network == network

@@ -19,10 +19,13 @@ from app.audit.log import Actor, record
 from app.db.changes import Change, announce
 from app.errors import Conflict, NotFound, Refused
 from app.identity.models import User
-from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of
 
 MAX_USERNAME = 128
+NOBODY = uuid.UUID(int=0)
+"""Of this id there is no user: for looks that cost the same whether there is one or not."""
+LONGEST_SPELLING = 4 * MAX_USERNAME
+"""Of any name. Nothing longer is normalised: what that costs grows by the square of the length."""
 # The characters that show nothing: Default_Ignorable_Code_Point, as DerivedCoreProperties.txt of
 # the Unicode Character Database lists it. Python's unicodedata does not have this property.
 _DEFAULT_IGNORABLE = re.compile(
@@ -60,6 +63,8 @@ class UserNotFound(NotFound):
 
 def normalise_username(username: str) -> str:
     """The name as it is kept and shown (NFKC). Raises Refused when it can't be a name."""
+    if len(username) > LONGEST_SPELLING:
+        raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")
     name = unicodedata.normalize("NFKC", username)
     if not 1 <= len(name) <= MAX_USERNAME:
         raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")
@@ -75,23 +80,9 @@ def username_key(username: str) -> str:
 
     Folded here, not by Postgres' lower(), whose answer depends on the server's locale.
     """
+    if len(username) > LONGEST_SPELLING:
+        return username  # Nobody is called so.
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
-
-
-async def create_user(
-    session: AsyncSession,
-    hasher: PasswordHasher,
-    *,
-    username: str,
-    password: str,
-    by: Actor,
-) -> User:
-    """A new person. Nothing may have been asked of `session` before: hashing holds no connection.
-
-    Raises UsernameTaken, or Refused for an unfit name or password."""
-    name = normalise_username(username)
-    password_hash = await hasher.hash(check_password(password, username=name))
-    return await add_user(session, username=name, kind="person", password_hash=password_hash, by=by)
 
 
 async def add_user(

@@ -26,6 +26,8 @@ from app.tokens.keyring import NoSigningKey
 
 OTHER = "other"
 """In place of the route, for what no route of the API takes: pages, and whatever is asked for."""
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+"""A client may make up others."""
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -39,7 +41,7 @@ class Requests(Collector):
 
     def count(self, *, method: str, route: str | None, status: int, seconds: float) -> None:
         """One more of this route; never by its path, of which there is no end."""
-        kind = (method, route, status)
+        kind = (method if method in METHODS else OTHER, route, status)
         if kind not in self._buckets:
             self._buckets[kind], self._seconds[kind] = [0] * (len(BUCKETS) + 1), 0.0
         self._buckets[kind][bisect_left(BUCKETS, seconds)] += 1

@@ -20,6 +20,7 @@ from app.identity.passwords import (
     WeakPassword,
     check_hash,
     check_password,
+    normalise_password,
 )
 from tests.factories import PASSWORD
 from tests.processes import PATIENCE, until
@@ -236,3 +237,13 @@ async def test_whoever_hangs_up_leaves_the_queue_and_is_never_hashed(
 async def test_hashing_gives_way_to_whoever_answers_others(hasher: PasswordHasher) -> None:
     priority = await hasher._run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
     assert priority > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_what_is_nobodys_password_for_its_length_is_not_normalised() -> None:
+    """It would take seconds, by the square of the length, and stop everything else."""
+    endless = "a" + "\u0315\u0300" * 10_000
+    assert normalise_password(endless) is None
+    with pytest.raises(WeakPassword, match="at most"):
+        check_password(endless, username="alice")
+    longest = "\u03b1\u0313\u0300\u0345" * 341
+    assert check_password(longest, username="alice") == "\u1f82" * 341

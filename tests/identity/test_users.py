@@ -9,14 +9,15 @@ from app.errors import Refused
 from app.identity.users import (
     UsernameTaken,
     UserNotFound,
-    create_user,
+    add_user,
     find_user,
     get_user,
     list_users,
     normalise_username,
+    username_key,
 )
 from app.runtime import Runtime
-from tests.factories import PASSWORD, make_user
+from tests.factories import make_user
 
 
 @pytest.mark.parametrize("name", ["", "x" * 129, "two words", "tab\t", "nul\0", "\ud800", "\u202e"])
@@ -53,8 +54,8 @@ async def test_a_name_is_taken_in_every_spelling(runtime: Runtime) -> None:
     async with runtime.unit_of_work() as session:
         for spelling in ("STRASSE@EXAMPLE.ORG", "straße@example.org"):
             with pytest.raises(UsernameTaken):
-                await create_user(
-                    session, runtime.hasher, username=spelling, password=PASSWORD, by=OPERATOR
+                await add_user(
+                    session, username=spelling, kind="person", password_hash=None, by=OPERATOR
                 )
             assert (await get_user(session, spelling)).id == user.id
         with pytest.raises(UserNotFound):
@@ -74,3 +75,12 @@ async def test_of_two_who_take_a_name_at_once_one_gets_it(own_runtime: Runtime) 
     for round_ in range(5):
         names = [f"Name{round_}", f"name{round_}", f"NAME{round_}", f"nAme{round_}"]
         assert sum(await asyncio.gather(*map(take, names))) == 1
+
+
+def test_what_is_nobodys_name_for_its_length_is_not_normalised() -> None:
+    """It would take seconds, by the square of the length, and stop everything else."""
+    endless = "a" + "\u0315\u0300" * 10_000
+    assert username_key(endless) == endless
+    with pytest.raises(Refused):
+        normalise_username(endless)
+    assert normalise_username("\u03b1\u0313\u0300\u0345" * 128) == "\u1f82" * 128

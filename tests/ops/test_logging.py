@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from app.access.authority import OPERATOR
-from app.identity.users import create_user, disable_user
+from app.identity.users import add_user, disable_user
 from app.main import create_app
 from app.ops.logging import configure_logging
 from app.runtime import Runtime
@@ -225,13 +225,13 @@ async def test_what_is_audited_is_logged_and_what_is_undone_is_not(
         await session.rollback()
         async with session.begin():
             savepoint = await session.begin_nested()
-            await create_user(
-                session, own_runtime.hasher, username="nobody", password=PASSWORD, by=OPERATOR
+            await add_user(
+                session, username="nobody", kind="person", password_hash=None, by=OPERATOR
             )
             await savepoint.rollback()
             async with session.begin_nested():
-                await create_user(
-                    session, own_runtime.hasher, username="ben", password=PASSWORD, by=OPERATOR
+                await add_user(
+                    session, username="ben", kind="person", password_hash=None, by=OPERATOR
                 )
             assert caplog.messages == []
     assert caplog.messages == ["user.created"]
