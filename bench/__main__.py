@@ -20,7 +20,7 @@ from bench.progress import say
 from bench.report import Section
 from bench.servers import PEERS
 
-PARTS = ("contest", "revocation", "guessing", "storm", "memory", "scale")
+PARTS = ("contest", "revocation", "storm", "guessing", "memory", "scale")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -66,14 +66,14 @@ async def _measure(parts: Sequence[str], effort: Effort) -> str:
             revoked = await ways.try_all(postgres, population, effort)
             show(report.revocation_section(revoked))
             judged += goals.of_revocation(revoked)
-        if "guessing" in parts:
-            guessed = await guessing.guess(postgres, population, effort)
-            show(report.guessing_section(*guessed))
-            judged += goals.of_guessing(*guessed)
         if "storm" in parts:
             brewed = await storm.brew(postgres, population, effort)
             show(*report.storm_sections(brewed))
             judged += goals.of_storm(brewed)
+        if "guessing" in parts:
+            guessed = await guessing.guess(postgres, population, effort)
+            show(report.guessing_section(*guessed))
+            judged += goals.of_guessing(*guessed)
         if "memory" in parts:
             show(report.memory_section(await _weigh(postgres, effort)))
         if "scale" in parts:
