@@ -22,8 +22,9 @@ from app.access.principals import load_holder
 from app.access.scopes import ADMIN
 from app.audit.log import Actor
 from app.errors import Conflict, DomainError, InvalidToken
+from app.identity.locks import hold_users
 from app.identity.models import Session, User
-from app.identity.users import UserNotFound, hold_users
+from app.identity.users import UserNotFound
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 FOREVER = datetime.max.replace(tzinfo=UTC)

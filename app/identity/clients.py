@@ -12,16 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
+from app.identity.locks import hold_users, share_user
 from app.identity.models import ClientSecret, User
 from app.identity.throttle import CLIENT, Throttle, charge, record_failure
-from app.identity.users import (
-    NOBODY,
-    add_user,
-    find_user,
-    hold_users,
-    normalise_username,
-    share_user,
-)
+from app.identity.users import add_user, find_user, normalise_username
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
@@ -104,6 +98,7 @@ async def revoke_secret(
     session: AsyncSession, *, user_id: uuid.UUID, secret_id: uuid.UUID, by: Actor
 ) -> None:
     """The secret works no more. Raises SecretNotFound."""
+    await hold_users(session, user_id)
     removed = await session.scalar(
         delete(ClientSecret)
         .where(ClientSecret.id == secret_id, ClientSecret.user_id == user_id)
@@ -133,8 +128,6 @@ async def authenticate_client(
     attempt = await throttle.admit(
         session, CLIENT, name=client_id, user_id=user_id, address=by.address, now=now
     )
-    # Whoever revokes a secret and ends the sessions comes before this, or after what it opens.
-    await share_user(session, user_id or NOBODY)
     stored = await session.scalars(
         select(ClientSecret.digest).where(ClientSecret.user_id == user_id)
     )
@@ -147,11 +140,25 @@ async def authenticate_client(
         refusal = "wrong client secret"
     elif user.disabled_at is not None:
         refusal = "disabled"
+    elif not await _is_still_live(session, user.id, presented):
+        refusal = "wrong client secret"
     else:
         return user
     reached = await charge(session, attempt, now=now)
     record_failure(session, reached=reached, subject=user_id, by=by, reason=refusal)
     raise ClientRefused
+
+
+async def _is_still_live(session: AsyncSession, user_id: uuid.UUID, digest: bytes) -> bool:
+    """Whether the secret was not revoked just now; until the commit it is not.
+
+    So whoever revokes it and ends the sessions comes before this, or after what it opens.
+    """
+    await share_user(session, user_id)
+    same = select(ClientSecret.id).where(
+        ClientSecret.user_id == user_id, ClientSecret.digest == digest
+    )
+    return await session.scalar(same) is not None
 
 
 def _digest(secret: str) -> bytes:

@@ -8,11 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
 from app.errors import DomainError, InvalidGrant, InvalidToken
+from app.identity.locks import hold_users, share_user
 from app.identity.models import Session, User
 from app.identity.passwords import Gone, PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of, is_live
 from app.identity.throttle import LOGIN, Attempt, Throttle, charge, record_failure
-from app.identity.users import find_user, hold_users, share_user
+from app.identity.users import find_user
 
 
 class LoginRefused(InvalidGrant):

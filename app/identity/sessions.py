@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import Actor, record
 from app.db.changes import Change, announce
 from app.errors import NotFound
+from app.identity.locks import hold_users
 from app.identity.models import Session
 
 REFRESH_KEY_BYTES = 32
@@ -118,6 +119,7 @@ async def end_sessions_of(
     but: uuid.UUID | None = None,
 ) -> None:
     """End all sessions of the user, except perhaps one."""
+    await hold_users(session, user_id)
     announce(session, Change("user", user_id))
     statement = _ending(reason, now).where(Session.user_id == user_id)
     if but is not None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 from app.audit.log import Actor, record
 from app.db.changes import Change, announce
 from app.errors import Conflict, NotFound, Refused
+from app.identity.locks import hold_users
 from app.identity.models import User
 from app.identity.sessions import end_sessions_of
 
@@ -31,7 +32,9 @@ LONGEST_SPELLING = 4 * MAX_USERNAME
 _DEFAULT_IGNORABLE = re.compile(
     "[\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    # Not of these, and yet nothing is seen of them.
+    "\u2800\ufffc\U0001107f\U00016fe4\U0001d159]"
 )
 
 Kind = Literal["person", "service"]
@@ -165,27 +168,6 @@ async def enable_user(session: AsyncSession, user_id: uuid.UUID, *, by: Actor) -
     )
     if await session.scalar(enabled.returning(User.id)):
         record(session, "user.enabled", by=by, subject=user_id)
-
-
-async def hold_users(session: AsyncSession, *user_ids: uuid.UUID | None) -> None:
-    """Until the commit nobody else holds these users, and nobody signs in as one of them.
-
-    By advisory locks, which are given in the order in which they are asked for. A lock on the row
-    would be overtaken by ever more logins, each of which shares it with those before.
-    """
-    # In one order for all: of two who hold each other's users one waits, and neither for ever.
-    for key in sorted(map(_lock_key, filter(None, user_ids))):
-        await session.execute(select(func.pg_advisory_xact_lock(key)))
-
-
-async def share_user(session: AsyncSession, user_id: uuid.UUID) -> None:
-    """Until the commit nobody holds this user: they may sign in, as others do as them."""
-    await session.execute(select(func.pg_advisory_xact_lock_shared(_lock_key(user_id))))
-
-
-def _lock_key(user_id: uuid.UUID) -> int:
-    # The end of a UUIDv7, which is random. Two users of one key would only wait for each other.
-    return int.from_bytes(user_id.bytes[8:], signed=True)
 
 
 async def find_user(session: AsyncSession, username: str) -> User | None:

@@ -326,3 +326,17 @@ async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtim
         await asyncio.wait({giving}, timeout=0.2)
     with pytest.raises(InvalidToken):
         await giving
+
+
+async def test_whoever_ends_their_own_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circle(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, "admin")
+    root = await make_user(own_runtime, "admin")
+    for _ in range(5):
+        token, other = [await bearer(own_client, root) for _ in range(2)]
+        answers = await asyncio.gather(
+            own_client.delete("/users/me/sessions", headers=token),
+            own_client.delete(f"/users/{root.id}/sessions", headers=other),
+        )
+        assert {answer.status_code for answer in answers} <= {204, 401}

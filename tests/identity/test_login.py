@@ -1,6 +1,7 @@
 """Login: what it costs, what it holds, and what it renews."""
 
 import asyncio
+import uuid
 
 import httpx2
 import pytest
@@ -8,6 +9,7 @@ from passlib.hash import bcrypt
 from sqlalchemy import event, select, update
 
 from app.audit.log import Actor
+from app.identity.locks import _lock_key
 from app.identity.login import LoginRefused, authenticate
 from app.identity.models import User
 from app.runtime import Runtime
@@ -117,3 +119,8 @@ async def test_first_logins_at_once_after_an_import_all_come_in(
         await session.execute(update(User).values(password_hash=old))
     answers = await asyncio.gather(*(login(own_client, someone) for _ in range(8)))
     assert [answer.status_code for answer in answers] == [200] * 8
+
+
+def test_no_id_that_somebody_makes_up_is_the_key_of_another_lock() -> None:
+    for number in (0, 0x5C09E6A8, 0x5C09E6A9, 2**63, 2**64 - 1):
+        assert _lock_key(uuid.UUID(int=number)) < 0, "and all others' are not"

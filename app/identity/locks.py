@@ -1,0 +1,30 @@
+"""Locks on users: whoever changes one or ends their sessions keeps out who would sign in as them.
+
+By advisory locks, which are given in the order in which they are asked for. A lock on the row would
+be overtaken by ever more logins, each of which shares it with those before.
+"""
+
+import uuid
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+_HIGHEST_BIT = -(1 << 63)
+
+
+async def hold_users(session: AsyncSession, *user_ids: uuid.UUID | None) -> None:
+    """Until the commit nobody else holds these users, and nobody signs in as one of them."""
+    # In one order for all: of two who hold each other's users one waits, and neither for ever.
+    for key in sorted(map(_lock_key, filter(None, user_ids))):
+        await session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+async def share_user(session: AsyncSession, user_id: uuid.UUID) -> None:
+    """Until the commit nobody holds this user: they may sign in, as others do as them."""
+    await session.execute(select(func.pg_advisory_xact_lock_shared(_lock_key(user_id))))
+
+
+def _lock_key(user_id: uuid.UUID) -> int:
+    # The end of a UUIDv7, which is random. Two users of one key would only wait for each other.
+    # Its highest bit is set; in what somebody made up it must be, or it could be another lock's.
+    return int.from_bytes(user_id.bytes[8:], signed=True) | _HIGHEST_BIT
