@@ -172,6 +172,8 @@ def test_a_request_is_one_line_with_who_what_and_how_long(settings: dict[str, An
     (login,) = [line for line in lines_of(output) if line["event"] == "login.succeeded"]
     assert login["request_id"] == "from-the-proxy"
     assert (login["level"], login["subject"]) == ("info", first["user_id"])
+    # And nothing of what libraries do meanwhile, at each probe of readiness say.
+    assert {line["logger"].partition(".")[0] for line in lines_of(output)} == {"app"}
 
 
 async def test_only_a_trusted_proxy_names_a_request(client: httpx2.AsyncClient) -> None:
