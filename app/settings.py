@@ -31,7 +31,11 @@ HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 
 def _split(value: object) -> object:
     """The words of a setting with commas between them."""
-    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+    return _words(value) if isinstance(value, str) else value
+
+
+def _words(text: str) -> list[str]:
+    return [word for each in text.split(",") if (word := each.strip())]
 
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -275,7 +279,7 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         try:
-            return tuple(ip_network(each.strip()) for each in value.split(",") if each.strip())
+            return tuple(map(ip_network, _words(value)))
         except ValueError as error:
             raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
 
@@ -349,5 +353,4 @@ class Settings(BaseSettings):
 
 def split_secrets(value: SecretStr | None) -> list[str]:
     """The secrets of a comma-separated setting, the encrypting one first."""
-    plain = value.get_secret_value() if value else ""
-    return [key.strip() for key in plain.split(",") if key.strip()]
+    return _words(value.get_secret_value()) if value else []

@@ -10,6 +10,9 @@ import httpx2
 from app.access.accounts import create_user
 from app.access.authority import OPERATOR, Caller
 from app.access.grants import grant
+from app.audit.log import Actor
+from app.identity.login import authenticate
+from app.identity.models import User
 from app.identity.sessions import open_session
 from app.runtime import Runtime
 
@@ -82,6 +85,32 @@ async def bearer(client: httpx2.AsyncClient, user: Someone, **form: str) -> dict
     assert answer.status_code == 200, answer.text
     token: dict[str, Any] = answer.json()
     return {"Authorization": f"Bearer {token['access_token']}"}
+
+
+async def refresh(client: httpx2.AsyncClient, token: str) -> httpx2.Response:
+    """What POST /token answers to this refresh token."""
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    return await client.post("/token", data=form)
+
+
+async def status(client: httpx2.AsyncClient, token: dict[str, str], path: str = "/users/me") -> int:
+    """What a GET with this token is answered."""
+    return (await client.get(path, headers=token)).status_code
+
+
+async def authenticated(
+    runtime: Runtime, username: str, password: str = PASSWORD, *, by: Actor | None = None
+) -> User:
+    """Whoever has this name and password. Raises as `authenticate` does."""
+    return await authenticate(
+        runtime.sessions,
+        runtime.hasher,
+        runtime.throttle,
+        username=username,
+        password=password,
+        by=by or Actor(),
+        now=runtime.now(),
+    )
 
 
 async def assert_invalid_token(client: httpx2.AsyncClient, authorization: bytes | str) -> None:

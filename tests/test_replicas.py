@@ -16,7 +16,7 @@ import pytest
 
 from tests.chaos.faults import WRONG_CLOCK
 from tests.conftest import SECRET
-from tests.factories import PASSWORD, Someone, login
+from tests.factories import PASSWORD, Someone, login, status
 from tests.faults import OwnPostgres
 from tests.processes import SERVE, Service, command, serving
 
@@ -42,10 +42,6 @@ async def header(client: httpx2.AsyncClient, user: Someone) -> dict[str, str]:
     answer = await login(client, user)
     assert answer.status_code == 200, answer.text
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
-
-
-async def status(client: httpx2.AsyncClient, token: dict[str, str], path: str = "/users/me") -> int:
-    return (await client.get(path, headers=token)).status_code
 
 
 async def until_status(

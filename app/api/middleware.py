@@ -27,6 +27,7 @@ HARDENING = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
+RawHeaders = list[tuple[bytes, bytes]]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What a proxy may call a request: nothing that breaks a line."""
 UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
@@ -61,7 +62,6 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
         request_id = self._given_id(scope) or secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
@@ -69,20 +69,14 @@ class Envelope:
 
         async def enveloped(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                headers = [
-                    *message["headers"],
-                    *self._headers,
-                    (b"x-request-id", request_id.encode()),
-                ]
-                if all(name != CONTENT_POLICY for name, _ in headers):
-                    headers.append((CONTENT_POLICY, API_CONTENT_POLICY))
-                message["headers"] = headers
+            if message["type"] != "http.response.start":
                 await send(message)
-                status = message["status"]
-            else:
-                await send(message)
+                return
+            message["headers"] = self._hardened(message["headers"], request_id)
+            await send(message)
+            status = message["status"]
 
+        began = time.perf_counter()
         with TimeSpent() as in_database:
             try:
                 await self._app(scope, receive, enveloped)
@@ -92,19 +86,36 @@ class Envelope:
                     raise
                 crash = error
         seconds = time.perf_counter() - began
+        self._tell(scope, status, seconds, in_database.seconds, crash)
+
+    def _hardened(self, given: RawHeaders, request_id: str) -> RawHeaders:
+        headers = [*given, *self._headers, (b"x-request-id", request_id.encode())]
+        if all(name != CONTENT_POLICY for name, _ in headers):
+            headers.append((CONTENT_POLICY, API_CONTENT_POLICY))
+        return headers
+
+    def _tell(
+        self,
+        scope: Scope,
+        status: int,
+        seconds: float,
+        in_database: float,
+        crash: Exception | None,
+    ) -> None:
+        """Count the request, and log it."""
         # Never the path or the query, in which there can be anything: the route alone.
         route = getattr(scope.get("route"), "path", None)
         self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
         if route in UNLOGGED and crash is None:
             return
         self._log.tell(
-            request_id=request_id,
+            request_id=scope["state"]["request_id"],
             user_id=scope["state"].get("user_id"),
             method=scope["method"],
             route=route,
             status=status,
             seconds=seconds,
-            in_database=in_database.seconds,
+            in_database=in_database,
             crash=crash,
         )
 

@@ -24,6 +24,8 @@ from app.identity.models import User
 from app.identity.users import Kind
 from app.tokens.issuing import Issued
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+
 
 def _storable(text: str) -> str:
     if not is_storable(text):
@@ -44,8 +46,6 @@ def _in_utc(moment: datetime) -> datetime:
     except OverflowError:
         raise ValueError("this moment is out of range") from None
 
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
 Limit = Annotated[int, Query(ge=1, le=100, description="At most how many to answer.")]
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]

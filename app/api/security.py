@@ -20,7 +20,7 @@ from app.access.holdings import granted_scopes
 from app.access.principals import Principal
 from app.access.scopes import ADMIN, SHIPPED, satisfies
 from app.api.dependencies import ActorDep, RuntimeDep, runtime_of
-from app.api.forms import FormDep
+from app.api.forms import FormDep, authenticated_client
 from app.errors import (
     AmbiguousCredentials,
     AuthenticationRequired,
@@ -30,7 +30,6 @@ from app.errors import (
     InvalidToken,
     NotFound,
 )
-from app.identity.clients import authenticate_client
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
 
@@ -121,14 +120,8 @@ async def introspecting_caller(
     if token is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
     async with runtime.unit_of_work() as session:
-        client = await authenticate_client(
-            session,
-            runtime.throttle,
-            client_id=form.client.client_id,
-            secret=form.client.secret,
-            by=actor,
-            now=runtime.now(),
-        )
+        client = await authenticated_client(form, session, runtime, by=actor)
+        assert client is not None
         held = await granted_scopes(session, client.id, now=runtime.now())
     if not satisfies(held, frozenset(required.scopes)):
         raise InsufficientScope(tuple(required.scopes))

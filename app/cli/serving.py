@@ -134,7 +134,10 @@ def _supervise(count: int, listener: socket.socket) -> None:
             if signals:
                 listener.close()
                 for process in running.values():
-                    process.terminate() if len(signals) == 1 else process.kill()
+                    if len(signals) == 1:
+                        process.terminate()
+                    else:
+                        process.kill()
             elif ended:
                 logger.warning("a worker has ended, another one starts")
                 time.sleep(RESPAWN_PAUSE)

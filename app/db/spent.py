@@ -33,10 +33,10 @@ def add_up_statements(engine: Engine) -> None:
     """Tell whoever counts of each statement that the engine executes."""
 
     @event.listens_for(engine, "before_cursor_execute")
-    def begin(*args: Any) -> None:
-        args[4].began = time.perf_counter()
+    def begin(_conn: Any, _cursor: Any, _sql: str, _values: Any, context: Any, _many: bool) -> None:
+        context.began = time.perf_counter()
 
     @event.listens_for(engine, "after_cursor_execute")
-    def end(*args: Any) -> None:
+    def end(_conn: Any, _cursor: Any, _sql: str, _values: Any, context: Any, _many: bool) -> None:
         if spent := _spent.get():
-            spent.seconds += time.perf_counter() - args[4].began
+            spent.seconds += time.perf_counter() - context.began

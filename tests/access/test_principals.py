@@ -5,14 +5,12 @@ import math
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text, update
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.authority import OPERATOR
@@ -29,6 +27,7 @@ from tests.factories import Someone, make_user
 from tests.faults import proxy_to
 from tests.holding import HeldSession, held
 from tests.processes import until
+from tests.statements import statements_of
 
 TERMINATE_FEEDS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -89,19 +88,6 @@ def scopes_of(principal: Principal | None) -> frozenset[str]:
     return principal.scopes
 
 
-@asynccontextmanager
-async def statements_of(runtime: Runtime) -> AsyncIterator[list[str]]:
-    """The SQL that is run meanwhile."""
-    run: list[str] = []
-
-    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
-        run.append(statement)
-
-    event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)
-    yield run
-    event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
-
-
 @pytest.fixture
 async def alice(own_runtime: Runtime) -> Login:
     return await sign_in(own_runtime, await make_user(own_runtime, SCOPE))
@@ -109,7 +95,7 @@ async def alice(own_runtime: Runtime) -> Login:
 
 async def test_what_is_remembered_is_asked_once(own_runtime: Runtime, alice: Login) -> None:
     principals = own_runtime.principals
-    async with statements_of(own_runtime) as statements:
+    with statements_of(own_runtime) as statements:
         for _ in range(5):
             assert scopes_of(await find(principals, own_runtime, alice)) == {SCOPE}
     assert len(statements) == 1
@@ -117,7 +103,7 @@ async def test_what_is_remembered_is_asked_once(own_runtime: Runtime, alice: Log
 
 
 async def test_fifty_who_ask_at_once_cause_one_load(own_runtime: Runtime, alice: Login) -> None:
-    async with statements_of(own_runtime) as statements:
+    with statements_of(own_runtime) as statements:
         found = await asyncio.gather(
             *(find(own_runtime.principals, own_runtime, alice) for _ in range(50))
         )
@@ -256,7 +242,7 @@ async def test_fifty_who_are_overtaken_at_once_cause_one_more_load(
         heard = own_runtime.feed.changes_heard
         await revoke_elsewhere(own_runtime, alice.user)
         await until(lambda: own_runtime.feed.changes_heard > heard)
-        async with statements_of(own_runtime) as statements:
+        with statements_of(own_runtime) as statements:
             await hold.release()
             found = await asyncio.gather(*asking)
     assert {scopes_of(each) for each in found} == {frozenset()}
@@ -598,10 +584,11 @@ async def test_what_is_taken_away_in_this_process_is_gone_in_it_at_once(
 
 
 async def test_a_load_is_one_statement(own_runtime: Runtime, alice: Login) -> None:
-    async with statements_of(own_runtime) as statements, own_runtime.sessions() as session:
-        holder = await load_holder(
-            session, alice.session_id, user_id=alice.user.id, now=own_runtime.now()
-        )
+    with statements_of(own_runtime) as statements:
+        async with own_runtime.sessions() as session:
+            holder = await load_holder(
+                session, alice.session_id, user_id=alice.user.id, now=own_runtime.now()
+            )
     assert holder is not None
     assert len(statements) == 1
     async with own_runtime.sessions() as session:

@@ -19,16 +19,6 @@ Headers = dict[str, str]
 NEW_PASSWORD = "wrong donkey battery staple"
 
 
-@pytest.fixture
-async def root(client: httpx2.AsyncClient, runtime: Runtime) -> Headers:
-    return await bearer(client, await make_user(runtime, "admin", username="root"))
-
-
-@pytest.fixture
-async def alice(runtime: Runtime) -> Someone:
-    return await make_user(runtime, "read:items", username="Alice")
-
-
 async def told(client: httpx2.AsyncClient, root: Headers, **query: object) -> list[dict[str, Any]]:
     answer = await client.get("/audit", params={"limit": 100, **query}, headers=root)  # type: ignore[dict-item]
     assert answer.status_code == 200, answer.text

@@ -14,7 +14,7 @@ from app.identity.users import disable_user
 from app.runtime import Runtime
 from app.tokens.keys import retire_key, rotate_key
 from tests.conftest import client_of, following, settings_for
-from tests.factories import PASSWORD, bearer, login, make_user
+from tests.factories import PASSWORD, bearer, login, make_user, status
 from tests.faults import OwnPostgres, proxy_to
 from tests.processes import until
 
@@ -45,10 +45,6 @@ async def work_of(runtime: Runtime) -> AsyncIterator[Work]:
     yield work
     event.remove(engine, "before_cursor_execute", on_statement)
     event.remove(engine, "checkout", on_checkout)
-
-
-async def status(client: httpx2.AsyncClient, token: dict[str, str], path: str = "/users/me") -> int:
-    return (await client.get(path, headers=token)).status_code
 
 
 async def until_refused(client: httpx2.AsyncClient, token: dict[str, str], code: int = 401) -> None:

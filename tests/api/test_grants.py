@@ -9,19 +9,9 @@ import pytest
 
 from app.runtime import Runtime
 from tests.clock import MovableClock
-from tests.factories import Someone, bearer, make_user
+from tests.factories import Someone, bearer
 
 Headers = dict[str, str]
-
-
-@pytest.fixture
-async def root(client: httpx2.AsyncClient, runtime: Runtime) -> Headers:
-    return await bearer(client, await make_user(runtime, "admin", username="root"))
-
-
-@pytest.fixture
-async def alice(runtime: Runtime) -> Someone:
-    return await make_user(runtime, "read:items", username="Alice")
 
 
 def path(user: Someone, scope: str = "read:items") -> str:

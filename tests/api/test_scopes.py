@@ -11,11 +11,6 @@ from tests.factories import bearer, login, make_user
 Headers = dict[str, str]
 
 
-@pytest.fixture
-async def root(client: httpx2.AsyncClient, runtime: Runtime) -> Headers:
-    return await bearer(client, await make_user(runtime, "admin", username="root"))
-
-
 async def put(client: httpx2.AsyncClient, by: Headers, name: str, text: str = "Ship") -> int:
     answer = await client.put(f"/scopes/{name}", json={"description": text}, headers=by)
     if answer.status_code == 200:

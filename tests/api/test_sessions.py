@@ -30,11 +30,6 @@ pytestmark = pytest.mark.every_token_kind
 NEW_PASSWORD = "wrong donkey battery staple"
 
 
-@pytest.fixture
-async def alice(runtime: Runtime) -> Someone:
-    return await make_user(runtime, "read:items", username="Alice")
-
-
 def header(pair: dict[str, str]) -> dict[str, str]:
     return {"Authorization": f"Bearer {pair['access_token']}"}
 

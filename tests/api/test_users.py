@@ -18,16 +18,6 @@ Headers = dict[str, str]
 NEW_PASSWORD = "wrong donkey battery staple"
 
 
-@pytest.fixture
-async def root(client: httpx2.AsyncClient, runtime: Runtime) -> Headers:
-    return await bearer(client, await make_user(runtime, "admin", username="root"))
-
-
-@pytest.fixture
-async def alice(runtime: Runtime) -> Someone:
-    return await make_user(runtime, "read:items", username="Alice")
-
-
 async def make_service(client: httpx2.AsyncClient, by: Headers, name: str) -> dict[str, Any]:
     answer = await client.post("/users", json={"username": name, "kind": "service"}, headers=by)
     assert answer.status_code == 201, answer.text

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,11 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tests.processes import eventually
+
+PATIENCE = 60.0  # seconds: a deadline against hanging, not a budget
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds: a deadline against hanging, not a budget
 
 USE_UNTIL_TOLD = """
 import sys
@@ -125,13 +126,6 @@ async def ask(url: str, statement: str) -> object:
             return result.scalar() if result.returns_rows else None
     finally:
         await engine.dispose()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def server_runs(home: Path) -> bool:

@@ -8,12 +8,11 @@ import pytest
 from passlib.hash import bcrypt
 from sqlalchemy import event, select, update
 
-from app.audit.log import Actor
 from app.identity.locks import _lock_key
-from app.identity.login import LoginRefused, authenticate
+from app.identity.login import LoginRefused
 from app.identity.models import User
 from app.runtime import Runtime
-from tests.factories import PASSWORD, login, make_user
+from tests.factories import PASSWORD, authenticated, login, make_user
 
 
 async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None:
@@ -22,27 +21,11 @@ async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None
     async with runtime.unit_of_work() as session:
         await session.execute(update(User).values(password_hash=old))
     with pytest.raises(LoginRefused):
-        await authenticate(
-            runtime.sessions,
-            runtime.hasher,
-            runtime.throttle,
-            username=someone.username,
-            password="wrong",
-            by=Actor(),
-            now=runtime.now(),
-        )
+        await authenticated(runtime, someone.username, "wrong")
     async with runtime.sessions() as session:
         assert await session.scalar(select(User.password_hash)) == old
     for _ in range(2):
-        await authenticate(
-            runtime.sessions,
-            runtime.hasher,
-            runtime.throttle,
-            username=someone.username,
-            password=PASSWORD,
-            by=Actor(),
-            now=runtime.now(),
-        )
+        await authenticated(runtime, someone.username, PASSWORD)
     async with runtime.sessions() as session:
         renewed = await session.scalar(select(User.password_hash))
     assert renewed
@@ -62,15 +45,7 @@ async def test_unknown_users_cost_a_verification_too(
 
     monkeypatch.setattr(context, "dummy_verify", counted)
     with pytest.raises(LoginRefused):
-        await authenticate(
-            runtime.sessions,
-            runtime.hasher,
-            runtime.throttle,
-            username="nobody",
-            password=PASSWORD,
-            by=Actor(),
-            now=runtime.now(),
-        )
+        await authenticated(runtime, "nobody", PASSWORD)
     assert calls == ["dummy"]
 
 
@@ -97,15 +72,7 @@ async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Run
         return verify(password, password_hash)
 
     own_runtime.hasher._verify = watched  # type: ignore[method-assign]
-    await authenticate(
-        own_runtime.sessions,
-        own_runtime.hasher,
-        own_runtime.throttle,
-        username=someone.username,
-        password=PASSWORD,
-        by=Actor(),
-        now=own_runtime.now(),
-    )
+    await authenticated(own_runtime, someone.username, PASSWORD)
     assert held_while_hashing == [0]
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import Actor
 from app.audit.models import AuditEntry
 from app.identity import throttle
-from app.identity.login import LoginRefused, authenticate, change_password
+from app.identity.login import LoginRefused, change_password
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.throttle import (
     ACCOUNT,
@@ -32,7 +32,7 @@ from app.runtime import Runtime
 from app.tokens.issuing import password_grant
 from tests.clock import MovableClock
 from tests.conftest import following, settings_for
-from tests.factories import PASSWORD, Someone, make_user
+from tests.factories import PASSWORD, Someone, authenticated, make_user
 
 HOME = "192.0.2.1"
 AWAY = "198.51.100.7"
@@ -49,15 +49,7 @@ async def sign_in(
     """A whole login by password: `in`, `refused` after it was checked, or `throttled`."""
     by = Actor(address=address)
     try:
-        user = await authenticate(
-            runtime.sessions,
-            runtime.hasher,
-            runtime.throttle,
-            username=username,
-            password=password,
-            by=by,
-            now=runtime.now(),
-        )
+        user = await authenticated(runtime, username, password, by=by)
     except LoginRefused:
         return "refused"
     except Throttled:

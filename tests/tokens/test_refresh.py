@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 
 import httpx2
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from app.access.authority import OPERATOR
 from app.identity.clients import create_service
@@ -15,7 +15,8 @@ from app.identity.models import Session
 from app.runtime import Runtime
 from app.tokens.refresh import MAC_BYTES, PREFIX, RefreshTokens
 from tests.conftest import SECRET, TokenKind, settings_for
-from tests.factories import Someone, login, make_user
+from tests.factories import Someone, login, make_user, refresh
+from tests.statements import statements_of
 
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"
 
@@ -23,29 +24,6 @@ OTHER_SECRET = "another-secret-of-the-tests-9876543210"
 @pytest.fixture
 async def alice(runtime: Runtime) -> Someone:
     return await make_user(runtime, "read:items")
-
-
-async def refresh(client: httpx2.AsyncClient, token: str) -> httpx2.Response:
-    form = {"grant_type": "refresh_token", "refresh_token": token}
-    return await client.post("/token", data=form)
-
-
-class Statements:
-    """Counts what is sent to the database while the block runs."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._engine = runtime.engine.sync_engine
-        self.seen: list[str] = []
-
-    def _note(self, _c: object, _cursor: object, statement: str, *_: object) -> None:
-        self.seen.append(statement)
-
-    def __enter__(self) -> "Statements":
-        event.listen(self._engine, "before_cursor_execute", self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        event.remove(self._engine, "before_cursor_execute", self._note)
 
 
 def test_a_refresh_token_has_one_spelling() -> None:
@@ -85,14 +63,14 @@ async def test_forged_refresh_tokens_cause_no_query(
             Session(id=uuid.uuid4(), generation=0, refresh_key=b"x" * 32)
         ),
     ]
-    with Statements(runtime) as statements:
+    with statements_of(runtime) as statements:
         for token in forged:
             if token != good:
                 assert (await refresh(client, token)).status_code == 400
-    assert statements.seen == []
-    with Statements(runtime) as statements:
+    assert statements == []
+    with statements_of(runtime) as statements:
         assert (await refresh(client, good)).status_code == 200
-    assert statements.seen
+    assert statements
 
 
 async def test_every_single_bit_change_of_a_refresh_token_is_refused(

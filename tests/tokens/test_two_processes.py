@@ -9,7 +9,7 @@ import httpx2
 import jwt
 
 from tests.conftest import SECRET
-from tests.factories import PASSWORD, Someone, login
+from tests.factories import PASSWORD, Someone, login, refresh
 from tests.processes import Service, command, serving
 
 USES = 50
@@ -37,11 +37,6 @@ async def make_alice(settings: dict[str, Any]) -> Someone:
 
 def client_of(service: Service) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=service.url, limits=LIMITS, timeout=60)
-
-
-async def refresh(client: httpx2.AsyncClient, token: str) -> httpx2.Response:
-    form = {"grant_type": "refresh_token", "refresh_token": token}
-    return await client.post("/token", data=form)
 
 
 async def test_fifty_uses_of_one_refresh_token_at_once_give_one_successor(

@@ -1,0 +1,21 @@
+"""The SQL that a runtime runs, seen as it goes to the driver."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import event
+
+from app.runtime import Runtime
+
+
+@contextmanager
+def statements_of(runtime: Runtime) -> Iterator[list[str]]:
+    """What is run meanwhile, savepoints and all."""
+    run: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        run.append(statement)
+
+    event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)
+    yield run
+    event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
