@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from app.access.accounts import disable_account
-from app.access.authority import OPERATOR, BeyondAuthority, Caller, LastAdmin
+from app.access.authority import OPERATOR, BeyondAuthority, Caller, LastAdmin, managed_user
 from app.access.grants import grant, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
@@ -23,7 +23,7 @@ from app.identity.clients import create_service
 from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher
-from app.identity.sessions import end_session
+from app.identity.sessions import end_session, end_sessions_of
 from app.identity.users import user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
@@ -328,15 +328,22 @@ async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtim
         await giving
 
 
-async def test_whoever_ends_their_own_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circle(
-    own_client: httpx2.AsyncClient, own_runtime: Runtime
+async def test_who_ends_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circle(
+    own_runtime: Runtime,
 ) -> None:
-    await make_user(own_runtime, "admin")
+    """As an admin who ends all their own, by `/users/me` and by `/users/{id}`."""
     root = await make_user(own_runtime, "admin")
-    for _ in range(20):
-        token, other = [await bearer(own_client, root) for _ in range(2)]
-        answers = await asyncio.gather(
-            own_client.delete("/users/me/sessions", headers=token),
-            own_client.delete(f"/users/{root.id}/sessions", headers=other),
-        )
-        assert {answer.status_code for answer in answers} <= {204, 401}
+    await signed_in(own_runtime, root)
+    caller = await signed_in(own_runtime, root, "admin")
+    ending: dict[str, Any] = {"reason": "test", "by": OPERATOR, "now": own_runtime.now()}
+
+    async def end_all() -> None:
+        async with own_runtime.unit_of_work() as session:
+            await end_sessions_of(session, root.id, **ending)
+
+    async with own_runtime.unit_of_work() as session:
+        await managed_user(session, root.id, by=caller, now=own_runtime.now())
+        other = asyncio.create_task(end_all())
+        await asyncio.wait({other}, timeout=0.2)
+        await end_sessions_of(session, root.id, **ending)
+    await other
