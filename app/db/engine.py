@@ -162,7 +162,8 @@ def _prepared() -> dict[str, Any]:
 def _unprepared() -> dict[str, Any]:
     """Every statement is parsed where it is executed: a pooler changes the server in between.
 
-    Not within a transaction, and nothing is executed outside of one.
+    Not within a transaction. Outside of one there is a single statement, of the throttle's: it is
+    parsed and executed in one go.
     """
     return {
         "prepared_statement_name_func": lambda: "",

@@ -32,6 +32,8 @@ async def live_through(
     """All that befalls one user, at one replica or the other."""
     grant = f"/users/{alice.id}/grants/read:items"
     for _ in range(ROUNDS):
+        answer = await login(here, alice, password="wrong")
+        assert answer.status_code == 400, answer.text
         answer = await login(here, alice)
         assert answer.status_code == 200, answer.text
         pair = answer.json()
