@@ -121,6 +121,7 @@ def _supervise(count: int, listener: socket.socket) -> None:
     A worker that ends by itself is replaced.
     """
     signals: list[int] = []
+    heard = 0  # each signal is passed on once: a worker at its very end catches none any more
     for each in STOP_SIGNALS:
         signal.signal(each, lambda number, _: signals.append(number))
     with tempfile.TemporaryDirectory(prefix="scopegate-") as folder:
@@ -131,14 +132,15 @@ def _supervise(count: int, listener: socket.socket) -> None:
             ended = [worker for worker, process in running.items() if not process.is_alive()]
             for worker in ended:
                 del running[worker]
-            if signals:
+            if len(signals) > heard:
+                heard = len(signals)
                 listener.close()
                 for process in running.values():
-                    if len(signals) == 1:
+                    if heard == 1:
                         process.terminate()
                     else:
                         process.kill()
-            elif ended:
+            elif ended and not signals:
                 logger.warning("a worker has ended, another one starts")
                 time.sleep(RESPAWN_PAUSE)
                 running |= {worker: _start_worker(listener, worker) for worker in ended}

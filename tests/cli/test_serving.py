@@ -5,12 +5,15 @@ import os
 import signal
 import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from app.cli.serving import POLL_INTERVAL, STOP_SIGNALS, _supervise
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.faults import OwnPostgres
@@ -168,6 +171,42 @@ async def test_a_database_that_hangs_does_not_keep_it_from_ending(
                     assert b"temporarily_unavailable" in answer
             assert service.process.wait(PATIENCE) == 0
         assert "Traceback" not in service.output()
+
+
+def count_signals(*_: object) -> None:
+    """A worker that takes its time to end, and writes down how often it was told to."""
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    written = Path(os.environ["TOLD"])
+    written.write_text("")
+    while not told:
+        time.sleep(POLL_INTERVAL)
+    time.sleep(5 * POLL_INTERVAL)
+    written.write_text(str(len(told)))
+
+
+def test_a_worker_is_told_to_end_once_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is on its own at its very end, with no handler left: a signal would cut it short there."""
+    written = tmp_path / "told"
+    monkeypatch.setenv("TOLD", str(written))
+    monkeypatch.setattr("app.cli.serving._work", count_signals)
+    handlers = {each: signal.getsignal(each) for each in STOP_SIGNALS}
+
+    def stop() -> None:
+        eventually(written.exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+            stopped = pool.submit(stop)
+            _supervise(1, listener)
+            stopped.result()
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert written.read_text() == "1"
 
 
 def runs(process: int) -> bool:
