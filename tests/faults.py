@@ -136,11 +136,12 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def pgbouncer_before(
-    url: str, *, connections: int = 1, prepared: int | None = None
+    url: str, *, connections: int = 1, prepared: int | None = None, lifetime: int = 3600
 ) -> AsyncIterator[str]:
     """A real PgBouncer, pooling transactions over so many server connections; the URL through it.
 
-    `prepared` is its `max_prepared_statements`, which PgBouncer has from 1.21 on.
+    `prepared` is its `max_prepared_statements`, which PgBouncer has from 1.21 on. With a `lifetime`
+    of 0 each transaction is given a new server connection.
     """
     port = free_port()
     # By the proxy, because the embedded server's socket is in a folder of ours alone.
@@ -156,7 +157,7 @@ async def pgbouncer_before(
                 f"[databases]\n{upstream.database} = {where}\n"
                 f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
                 "unix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
-                f"default_pool_size = {connections}\n"
+                f"default_pool_size = {connections}\nserver_lifetime = {lifetime}\n"
                 + (f"max_prepared_statements = {prepared}\n" if prepared is not None else "")
             )
             user = ["-u", "nobody"] if os.geteuid() == 0 else []

@@ -51,7 +51,8 @@ async def authenticate(
     TooManyLogins when the hashing queue is full; CallerGone when the caller hung up in that queue,
     with nothing hashed and nothing told.
     """
-    async with sessions() as session:
+    # Two looks that need no transaction, whose beginning and end would be two more round trips.
+    async with throttle.autocommit() as session:
         user = await find_user(session, username)
         user_id = user.id if user else None
         attempt = await throttle.admit(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Update, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
 from app.audit.log import Actor, record
 from app.db.changes import Change, announce
@@ -44,6 +45,7 @@ async def open_session(
     """A new session, of generation 0: somebody has signed in as this user."""
     agent = by.user_agent
     opened = Session(
+        id=uuid7(),
         user_id=user_id,
         client_id=client_id,
         scopes=sorted(scopes),
@@ -57,7 +59,6 @@ async def open_session(
         refresh_key=secrets.token_bytes(REFRESH_KEY_BYTES),
     )
     session.add(opened)
-    await session.flush()
     record(
         session,
         "login.succeeded",

@@ -1,7 +1,11 @@
 """The database URL, as people and hosters write it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
 from app.db.engine import create_engine, normalise_url
 from app.errors import ConfigurationError
@@ -72,4 +76,46 @@ async def test_a_connection_that_did_not_answer_in_time_is_not_waited_for_again(
         with pytest.raises(TimeoutError):
             await connection.execute(text("SELECT pg_sleep(60)"))
         assert connection.invalidated
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(("trusted_for", "asked"), [(3600.0, 0), (0.0, 1)])
+async def test_a_connection_is_asked_whether_it_lives_only_after_it_was_idle(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch, trusted_for: float, asked: int
+) -> None:
+    monkeypatch.setattr("app.db.engine.TRUSTED_FOR", trusted_for)
+    engine = create_engine(normalise_url(own_database_url), settings_for(own_database_url))
+    pings: list[object] = []
+    ping: Callable[[Any], None] = AsyncAdapt_asyncpg_connection.ping
+
+    def counted(connection: Any) -> None:
+        pings.append(connection)
+        ping(connection)
+
+    monkeypatch.setattr(AsyncAdapt_asyncpg_connection, "ping", counted)
+    for _ in range(2):
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    assert len(pings) == asked
+    await engine.dispose()
+
+
+async def test_connections_that_ended_while_they_were_idle_are_replaced(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, at the first that is found so: Postgres was restarted, say."""
+    monkeypatch.setattr("app.db.engine.TRUSTED_FOR", 0.0)
+    engine = create_engine(normalise_url(own_database_url), settings_for(own_database_url))
+    backend = text("SELECT pg_backend_pid()")
+    async with engine.connect() as one, engine.connect() as other:
+        before = {await one.scalar(backend), await other.scalar(backend)}
+    apart = create_engine(normalise_url(own_database_url), settings_for(own_database_url))
+    async with apart.connect() as connection:
+        for each in before:
+            await connection.execute(select(func.pg_terminate_backend(each)))
+    await apart.dispose()
+    async with engine.connect() as one, engine.connect() as other:
+        after = {await one.scalar(backend), await other.scalar(backend)}
+    assert len(before) == len(after) == 2
+    assert not before & after
     await engine.dispose()

@@ -157,18 +157,15 @@ async def test_a_command_behind_a_pooler_that_nobody_told_of_says_what_to_set(
     own_database_url: str,
 ) -> None:
     prepared = prepared_by_pgbouncer()[0]
-    async with pgbouncer_before(own_database_url, prepared=prepared) as pooled:
-        settings = environment(database_url=pooled, secret_keys=SECRET)
-        said = ""
-        # The first leaves what it prepared on the one server connection.
-        for _ in range(2):
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "app", "user", "list"),
-                env=settings,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            said = (await process.communicate())[1].decode()
+    async with pgbouncer_before(own_database_url, prepared=prepared, lifetime=0) as pooled:
+        # Its second look asks what its first one has prepared, elsewhere.
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app", "audit", "--follow"),
+            env=environment(database_url=pooled, secret_keys=SECRET),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said = (await process.communicate())[1].decode()
         assert process.returncode == 1
         assert said.count("\n") == 1
         assert "set SCOPEGATE_LISTEN_DATABASE_URL" in said
