@@ -98,7 +98,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
 
 
 def _telemetry(tracing: "Tracing | None") -> TelemetryConfig:
-    """A span a request, if there is somebody to tell; `/health/…` and `/metrics` excepted."""
+    """Where traces are asked for, FastAPI's own span a request; probes and scrapes excepted."""
     return TelemetryConfig(
         tracing=tracing is not None,
         tracer_provider=tracing.provider if tracing else None,

@@ -97,7 +97,9 @@ def trace_statements(engine: Engine, tracer: Tracer) -> None:
 
     @event.listens_for(engine, "handle_error")
     def fail(failure: ExceptionContext) -> None:
-        if span := getattr(failure.execution_context, "span", None):
+        span = getattr(failure.execution_context, "span", None)
+        # It has ended where the statement was done, and only its rows can't be had.
+        if span and span.is_recording():
             error = failure.original_exception
             span.set_attribute("error.type", sqlstate_of(error) or type(error).__qualname__)
             span.set_status(StatusCode.ERROR)
