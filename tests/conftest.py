@@ -33,7 +33,7 @@ SERVER = pytest.StashKey[Server]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name in [name for name in os.environ if name.startswith("SCOPEGATE_")]:
+    for name in [name for name in os.environ if name.startswith(("SCOPEGATE_", "OTEL_"))]:
         if not name.startswith("SCOPEGATE_TEST_"):
             del os.environ[name]
     if not hasattr(config, "workerinput"):

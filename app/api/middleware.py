@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -18,6 +19,9 @@ from app.errors import Unavailable
 from app.ops.logging import RequestLog
 from app.ops.metrics import Requests
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.ops.spans import Tracing
 
 CONTENT_POLICY = b"content-security-policy"
 API_CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
@@ -48,9 +52,16 @@ class Envelope:
     one line; a crash with its trace, and it goes no further.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, requests: Requests) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        requests: Requests,
+        tracing: "Tracing | None",
+    ) -> None:
         self._app = app
         self._requests = requests
+        self._tracing = tracing
         self._log = RequestLog(settings)
         self._trusted = settings.trusted_proxies
         self._headers = list(HARDENING)
@@ -110,6 +121,7 @@ class Envelope:
             return
         self._log.tell(
             request_id=scope["state"]["request_id"],
+            trace_id=self._tracing.trace_id() if self._tracing else None,
             user_id=scope["state"].get("user_id"),
             method=scope["method"],
             route=route,

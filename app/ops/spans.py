@@ -1,0 +1,135 @@
+"""What a collector of traces is told: the spans of requests and of their statements.
+
+FastAPI makes a request's span, and puts the path, the query and the Host header into it. Here the
+statements' spans are made, and all is left out that a client or the database may have written.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from threading import Thread
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.trace import (
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    format_trace_id,
+    get_current_span,
+)
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+
+from app.db.engine import sqlstate_of
+
+TOLD = {
+    *("http.request.method", "http.route", "http.response.status_code"),
+    *("url.scheme", "network.protocol.version", "error.type"),
+    *("db.system.name", "db.operation.name", "db.query.text"),
+}
+"""The attributes that may leave: what this code and its libraries write, and no client."""
+
+FLUSHING = "flushing traces"
+"""The thread that sends the last spans, which is not waited for for ever."""
+FLUSH_TIMEOUT = 2.0
+"""Seconds in which the collector may take the last spans; past it they are lost."""
+
+
+class Tracing:
+    """Traces of one process: `provider` makes spans, which go nowhere outside of `exporting`."""
+
+    def __init__(self) -> None:
+        named = OTELResourceDetector().detect().attributes.get(SERVICE_NAME, "scopegate")
+        resource = Resource.create({SERVICE_NAME: named, "service.version": version("scopegate")})
+        # At exit it would wait for a collector that does not answer.
+        self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+
+    @asynccontextmanager
+    async def exporting(self, engine: Engine) -> AsyncIterator[None]:
+        """Trace the engine's statements too, and send all spans while the block runs.
+
+        They are sent by a thread, in batches: a request waits for none, and past the 2048th that
+        waits they are dropped.
+        """
+        trace_statements(engine, self.provider.get_tracer("scopegate"))
+        self.provider.add_span_processor(BatchSpanProcessor(DiscreetExporter()))
+        try:
+            yield
+        finally:
+            # Not in a thread of asyncio's, which would be waited for.
+            flushing = Thread(target=self.provider.shutdown, name=FLUSHING, daemon=True)
+            flushing.start()
+            await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT)
+
+    @staticmethod
+    def trace_id() -> str | None:
+        """The trace that what runs here belongs to, in hex."""
+        context = get_current_span().get_span_context()
+        return format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def trace_statements(engine: Engine, tracer: Tracer) -> None:
+    """A span of each statement that a traced request executes: with its text, without values."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def begin(_conn: Any, _cursor: Any, sql: str, _values: Any, context: Any, _many: bool) -> None:
+        # What asks by itself, housekeeping say, is nobody's request.
+        if get_current_span().is_recording():
+            operation = sql.split(maxsplit=1)[0].upper()
+            attributes = {
+                "db.system.name": "postgresql",
+                "db.operation.name": operation,
+                "db.query.text": sql,
+            }
+            context.span = tracer.start_span(operation, kind=SpanKind.CLIENT, attributes=attributes)
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def end(_conn: Any, _cursor: Any, _sql: str, _values: Any, context: Any, _many: bool) -> None:
+        if span := getattr(context, "span", None):
+            span.end()
+
+    @event.listens_for(engine, "handle_error")
+    def fail(failure: ExceptionContext) -> None:
+        span = getattr(failure.execution_context, "span", None)
+        # It has ended where the statement was done, and only its rows can't be had.
+        if span and span.is_recording():
+            error = failure.original_exception
+            span.set_attribute("error.type", sqlstate_of(error) or type(error).__qualname__)
+            span.set_status(StatusCode.ERROR)
+            span.end()
+
+
+class DiscreetExporter(OTLPSpanExporter):
+    """Sends spans by OTLP over HTTP, each without what is not on the list."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send them, as the `OTEL_EXPORTER_OTLP_*` variables say."""
+        return super().export([_discreet(span) for span in spans])
+
+
+def _discreet(span: ReadableSpan) -> ReadableSpan:
+    """The span without what is not on the list, and without events: they repeat exceptions."""
+    context = span.get_span_context()
+    assert context is not None
+    return ReadableSpan(
+        name=span.name,
+        # Without the state of other tracers.
+        context=SpanContext(
+            context.trace_id, context.span_id, is_remote=False, trace_flags=context.trace_flags
+        ),
+        parent=span.parent,
+        resource=span.resource,
+        attributes={key: value for key, value in (span.attributes or {}).items() if key in TOLD},
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
