@@ -13,7 +13,7 @@ import app.tokens.models  # noqa: F401 - each import puts its tables into the me
 from app.access.scopes import put_shipped_scopes
 from app.db.base import Base
 from app.db.engine import open_engine
-from app.db.schema import migrator_settings
+from app.db.migrating import migrator_settings
 from app.settings import Settings
 
 # Any number will do, as long as nothing else in this database locks it.

@@ -11,7 +11,7 @@ import asyncpg
 
 from app.db.embedded import NAME, _environment, _make_own, _program, _server_user_prefix
 from app.db.engine import create_engine, normalise_url
-from app.db.schema import upgrade
+from app.db.migrating import upgrade
 from app.settings import Settings
 from tests.faults import signal_server
 from tests.processes import PATIENCE, free_port

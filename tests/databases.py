@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.db.engine import create_engine, normalise_url
-from app.db.schema import upgrade
+from app.db.migrating import upgrade
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.processes import PATIENCE

@@ -15,7 +15,7 @@ from sqlalchemy import URL, make_url
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import create_engine, normalise_url
-from app.db.schema import upgrade
+from app.db.migrating import upgrade
 from app.settings import Settings
 from tests.processes import free_port
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db.engine import open_engine
-from app.db.schema import migrator_settings, upgrade
+from app.db.migrating import migrator_settings, upgrade
 from app.errors import ConfigurationError
 from app.runtime import Runtime, development_secret
 from app.settings import Settings

@@ -49,8 +49,6 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # It tells what kind of database it sees, each time that readiness is asked for.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class RequestLog:

@@ -7,13 +7,15 @@ from asyncio.subprocess import PIPE, STDOUT
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.access.models import Scope
 from app.access.scopes import SHIPPED
 from app.db.engine import create_engine, normalise_url
-from app.db.schema import alembic_config, current_revision, head_revision, upgrade
+from app.db.migrating import CannotMigrate, alembic_config, upgrade
+from app.db.schema import current_revision, head_revision, revisions
 from tests.conftest import settings_for
 
 
@@ -44,6 +46,11 @@ async def test_up_down_and_up_again_and_the_models_agree(engine: AsyncEngine) ->
     await engine.dispose()
 
 
+def test_what_the_files_names_say_is_what_alembic_finds_in_them() -> None:
+    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions("base", "heads")
+    assert [script.revision for script in scripts] == [*reversed(revisions())]
+
+
 async def test_replicas_may_migrate_at_once(engine: AsyncEngine, empty_database_url: str) -> None:
     environment = {**os.environ, "SCOPEGATE_DATABASE_URL": empty_database_url}
     replicas = [
@@ -59,6 +66,15 @@ async def test_replicas_may_migrate_at_once(engine: AsyncEngine, empty_database_
     async with engine.connect() as connection:
         assert await current_revision(connection) == head_revision()
         assert await connection.scalar(text("SELECT count(*) FROM scopes")) == len(SHIPPED)
+    await engine.dispose()
+
+
+async def test_a_database_of_a_later_version_is_left_as_it_is(engine: AsyncEngine) -> None:
+    await upgrade(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(CannotMigrate, match="can't be migrated by this version: .*'9999'"):
+        await upgrade(engine)
     await engine.dispose()
 
 

@@ -17,7 +17,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from app.db.engine import open_engine
-from app.db.schema import alembic_config, migrator_settings, upgrade
+from app.db.migrating import alembic_config, migrator_settings, upgrade
 from tests.conftest import settings_for
 from tests.postgres_programs import libpq_url
 from tests.processes import PATIENCE

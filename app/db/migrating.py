@@ -1,0 +1,46 @@
+"""Bringing the schema up to this version, by Alembic: only those who migrate need that."""
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db.schema import PROJECT
+from app.errors import ScopegateError
+from app.settings import Settings
+
+MIGRATION_TIMEOUT = 600.0
+"""Seconds."""
+
+
+class CannotMigrate(ScopegateError):
+    """The database is where this version's migrations do not lead on from."""
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, found beside the code, wherever the command is run."""
+    return Config(PROJECT / "alembic.ini")
+
+
+async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
+    """Bring the database up to a revision. Several may call at once: one works, the rest wait.
+
+    Raises CannotMigrate.
+    """
+
+    def run(connection: Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(run)
+    except CommandError as error:
+        raise CannotMigrate(f"the database can't be migrated by this version: {error}") from error
+
+
+def migrator_settings(settings: Settings) -> Settings:
+    """The settings for a migrator: it waits for other migrators, and its statements are long."""
+    return settings.model_copy(update={"database_statement_timeout": MIGRATION_TIMEOUT})
