@@ -282,6 +282,14 @@ async def until_answers(url: str) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def test_what_serving_does_without_is_not_loaded() -> None:
+    """Alembic is for who migrates, the list of common passwords for who chooses one."""
+    code = "import sys, app.cli, app.main; print(*{'alembic', 'zxcvbn'} & sys.modules.keys())"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=PIPE)
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"\n")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -27,6 +27,7 @@ from app.db.engine import STATEMENT_LOST, open_engine, sqlstate_of
 from app.errors import ScopegateError, first_line
 from app.identity.users import UsernameTaken, list_users
 from app.ops.housekeeping import prune as clear_away
+from app.ops.memory import share_one_heap
 from app.runtime import Runtime
 from app.settings import Settings
 
@@ -78,6 +79,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
 ) -> None:
     """Serve the API, on SCOPEGATE_HOST and SCOPEGATE_PORT."""
+    share_one_heap()
     # What would stop a worker is said here, once, as one line.
     run(_nothing)
     serve_until_stopped(Settings(), workers=workers)

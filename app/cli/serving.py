@@ -17,6 +17,7 @@ import uvicorn
 from app.cli.connections import ServerConfig
 from app.errors import ConfigurationError, ScopegateError
 from app.ops.logging import configure_logging
+from app.ops.memory import share_one_heap
 from app.ops.workers import Worker
 from app.settings import Settings
 
@@ -159,6 +160,7 @@ def _start_worker(listener: socket.socket, worker: Worker) -> BaseProcess:
 
 
 def _work(listener: socket.socket, worker: Worker) -> None:
+    share_one_heap()
     settings = Settings()
     configure_logging(settings)
     _run(WorkerServer(ServerConfig(settings, worker), settings), listener)

@@ -29,6 +29,11 @@ LONGEST_SPELLING = 2 * MAX_PASSWORD_BYTES
 """In characters, of any password. What it costs to normalise grows by the square of the length."""
 BCRYPT_BYTES = 72
 LOW_PRIORITY = 10
+NOBODYS_HASH = (
+    "$argon2id$v=19$m=19456,t=2,p=1$XkvJ+V8LISSkVMpZS2nNOQ"
+    "$U2tC5dF+D9iIiA0PmYZKeIAvpe6Gw6QA3f/ngCuVUWY"
+)
+"""Costs as much to check as one that `PasswordHasher` makes: for where there is none to check."""
 # What costs more to verify would let one login stall the others, or fill the memory. Both of the
 # highest, 13 rounds and 256 MiB in 3 passes, cost about as much as 20 hashes of our own.
 MAX_BCRYPT_ROUNDS = 13
@@ -167,8 +172,6 @@ class PasswordHasher:
             argon2__time_cost=2,
             argon2__parallelism=1,
         )
-        # The hash that dummy_verify checks against is made at its first use: not in a request.
-        self._context.dummy_verify()
         self._executor = ThreadPoolExecutor(
             threads, thread_name_prefix="password-hash", initializer=_give_way
         )
@@ -217,7 +220,7 @@ class PasswordHasher:
     def _verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         normal = normalise_password(password)
         if normal is None or len(normal.encode()) > MAX_PASSWORD_BYTES or password_hash is None:
-            self._context.dummy_verify()
+            self._context.verify("", NOBODYS_HASH)
             return False, None
         # bcrypt looks at 72 bytes; where such hashes were made, the rest was cut off silently.
         is_bcrypt = self._context.identify(password_hash) == "bcrypt"
@@ -226,7 +229,7 @@ class PasswordHasher:
             correct = self._context.verify(secret, password_hash)
         except ValueError:
             # The stored hash is broken: nobody's password, and no reason to fail.
-            self._context.dummy_verify()
+            self._context.verify("", NOBODYS_HASH)
             return False, None
         outdated = correct and self._context.needs_update(password_hash)
         return correct, self._context.hash(normal) if outdated else None

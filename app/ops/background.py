@@ -7,14 +7,17 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from app.ops.housekeeping import prune
+from app.ops.memory import trim_heap
 from app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+TRIM_INTERVAL = 5.0  # seconds
+
 
 @asynccontextmanager
 async def background_work(runtime: Runtime) -> AsyncIterator[None]:
-    """Follow the database's changes, and house, while the block runs."""
+    """Follow the database's changes, house, and keep the memory small, while the block runs."""
     settings = runtime.settings
 
     async def clear_away() -> None:
@@ -25,8 +28,12 @@ async def background_work(runtime: Runtime) -> AsyncIterator[None]:
             audit_kept=timedelta(seconds=settings.audit_kept),
         )
 
+    async def give_memory_back() -> None:
+        trim_heap()
+
     tasks = [
         asyncio.create_task(runtime.feed.run()),
+        asyncio.create_task(_repeat(give_memory_back, TRIM_INTERVAL)),
         asyncio.create_task(_repeat(clear_away, settings.housekeeping_interval)),
     ]
     try:

@@ -14,6 +14,7 @@ from app.api.security import PUBLIC, CanReadItems
 from app.items.items import get_item
 from app.main import create_app as create_scopegate
 from app.ops.logging import configure_logging
+from app.ops.memory import share_one_heap
 from app.settings import Settings
 from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
 
@@ -31,6 +32,7 @@ def create_app() -> FastAPI:
     """
     settings = Settings()
     # As a serving process does: a line a request has its price.
+    share_one_heap()
     configure_logging(settings)
     app = create_scopegate(settings)
     own = app.router.routes[:]

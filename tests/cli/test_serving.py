@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +38,8 @@ HEAD = (
     b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\nExpect: 100-continue\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 )
+
+HASH_BYTES = 19 * 2**20
 
 
 @pytest.fixture
@@ -147,6 +150,29 @@ def test_a_second_signal_ends_it_at_once(
             os.killpg(service.process.pid, sent)
             assert service.process.wait(PATIENCE) == -sent
         assert service.complaints() == []
+
+
+def resident(process: int, what: str = "VmRSS") -> int:
+    """Bytes of memory that a process has now; `VmHWM` is the most that it ever had."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return 1024 * int(status.partition(f"{what}:")[2].split()[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc, and Linux' /proc")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_hashing_has_taken_is_given_back(settings: dict[str, Any], workers: int) -> None:
+    with serving([*SERVE, "--workers", str(workers)], **settings) as service:
+        processes = workers_of(service) or [service.process.pid]
+        before = {process: resident(process) for process in processes}
+
+        def sign_in(_: int) -> int:
+            form = {"username": "alice", "password": PASSWORD}
+            return httpx2.post(f"{service.url}/token", data=form, timeout=PATIENCE).status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(sign_in, range(24))) == {200}
+        assert any(resident(each, "VmHWM") > before[each] + HASH_BYTES for each in processes)
+        eventually(lambda: all(resident(each) < before[each] + HASH_BYTES for each in processes))
 
 
 async def test_a_database_that_hangs_does_not_keep_it_from_ending(

@@ -73,7 +73,7 @@ async def test_a_database_of_a_later_version_is_left_as_it_is(engine: AsyncEngin
     await upgrade(engine)
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(CannotMigrate, match="can't be migrated by this version: .*'9999'"):
+    with pytest.raises(CannotMigrate, match=r"can't be migrated by this version: .*'9999'"):
         await upgrade(engine)
     await engine.dispose()
 

@@ -11,6 +11,7 @@ from sqlalchemy import event, select, update
 from app.identity.locks import _lock_key
 from app.identity.login import LoginRefused
 from app.identity.models import User
+from app.identity.passwords import NOBODYS_HASH
 from app.runtime import Runtime
 from tests.factories import PASSWORD, authenticated, login, make_user
 
@@ -37,16 +38,16 @@ async def test_unknown_users_cost_a_verification_too(
 ) -> None:
     calls: list[str] = []
     context = runtime.hasher._context
-    dummy_verify = context.dummy_verify
+    verify = context.verify
 
-    def counted() -> None:
-        calls.append("dummy")
-        dummy_verify()
+    def noted(secret: str, password_hash: str) -> bool:
+        calls.append(password_hash)
+        return verify(secret, password_hash)
 
-    monkeypatch.setattr(context, "dummy_verify", counted)
+    monkeypatch.setattr(context, "verify", noted)
     with pytest.raises(LoginRefused):
         await authenticated(runtime, "nobody", PASSWORD)
-    assert calls == ["dummy"]
+    assert calls == [NOBODYS_HASH]
 
 
 async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Runtime) -> None:

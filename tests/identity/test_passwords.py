@@ -14,6 +14,7 @@ from passlib.hash import bcrypt
 
 from app.errors import Refused
 from app.identity.passwords import (
+    NOBODYS_HASH,
     CallerGone,
     PasswordHasher,
     TooManyLogins,
@@ -70,6 +71,12 @@ async def test_hashes_are_argon2id_at_owasps_figures(hasher: PasswordHasher) -> 
     assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert await hasher.verify(PASSWORD, hashed) == (True, None)
     assert await hasher.verify(PASSWORD + "x", hashed) == (False, None)
+
+
+async def test_nobodys_hash_costs_what_anybodys_does(hasher: PasswordHasher) -> None:
+    hashed = await hasher.hash(PASSWORD)
+    assert NOBODYS_HASH.split("$")[:4] == hashed.split("$")[:4]
+    assert len(NOBODYS_HASH) == len(hashed)
 
 
 async def test_every_spelling_of_a_password_is_the_same(hasher: PasswordHasher) -> None:
