@@ -162,6 +162,17 @@ def scopegate_uncached(database: str) -> Contestant:
     return Contestant("Scopegate, cache off", program, SignIn("/token"), (Route(SCOPEGATE_OFF),))
 
 
+def scopegate_served(database: str) -> Contestant:
+    """Scopegate as an operator runs it: by its own command, without the bench's routes."""
+    program = Program([OURS, "-m", "app", "serve"], _environment(database))
+    return Contestant(SERVICE, program, SignIn("/token"), (Route(SCOPEGATE),))
+
+
+def connected(database: str) -> Program:
+    """An app that imports what Scopegate does from others, and asks the database once."""
+    return uvicorn(OURS, "bench.peers.connected:app", BENCH_DATABASE_URL=database)
+
+
 def scopegate_behind_proxy(database: str) -> Contestant:
     """Scopegate, believing whoever measures it where a request is from."""
     program = _scopegate(database, SCOPEGATE_TRUSTED_PROXIES=HOST)

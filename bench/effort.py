@@ -31,6 +31,12 @@ class Effort:
     """Rounds with a storm of logins."""
     storm_seconds: float
     """Of each thing that is measured in such a round."""
+    starts: int
+    """Of Scopegate, and as many of what it is held to."""
+    requests: int
+    """To one worker, before it is weighed."""
+    stretch_seconds: float
+    """Of logins, and of refreshes, each time among those."""
 
 
 FULL = Effort(
@@ -48,6 +54,9 @@ FULL = Effort(
     guesses=10_000,
     storms=7,
     storm_seconds=4.0,
+    starts=10,
+    requests=100_000,
+    stretch_seconds=2.0,
 )
 QUICK = Effort(
     name="quick",
@@ -64,4 +73,7 @@ QUICK = Effort(
     guesses=500,
     storms=1,
     storm_seconds=1.0,
+    starts=2,
+    requests=2000,
+    stretch_seconds=0.5,
 )

@@ -21,8 +21,10 @@ from bench.revocation import Refusals, Revocation
 from bench.rounds import ratio
 from bench.scale import CACHED, LOGIN, MISS, Comparison
 from bench.storm import Storm, rise
+from bench.worker import Worker
 
 AT_MOST = {CACHED: 1.1, MISS: 1.5, LOGIN: 1.5}
+WORKER_MB = 120
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,22 @@ def of_storm(found: Storm) -> Iterator[Goal]:
         f"{value:.2f}",
         met=value >= 0.85,
     )
+
+
+def of_worker(found: Worker) -> Iterator[Goal]:
+    """Of how soon one answers, and what it keeps."""
+    value = found.slower("clock").median
+    yield Goal(
+        "start-up to the first answer: under 2 times as long as an app with the same imports",
+        f"{value:.2f}",
+        met=value < 2,
+    )
+    if found.work:
+        yield Goal(
+            f"memory of one worker after {found.work.requests:,} requests: under {WORKER_MB} MB",
+            f"{found.work.at_rest / 1e6:.1f} MB",
+            met=found.work.at_rest < WORKER_MB * 1e6,
+        )
 
 
 def of_scale(found: Sequence[Comparison]) -> Iterator[Goal]:

@@ -23,6 +23,7 @@ from bench.revocation import BOUND, Refusals, Revocation
 from bench.rounds import Spread, ratio
 from bench.scale import Comparison
 from bench.storm import KEYCLOAK, STORMERS, THREADS, Storm, Weather, Yield, rise
+from bench.worker import REST, Work, Worker
 
 Row = Sequence[str]
 
@@ -177,6 +178,47 @@ def _yield(what: str, rounds: Sequence[Yield]) -> Row:
     a_core = statistics.median(each.a_core for each in rounds)
     theirs = KEYCLOAK[what]
     return what, f"{a_second:,.0f}", f"{a_core:,.0f}", f"{theirs:,.0f}", f"{a_core / theirs:.1f}"
+
+
+def worker_sections(found: Worker) -> list[Section]:
+    """How soon a worker answers, and what it holds."""
+    sections = [
+        Section(
+            "Start-up to the first answer",
+            "`scopegate serve` over a FastAPI app with the same imports that asks the database "
+            f"once; {len(found.starts)} rounds, both in each.",
+            ("time", *_SPREAD, "s", "the other's s"),
+            [_start(what, found, key) for what, key in _START_TIMES],
+        )
+    ]
+    if found.work:
+        sections.append(
+            Section(
+                "Memory of one worker",
+                f"`scopegate serve`, its RSS in MB of 1,000,000 bytes, after {_work(found.work)}: "
+                f"at the start, at the most, and after {REST:g} s without a request.",
+                ("at the start", "at the most", "at rest"),
+                [[f"{each / 1e6:.1f}" for each in found.work.held]],
+            )
+        )
+    return sections
+
+
+_START_TIMES = (("by the clock", "clock"), ("of a processor", "processor"))
+
+
+def _start(what: str, found: Worker, key: str) -> Row:
+    ours, others = (
+        statistics.median(getattr(start, key) for start in starts)
+        for starts in zip(*found.starts, strict=True)
+    )
+    return what, *_spread(found.slower(key)), f"{ours:.2f}", f"{others:.2f}"
+
+
+def _work(work: Work) -> str:
+    return (
+        f"{work.cached:,} cached requests, {work.logins:,} logins and {work.refreshes:,} refreshes"
+    )
 
 
 def scale_section(found: Sequence[Comparison], effort: Effort) -> Section:

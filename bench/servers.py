@@ -47,6 +47,11 @@ class Server:
         """The memory of the process that answers; None where the kernel does not tell."""
         return memory_of(_worker(self.process.pid))
 
+    def peak_memory(self) -> int:
+        """The most that the process that answers ever held, RSS in bytes. Linux only."""
+        status = Path(f"/proc/{_worker(self.process.pid)}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
     def processor_seconds(self) -> float:
         """What the process that answers has had of the processors, of one core's time."""
         stat = Path(f"/proc/{_worker(self.process.pid)}/stat").read_text()
@@ -157,7 +162,7 @@ async def _until_it_answers(port: int, process: Process) -> None:
         except ConnectionError:
             if time.monotonic() > deadline:
                 raise ServerFailed(f"The server on port {port} does not answer.") from None
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
 
 
 async def _end(process: Process) -> None:

@@ -91,10 +91,10 @@ async def brew(postgres: Postgres, population: Population, effort: Effort) -> St
             for contestant, server in servers if number % 2 else servers[::-1]:
                 weather = await _weather(contestant, server.port, effort.storm_seconds)
                 found.weather.setdefault(contestant.name, []).append(weather)
-            logins = await _logins(ours, population, effort.storm_seconds)
+            logins = await storm_of_logins(ours, population, effort.storm_seconds)
             hashes = await _hashes_a_second(effort.storm_seconds)
             found.yields[LOGINS].append(logins)
-            found.yields[REFRESHES].append(await _refreshes(ours, effort.storm_seconds))
+            found.yields[REFRESHES].append(await storm_of_refreshes(ours, effort.storm_seconds))
             found.logins_over_hashes.append(logins.a_second / hashes)
             say(f"storm {number} of {effort.storms}: {logins.a_second:.0f} logins a second")
     return found
@@ -110,7 +110,8 @@ async def _weather(contestant: Contestant, port: int, seconds: float) -> Weather
     return Weather(calm, await load.run(asking), await logins)
 
 
-async def _logins(server: Server, population: Population, seconds: float) -> Yield:
+async def storm_of_logins(server: Server, population: Population, seconds: float) -> Yield:
+    """By many connections at once, so that no hashing thread ever waits."""
     names = [population.username(number) for number in range(100)]
     before = server.processor_seconds()
     done = await load.run(
@@ -120,7 +121,7 @@ async def _logins(server: Server, population: Population, seconds: float) -> Yie
     return Yield(sum(done.statuses.values()), done.seconds, processor)
 
 
-async def _refreshes(server: Server, seconds: float) -> Yield:
+async def storm_of_refreshes(server: Server, seconds: float) -> Yield:
     """Each connection has a session of its own, and uses each token once."""
     connections = [await Connection.open(server.port) for _ in range(CONNECTIONS)]
     tokens = [await _pair(each, _login(USERNAME).encode()) for each in connections]
