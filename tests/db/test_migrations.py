@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -15,7 +17,13 @@ from app.access.models import Scope
 from app.access.scopes import SHIPPED
 from app.db.engine import create_engine, normalise_url
 from app.db.migrating import CannotMigrate, alembic_config, upgrade
-from app.db.schema import current_revision, head_revision, revisions
+from app.db.schema import (
+    PROJECT,
+    current_revision,
+    earlier_revisions,
+    head_revision,
+    migrations,
+)
 from tests.conftest import settings_for
 
 
@@ -46,9 +54,22 @@ async def test_up_down_and_up_again_and_the_models_agree(engine: AsyncEngine) ->
     await engine.dispose()
 
 
-def test_what_the_files_names_say_is_what_alembic_finds_in_them() -> None:
-    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions("base", "heads")
-    assert [script.revision for script in scripts] == [*reversed(revisions())]
+def test_what_is_read_in_the_migrations_is_what_alembic_reads(tmp_path: Path) -> None:
+    """Also in those that Alembic drafts for whoever adds a table of their own."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(PROJECT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    config = alembic_config()
+    config.set_main_option("script_location", str(folder))
+    for message in ("reports", "more reports"):
+        command.revision(config, message)
+    command.revision(config, "a branch", head="0006", splice=True)
+    command.merge(config, "heads")
+    scripts = ScriptDirectory.from_config(config)
+    everything = {script.revision for script in scripts.walk_revisions()}
+    assert len(everything) > len(migrations())
+    assert migrations(folder / "versions").keys() == everything
+    assert everything - earlier_revisions(folder / "versions") == {scripts.get_current_head()}
+    assert head_revision() == ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 async def test_replicas_may_migrate_at_once(engine: AsyncEngine, empty_database_url: str) -> None:
