@@ -1,9 +1,9 @@
 """Memory that is free goes back to the system, which glibc's malloc does not do by itself.
 
-A password's hash takes 19 MiB for 20 ms. By its own lights glibc gives each thread a heap, and each
-of these keeps what its largest block took: a process whose hashing threads have once been busy
-stays 19 MiB larger for each of them. To map and unmap every block instead would be half of the
-hash's time again, for the pages' sake; so it is done when time has passed.
+A password's hash takes 19 MiB for 20 ms. By itself glibc gives each thread a heap, and each heap
+keeps what its largest block took: a process whose hashing threads have once been busy stays 19 MiB
+larger for each of them. Giving every block back at once would make a hash half as dear again, for
+its pages would be new each time; so it is done every few seconds, for what is free then.
 """
 
 import ctypes
