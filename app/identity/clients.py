@@ -134,7 +134,8 @@ async def authenticate_client(
     presented = _digest(secret)
     # A list, not any(): every stored secret is compared, wherever the right one stands.
     matches = [hmac.compare_digest(presented, digest) for digest in stored]
-    if user is None:
+    if user is None or user.username != client_id:
+        # Unlike a person's name, an identifier is compared to the letter (RFC 6749 §1.9).
         refusal = "unknown client"
     elif not any(matches):
         refusal = "wrong client secret"

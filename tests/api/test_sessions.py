@@ -316,6 +316,17 @@ async def test_client_credentials_without_a_good_secret_are_invalid_client(
     assert answer.headers["www-authenticate"].startswith("Basic ")
 
 
+async def test_a_client_id_is_compared_to_the_letter(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    """As RFC 6749 §1.9 has it of all values: only people's names forgive another case."""
+    _, _, credentials = await service(runtime, "worker", "read:items")
+    form = {"grant_type": "client_credentials", **credentials}
+    assert (await client.post("/token", data=form)).status_code == 200
+    answer = await client.post("/token", data={**form, "client_id": "Worker"})
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+
+
 async def test_two_secrets_live_at_a_time_for_changing_over(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
