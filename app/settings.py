@@ -1,6 +1,7 @@
 """Settings: `SCOPEGATE_*` in the environment or in `.env`, checked before anything starts."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,6 +15,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 MINIMUM_SECRET_LENGTH = 32
 MINIMUM_DISTINCT_CHARACTERS = 8
+PLACEHOLDER = re.compile("change.?(me|this|it)|placeholder", re.IGNORECASE)
 # A secret that everybody can look up is none: this one stands in FastAPI's tutorial.
 PUBLISHED_SECRETS = {"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"}
 HOW_TO_MAKE_A_SECRET = (
@@ -292,7 +294,7 @@ class Settings(BaseSettings):
                     f"a secret of {len(key)} characters is too weak, {MINIMUM_SECRET_LENGTH} are "
                     f"needed; {HOW_TO_MAKE_A_SECRET}"
                 )
-            if len(set(key)) < MINIMUM_DISTINCT_CHARACTERS or key in PUBLISHED_SECRETS:
+            if _can_be_guessed(key):
                 raise ValueError(f"this secret can be guessed; {HOW_TO_MAKE_A_SECRET}")
         return value
 
@@ -349,6 +351,25 @@ class Settings(BaseSettings):
     def token_audience(self) -> str:
         """`aud`: as set, else the issuer."""
         return self.audience or self.token_issuer
+
+
+def unknown_settings(names: Iterable[str]) -> list[str]:
+    """Those of the environment's names that look like settings and are none: misspelt, mostly."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = {prefix + name.upper() for name in Settings.model_fields}
+    ours = (name for name in names if name.upper().startswith(prefix))
+    return sorted(name for name in ours if name.upper() not in known)
+
+
+def _can_be_guessed(secret: str) -> bool:
+    """Whether it is known, a placeholder, or mostly one part again and again: 123412341234."""
+    repeats = any(secret.startswith(secret[at:]) for at in range(1, len(secret) // 2 + 1))
+    return (
+        repeats
+        or len(set(secret)) < MINIMUM_DISTINCT_CHARACTERS
+        or PLACEHOLDER.search(secret) is not None
+        or secret in PUBLISHED_SECRETS
+    )
 
 
 def split_secrets(value: SecretStr | None) -> list[str]:

@@ -31,7 +31,15 @@ def test_production_refuses_a_missing_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "weak", ["short", "a" * 64, *PUBLISHED_SECRETS, f"{SECRET},short", f"{SECRET},{'ab' * 32}"]
+    "weak",
+    [
+        *("short", "a" * 64, f"{SECRET},short", f"{SECRET},{'ab' * 32}"),
+        *PUBLISHED_SECRETS,
+        "changeme-changeme-changeme-changeme",
+        "please-change-this-secret-please-Change",
+        "12345678901234567890123456789012",
+        "correct-horse-1!correct-horse-1!",
+    ],
 )
 def test_weak_secrets_are_refused_everywhere(weak: str) -> None:
     for environment in ("development", "production"):

@@ -35,10 +35,11 @@ MAX_SCOPE = 128
 
 
 class ScopeNotRegistered(NotFound):
-    """There is no such scope."""
+    """There is no such scope: these, where whoever asked may be told."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such scope: see the list of scopes.")
+    def __init__(self, *names: str) -> None:
+        which = f"no scope {', '.join(sorted(names))}" if names else "no such scope"
+        super().__init__(f"There is {which}: see the list of scopes.")
 
 
 class ScopeShips(Conflict):
@@ -94,6 +95,12 @@ async def registered_of(session: AsyncSession, names: AbstractSet[str]) -> froze
     asked = literal(list(filter(is_scope_name, names)), ARRAY(String()))
     known = select(Scope.name).where(Scope.name == any_(asked))
     return frozenset(await session.scalars(known))
+
+
+async def require_registered(session: AsyncSession, names: AbstractSet[str]) -> None:
+    """Return only if all of these are registered scopes. Raises ScopeNotRegistered, naming them."""
+    if missing := names - await registered_of(session, names):
+        raise ScopeNotRegistered(*missing)
 
 
 async def register_scope(session: AsyncSession, name: str, *, description: str, by: Actor) -> Scope:

@@ -1,6 +1,8 @@
 """Who may call what. Every route says it, once: a principal with scopes, or `PUBLIC`."""
 
 import hmac
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Security
@@ -177,21 +179,31 @@ CanReadAudit = Annotated[Principal, Security(current_principal, scopes=["read:au
 def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
     """Default deny: raise ConfigurationError unless every route says, once, who may call it.
 
-    `unscoped` names the paths that are not API routes (documents and their files).
+    By scopes that ship: one that is misspelt nobody could hold. `unscoped` names the paths that are
+    not API routes (documents and their files).
     """
     for route in iter_route_contexts(app.routes):
         if route.path in unscoped:
             continue
-        marks = 0
+        marks = []
         if isinstance(route.original_route, APIRoute):
-            marks = _count_marks(route.dependant)
-        if marks != 1:
+            marks = list(_marks(route.dependant))
+        if len(marks) != 1:
+            how_often = "more than once" if marks else "nowhere"
             raise ConfigurationError(
-                f"The route {route.path} declares {marks or 'no'} ways to be called: give it one "
+                f"The route {route.path} says {how_often} who may call it: give it one "
                 "Security(current_principal, scopes=[…]) or dependencies=[PUBLIC]"
+            )
+        if unknown := sorted(marks[0] - SHIPPED.keys()):
+            raise ConfigurationError(
+                f"The route {route.path} asks for {', '.join(unknown)}, which is no scope: name it "
+                "in SHIPPED in app/access/scopes.py"
             )
 
 
-def _count_marks(dependant: Dependant) -> int:
-    own = int(dependant.call in MARKS)
-    return own + sum(_count_marks(inner) for inner in dependant.dependencies)
+def _marks(dependant: Dependant) -> Iterator[AbstractSet[str]]:
+    """The scopes by which each mark of a route lets callers in."""
+    if dependant.call in MARKS:
+        yield {*(dependant.parent_oauth_scopes or ()), *(dependant.own_oauth_scopes or ())}
+    for inner in dependant.dependencies:
+        yield from _marks(inner)

@@ -7,6 +7,7 @@ import typer
 
 from app.access import grants
 from app.access.authority import OPERATOR
+from app.access.scopes import require_registered
 from app.cli.console import Force, Name, run
 from app.cli.times import parse_duration, parse_moment
 from app.identity.users import get_user
@@ -47,6 +48,7 @@ def grant(
         end = until if lasting is None else now + lasting
         async with runtime.unit_of_work() as session:
             holder = await get_user(session, name)
+            await require_registered(session, set(scopes))
             for each in sorted(scopes):
                 await grants.grant(
                     session,
@@ -71,6 +73,8 @@ def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
     async def work(runtime: Runtime) -> tuple[str, list[str]]:
         async with runtime.unit_of_work() as session:
             holder = await get_user(session, name)
+            # A name that was misspelt in a hurry must not look like a success.
+            await require_registered(session, set(scopes))
             removed = [
                 each
                 for each in sorted(scopes)

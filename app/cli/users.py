@@ -11,6 +11,7 @@ from app.access.accounts import create_user, disable_account, replace_password
 from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.holdings import grants_of, scopes_of_each
+from app.access.scopes import require_registered
 from app.api.schemas import GrantAnswer, SessionAnswer, UserAnswer
 from app.cli import sessions
 from app.cli.console import (
@@ -72,6 +73,7 @@ def user_create(
                     clock=runtime.now,
                 )
                 shown = {}
+            await require_registered(session, set(scopes))
             for each in scopes:
                 await grant(session, user_id=made.id, scope=each, by=OPERATOR, now=runtime.now())
         return {**row(UserAnswer.of(made)), "granted": scopes, **shown}

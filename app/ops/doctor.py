@@ -1,6 +1,7 @@
 """The doctor: what may be wrong with an installation, and what to do. It changes nothing."""
 
 import asyncio
+import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from app.db.primary import Primary
 from app.db.schema import current_revision, head_revision, is_behind
 from app.errors import ScopegateError, first_line
 from app.runtime import listen_url, open_feed, secret_keys_of
-from app.settings import Settings
+from app.settings import Settings, unknown_settings
 from app.tokens.keyring import Keyring
 from app.tokens.keys import UnreadableKey, key_cipher, list_keys
 
@@ -39,7 +40,7 @@ class Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """All findings; what rests on something that is wrong is left out."""
-    findings = [Finding("environment", "ok", settings.environment), _issuer(settings)]
+    findings = [_environment(settings), _issuer(settings)]
     try:
         async with open_engine(settings) as engine:
             for check in (_database, _clock, _feed, _schema, _keys, _admin):
@@ -56,6 +57,13 @@ async def examine(settings: Settings) -> list[Finding]:
             )
         )
     return findings
+
+
+def _environment(settings: Settings) -> Finding:
+    if unknown := unknown_settings(os.environ):
+        found = f"{settings.environment}; no settings: {', '.join(unknown)}"
+        return Finding("environment", "warning", found, "see whether they are misspelt")
+    return Finding("environment", "ok", settings.environment)
 
 
 def _issuer(settings: Settings) -> Finding:

@@ -179,15 +179,22 @@ def app_with(**route: object) -> FastAPI:
 
 def test_route_that_does_not_say_who_may_call_it_stops_start_up() -> None:
     nobody_said = app_with()
-    with pytest.raises(ConfigurationError, match="/nested/open declares no ways"):
+    with pytest.raises(ConfigurationError, match="/nested/open says nowhere"):
         refuse_undeclared_routes(nobody_said, unscoped=frozenset())
     twice = app_with(dependencies=[PUBLIC, Security(current_principal, scopes=["admin"])])
-    with pytest.raises(ConfigurationError, match="declares 2 ways"):
+    with pytest.raises(ConfigurationError, match="says more than once"):
         refuse_undeclared_routes(twice, unscoped=frozenset())
     hidden = app_with(dependencies=[Depends(lambda: None)], include_in_schema=False)
     with pytest.raises(ConfigurationError):
         refuse_undeclared_routes(hidden, unscoped=frozenset())
     refuse_undeclared_routes(app_with(dependencies=[PUBLIC]), unscoped=frozenset())
+
+
+@pytest.mark.parametrize("scopes", [["read:itms"], ["read:items", "read:itms"]])
+def test_a_route_that_asks_for_a_scope_that_is_misspelt_stops_start_up(scopes: list[str]) -> None:
+    misspelt = app_with(dependencies=[Security(current_principal, scopes=scopes)])
+    with pytest.raises(ConfigurationError, match="/nested/open asks for read:itms, which is no"):
+        refuse_undeclared_routes(misspelt, unscoped=frozenset())
 
 
 def test_plain_starlette_routes_stop_start_up_too() -> None:

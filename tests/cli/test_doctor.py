@@ -1,6 +1,7 @@
 """`scopegate doctor`: whatever is broken, it says so and what to do, and changes nothing."""
 
 import json
+import os
 import re
 import time
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from app.runtime import Runtime
+from app.settings import unknown_settings
 from tests import databases
 from tests.commands import Environment, scopegate
 from tests.factories import make_user
@@ -44,6 +46,8 @@ async def one_thing_is_wrong(check: str, found: str, remedy: str) -> None:
 
 @pytest.fixture
 async def healthy(environment: Environment, own_runtime: Runtime) -> Environment:
+    for name in unknown_settings(os.environ):  # those of the tests
+        environment.delenv(name)
     await make_user(own_runtime, "admin", username="root")
     return environment
 
@@ -57,6 +61,14 @@ async def test_a_healthy_installation_is_found_so(healthy: Environment) -> None:
     shown = await scopegate("doctor")
     assert shown.exit_code == 0
     assert [line.split()[0] for line in shown.stdout.splitlines()] == ["ok"] * len(CHECKS)
+
+
+async def test_a_setting_that_is_misspelt_is_found(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_TRUSTED_PROXYS", "10.0.0.1")
+    code, findings = await examined()
+    assert findings["environment"]["state"] == "warning"
+    assert findings["environment"]["found"].endswith("no settings: SCOPEGATE_TRUSTED_PROXYS")
+    assert code == 0
 
 
 async def test_a_password_is_never_shown(healthy: Environment, own_database_url: str) -> None:

@@ -106,8 +106,18 @@ async def test_of_several_grants_all_are_made_or_none(
     environment: Environment, own_runtime: Runtime
 ) -> None:
     await make_user(own_runtime, username="Alice")
-    assert "no such scope" in await refusal("grant", "alice", "read:items", "no:such")
+    assert "no scope no:such" in await refusal("grant", "alice", "read:items", "no:such")
     assert (await printed("user", "show", "alice"))["grants"] == []
+
+
+async def test_a_scope_that_is_misspelt_is_not_taken_for_revoked(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, "read:items", username="Alice")
+    assert "no scope read:itms" in await refusal("revoke", "alice", "read:items", "read:itms")
+    (held,) = (await printed("user", "show", "alice"))["grants"]
+    assert held["scope"] == "read:items"
+    assert "nothing, none was held" in await succeed("revoke", "alice", "write:items")
 
 
 async def test_a_scope_is_registered_granted_and_removed(
