@@ -371,6 +371,7 @@ async def test_only_what_a_change_may_touch_is_forgotten(
         assert len(principals) == left
 
 
+@pytest.mark.long
 async def test_a_hundred_thousand_sessions_take_no_more_room_than_the_bound(
     own_runtime: Runtime,
 ) -> None:
@@ -405,6 +406,7 @@ async def test_a_hundred_thousand_sessions_take_no_more_room_than_the_bound(
     assert scopes_of(await find(principals, own_runtime, logins[-1])) == frozenset()
 
 
+@pytest.mark.long
 async def test_ten_thousand_grants_changed_at_once_are_all_heard(own_runtime: Runtime) -> None:
     """The cached ones among them are forgotten, and only they."""
     user, other = await make_user(own_runtime, SCOPE), await make_user(own_runtime, SCOPE)
@@ -451,6 +453,7 @@ class Truth:
         self.heard += change == Change("user", self.login.user.id)
 
 
+@pytest.mark.long
 async def test_every_answer_was_true_while_it_was_asked_for(own_runtime: Runtime) -> None:
     """Random changes by another process, random questions: each answer is checked.
 
@@ -511,6 +514,7 @@ async def test_every_answer_was_true_while_it_was_asked_for(own_runtime: Runtime
     assert principals.counts.forgotten > 0
 
 
+@pytest.mark.long
 async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_and_again(
     own_database_url: str,
 ) -> None:
