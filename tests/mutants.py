@@ -17,6 +17,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+from mutmut.state import state
+
 from app.access import principals
 from tests.servers import start_server
 
@@ -25,6 +28,26 @@ REASONS = Path("tests/mutants.md")
 OUTCOME = re.compile(r" *(\S+__mutmut_\d+): (.+)")
 DIFF = re.compile(r"^```diff\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LIVES = {"survived", "no tests", "suspicious"}
+
+JUDGES = {
+    "app.access.accounts": ("access/test_authority", "api/test_users"),
+    "app.access.authority": ("access/test_authority", "access/test_grants", "api/test_grants"),
+    "app.access.grants": ("access/test_authority", "access/test_grants", "api/test_grants"),
+    "app.access.holdings": ("access/test_grants", "api/test_grants", "api/test_token"),
+    "app.access.principals": ("access/test_principals", "api/test_security"),
+    "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
+    "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
+    "app.tokens.introspection": ("api/test_security", "api/test_sessions"),
+    "app.tokens.issuing": ("api/test_refresh", "api/test_sessions", "api/test_token"),
+    "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
+    "app.tokens.keyring": ("tokens/test_keyring", "tokens/test_rotation"),
+    "app.tokens.keys": ("tokens/test_keyring", "tokens/test_rotation"),
+    "app.tokens.opaque": ("api/test_security", "tokens/test_verification"),
+    "app.tokens.refresh": ("api/test_refresh", "tokens/test_refresh"),
+    "app.tokens.revocation": ("api/test_sessions",),
+    "app.tokens.verification": ("api/test_security", "tokens/test_verification"),
+}
+"""Whose task it is to see that something is wrong there; nearly every test comes by there."""
 
 Change = tuple[str, ...]
 
@@ -88,9 +111,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# What follows is a plugin of pytest's, for when mutmut runs it.
+
+
 def pytest_runtest_setup() -> None:
-    """As mutmut's plugin: what is built once, at import, would never be the mutant's."""
+    """What is built once, at import, would never be the mutant's: build it anew."""
     principals._HOLDER = principals._select_holder()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Where this test came by without being its judge, mutmut need not know of it."""
+    test = item.nodeid.removeprefix("tests/").partition(".py")[0]
+    came_by = state()._stats
+    came_by -= {each for each in came_by if test not in JUDGES[each.rpartition(".")[0]]}
 
 
 if __name__ == "__main__":
