@@ -14,7 +14,14 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from app.access.accounts import disable_account
-from app.access.authority import OPERATOR, BeyondAuthority, Caller, LastAdmin, managed_user
+from app.access.authority import (
+    OPERATOR,
+    BeyondAuthority,
+    Caller,
+    LastAdmin,
+    confirm_caller,
+    managed_user,
+)
 from app.access.grants import grant, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
@@ -347,3 +354,49 @@ async def test_who_ends_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circl
         await asyncio.wait({other}, timeout=0.2)
         await end_sessions_of(session, root.id, **ending)
     await other
+
+
+async def test_a_scope_held_for_an_hour_is_passed_on_for_that_hour_and_no_moment_longer(
+    runtime: Runtime, clock: MovableClock
+) -> None:
+    now, soon = clock(), clock() + timedelta(hours=1)
+    on_call = await make_user(runtime, "read:items", expires_at=soon)
+    caller = await signed_in(runtime, on_call, "read:items")
+    terms: dict[str, Any] = {"user_id": (await make_user(runtime)).id, "scope": "read:items"}
+    async with runtime.unit_of_work() as session:
+        await grant(session, **terms, expires_at=soon, by=caller, now=now)
+        for longer in (soon + timedelta(microseconds=1), None):
+            with pytest.raises(BeyondAuthority, match="as long"):
+                await grant(session, **terms, expires_at=longer, by=caller, now=now)
+
+
+async def test_who_signs_a_caller_out_waits_for_what_the_caller_has_begun(
+    own_runtime: Runtime,
+) -> None:
+    caller = await signed_in(own_runtime, await make_user(own_runtime))
+    async with own_runtime.unit_of_work() as session:
+        await confirm_caller(session, by=caller, now=own_runtime.now())
+        signing_out = asyncio.create_task(sign_out(own_runtime, caller))
+        done, _ = await asyncio.wait({signing_out}, timeout=0.2)
+        assert not done
+    await signing_out
+
+
+async def test_an_account_is_changed_as_it_is_once_nobody_else_can_change_it(
+    own_runtime: Runtime,
+) -> None:
+    user = await make_user(own_runtime)
+    async with own_runtime.unit_of_work() as session:
+        seen = await user_of_id(session, user.id)
+        assert seen.disabled_at is None
+        await disable(own_runtime, Caller(user_id=user.id))
+        assert await managed_user(session, user.id, by=OPERATOR, now=own_runtime.now()) is seen
+        assert seen.disabled_at is not None
+
+
+async def test_a_request_of_no_session_has_no_authority(runtime: Runtime) -> None:
+    root = await make_user(runtime, "admin")
+    caller = Caller(user_id=root.id, scopes=frozenset({"admin"}))
+    async with runtime.unit_of_work() as session:
+        with pytest.raises(InvalidToken):
+            await confirm_caller(session, by=caller, now=runtime.now())
