@@ -20,6 +20,8 @@ from app.access.authority import (
     Caller,
     LastAdmin,
     confirm_caller,
+    has_lasting_admin,
+    keep_an_admin,
     managed_user,
 )
 from app.access.grants import grant, revoke
@@ -31,7 +33,7 @@ from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher
 from app.identity.sessions import end_session, end_sessions_of
-from app.identity.users import user_of_id
+from app.identity.users import disable_user, user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import PASSWORD, bearer, login, make_user, signed_in
@@ -62,6 +64,7 @@ async def end_by_api(client: httpx2.AsyncClient, token: dict[str, str], user_id:
 ATTEMPTS = [disable_by_api, revoke_by_api, end_by_api]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other", ATTEMPTS)
 @pytest.mark.parametrize("one", ATTEMPTS)
 async def test_of_two_admins_who_put_each_other_out_at_once_one_stays(
@@ -110,6 +113,40 @@ async def test_the_last_admin_stays_unless_an_operator_insists(runtime: Runtime)
         await revoke(session, **terms, force=True)
         await disable_account(session, root.id, by=OPERATOR, now=now, force=True)
     assert await lasting_admins(runtime) == 0
+
+
+async def test_who_would_leave_admin_to_somebody_waits_until_it_is_sure_that_they_stay(
+    own_runtime: Runtime,
+) -> None:
+    now = own_runtime.now()
+    one, other = [await make_user(own_runtime, "admin") for _ in range(2)]
+    caller = await signed_in(own_runtime, other)
+    async with own_runtime.unit_of_work() as session:
+        await keep_an_admin(session, one.id, now=now)
+        await disable_user(session, one.id, by=OPERATOR, now=now)
+        leaving = asyncio.create_task(disable(own_runtime, caller))
+        done, _ = await asyncio.wait({leaving}, timeout=0.2)
+        assert not done
+    with pytest.raises(LastAdmin):
+        await leaving
+
+
+async def test_whether_somebody_holds_admin_without_end_is_told(
+    runtime: Runtime, clock: MovableClock
+) -> None:
+    async def is_there() -> bool:
+        async with runtime.unit_of_work() as session:
+            return await has_lasting_admin(session, now=clock())
+
+    assert not await is_there()
+    await make_user(runtime, "write:users")
+    await make_user(runtime, "admin", expires_at=clock() + timedelta(hours=1))
+    assert not await is_there()
+    root = await make_user(runtime, "admin")
+    assert await is_there()
+    async with runtime.unit_of_work() as session:
+        await disable_user(session, root.id, by=OPERATOR, now=clock())
+    assert not await is_there()
 
 
 async def test_a_disabled_admin_is_none(runtime: Runtime) -> None:
