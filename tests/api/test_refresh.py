@@ -109,12 +109,13 @@ async def test_an_admins_session_may_be_narrowed_to_any_registered_scope(
 async def test_within_the_grace_the_same_successor_comes_again(
     client: httpx2.AsyncClient, pair: Pair, clock: MovableClock
 ) -> None:
-    first = await pair_of(await refresh(client, pair))
-    clock.move(seconds=9)
-    again = await pair_of(await refresh(client, pair))
-    assert again["refresh_token"] == first["refresh_token"]
-    assert await status_of(client, again) == 200
-    await pair_of(await refresh(client, first))
+    for _ in range(3):
+        first = await pair_of(await refresh(client, pair))
+        clock.move(seconds=9)
+        again = await pair_of(await refresh(client, pair))
+        assert again["refresh_token"] == first["refresh_token"]
+        assert await status_of(client, again) == 200
+        pair = first
 
 
 async def test_the_grace_is_not_extended_by_using_it(

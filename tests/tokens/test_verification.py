@@ -1,6 +1,7 @@
 """What is remembered of tokens: their claims, until a change or the time takes them away."""
 
 import asyncio
+import uuid
 from datetime import timedelta
 
 import httpx2
@@ -8,9 +9,11 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.db.changes import EVERYTHING, Change
 from app.errors import InvalidToken
 from app.runtime import Runtime
 from app.tokens.models import SigningKey
+from app.tokens.opaque import token_digest
 from app.tokens.verification import AccessTokens
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, settings_for
@@ -95,6 +98,22 @@ async def test_never_more_tokens_than_its_size_are_remembered(
     with pytest.raises(InvalidToken):
         await tokens.read("forged", now=own_runtime.now())
     assert len(tokens) == 3
+
+
+async def test_a_change_takes_away_what_it_may_touch_and_nothing_else(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient
+) -> None:
+    tokens, token = own_runtime.access_tokens, await access_token(own_client, own_runtime)
+    await tokens.read(token, now=own_runtime.now())
+    others = [Change("user", uuid.uuid4()), Change("session", uuid.uuid4()), Change("scopes")]
+    for change in (*others, Change("token", token_digest("another"))):
+        tokens.hear(change)
+        assert len(tokens) == 1
+    for change in (Change("token", token_digest(token)), Change("keys"), EVERYTHING):
+        await tokens.read(token, now=own_runtime.now())
+        assert len(tokens) == 1
+        tokens.hear(change)
+        assert len(tokens) == 0
 
 
 async def test_what_is_kept_in_memory_cant_be_presented(
