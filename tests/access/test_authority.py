@@ -149,6 +149,15 @@ async def test_whether_somebody_holds_admin_without_end_is_told(
     assert not await is_there()
 
 
+async def test_an_admin_whose_time_is_over_is_none(runtime: Runtime, clock: MovableClock) -> None:
+    soon = clock() + timedelta(hours=1)
+    one = await make_user(runtime, "admin", expires_at=soon)
+    async with runtime.unit_of_work() as session:
+        with pytest.raises(LastAdmin):
+            await keep_an_admin(session, one.id, now=soon - timedelta(microseconds=1))
+        await keep_an_admin(session, one.id, now=soon)
+
+
 async def test_a_disabled_admin_is_none(runtime: Runtime) -> None:
     one, other = [await make_user(runtime, "admin") for _ in range(2)]
     async with runtime.unit_of_work() as session:

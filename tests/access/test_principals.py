@@ -199,6 +199,19 @@ async def test_what_ends_by_itself_ends_to_the_second_although_it_is_remembered(
     assert await find(own_runtime.principals, own_runtime, login) is None, "the session"
 
 
+async def test_what_ends_at_a_moment_is_over_at_that_moment(own_runtime: Runtime) -> None:
+    end = own_runtime.now() + timedelta(seconds=60)
+    login = await sign_in(own_runtime, await make_user(own_runtime, SCOPE, expires_at=end))
+    whom: dict[str, Any] = {"user_id": login.user.id, "token_scopes": frozenset({SCOPE})}
+    for principals in (own_runtime.principals, held_principals(own_runtime, size=0)):
+        for _ in range(2):
+            found = await principals.find(
+                login.session_id, **whom, now=end - timedelta(microseconds=1)
+            )
+            assert scopes_of(found) == {SCOPE}
+        assert scopes_of(await principals.find(login.session_id, **whom, now=end)) == frozenset()
+
+
 async def test_whoever_joins_a_load_late_gets_nothing_that_has_ended_meanwhile(
     own_runtime: Runtime, clock: MovableClock
 ) -> None:

@@ -4,6 +4,8 @@ import hmac
 import secrets
 import uuid
 from base64 import urlsafe_b64encode
+from datetime import timedelta
+from typing import Any
 
 import httpx2
 import pytest
@@ -13,7 +15,7 @@ from app.access.authority import OPERATOR
 from app.identity.clients import create_service
 from app.identity.models import Session
 from app.runtime import Runtime
-from app.tokens.refresh import MAC_BYTES, PREFIX, RefreshTokens
+from app.tokens.refresh import MAC_BYTES, PREFIX, RefreshTokenReused, RefreshTokens
 from tests.conftest import SECRET, TokenKind, settings_for
 from tests.factories import Someone, login, make_user, refresh
 from tests.statements import statements_of
@@ -102,6 +104,25 @@ async def test_the_secret_alone_makes_no_token(
     )
     assert (await refresh(client, again)).status_code == 400
     assert (await refresh(client, good)).status_code == 200, "and does no harm"
+
+
+async def test_the_grace_is_over_a_moment_after_its_end_and_each_use_has_its_own(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    token = (await login(client, alice)).json()["refresh_token"]
+    tokens, now, grace = runtime.issuer.refresh_tokens, runtime.now(), timedelta(seconds=10)
+    terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": timedelta(days=1)}
+    async with runtime.unit_of_work() as session:
+        for _ in range(3):
+            used = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            successor = tokens.write(used)
+            now += grace
+            again = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            assert tokens.write(again) == successor
+            token, late = successor, token
+        now += timedelta(microseconds=1)
+        with pytest.raises(RefreshTokenReused):
+            await tokens.rotate(session, late, **terms, by=OPERATOR, now=now)
 
 
 async def test_refresh_tokens_outlive_a_change_of_secret(own_database_url: str) -> None:
