@@ -578,6 +578,7 @@ async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_a
         await until(runtime.feed.fresh)
 
 
+@pytest.mark.long
 async def test_what_is_taken_away_in_this_process_is_gone_in_it_at_once(
     own_runtime: Runtime,
 ) -> None:

@@ -136,6 +136,7 @@ async def test_refresh_tokens_outlive_a_change_of_secret(own_database_url: str) 
     assert RefreshTokens([OTHER_SECRET]).read(old) is None
 
 
+@pytest.mark.long
 async def test_a_dump_of_the_database_holds_nothing_that_can_be_presented(
     own_database_url: str,
 ) -> None:
