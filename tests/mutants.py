@@ -33,7 +33,7 @@ JUDGES = {
     "app.access.accounts": ("access/test_authority", "api/test_users"),
     "app.access.authority": ("access/test_authority", "access/test_grants", "api/test_grants"),
     "app.access.grants": ("access/test_authority", "access/test_grants", "api/test_grants"),
-    "app.access.holdings": ("access/test_grants", "api/test_refresh", "api/test_token", "api/test_users"),
+    "app.access.holdings": ("api/test_refresh", "api/test_token", "api/test_users"),
     "app.access.principals": ("access/test_principals", "api/test_security"),
     "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
@@ -83,7 +83,7 @@ def _report() -> int:
 
 def _outcomes() -> dict[str, str]:
     lines = _mutmut("results", "--all", "true").splitlines()
-    return dict(match.groups() for match in map(OUTCOME.fullmatch, lines) if match)
+    return {match[1]: match[2] for match in map(OUTCOME.fullmatch, lines) if match}
 
 
 def _change(diff: str) -> Change:
@@ -101,7 +101,8 @@ def _pattern(name: str) -> str:
 
 
 def _mutmut(*arguments: str) -> str:
-    return subprocess.run([MUTMUT, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
+    command = [MUTMUT, *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def _arguments() -> argparse.Namespace:

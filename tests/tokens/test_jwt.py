@@ -5,6 +5,7 @@ import uuid
 
 import httpx2
 import jwt
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.utils import base64url_encode
 
