@@ -41,6 +41,8 @@ async def test_an_opaque_token_deleted_while_it_is_read_is_not_remembered(
         tokens = AccessTokens(
             runtime.issuer.jwt, runtime.principals, sessions, runtime.feed, size=10
         )
+        # So that it is not the first change that these hear of.
+        tokens.hear(EVERYTHING)
         async with held(runtime) as hold:
             asking = asyncio.create_task(tokens.read(token, now=runtime.now()))
             await hold.until_held()
