@@ -213,16 +213,19 @@ async def test_what_ends_at_a_moment_is_over_at_that_moment(own_runtime: Runtime
 
 
 async def test_whoever_joins_a_load_late_gets_nothing_that_has_ended_meanwhile(
-    own_runtime: Runtime, clock: MovableClock
+    own_runtime: Runtime,
 ) -> None:
-    user = await make_user(own_runtime, SCOPE, expires_at=clock() + timedelta(seconds=60))
+    end = own_runtime.now() + timedelta(seconds=60)
+    user = await make_user(own_runtime, SCOPE, expires_at=end)
     login = await sign_in(own_runtime, user)
     principals = held_principals(own_runtime)
     async with held(own_runtime) as hold:
         first = asyncio.create_task(find(principals, own_runtime, login))
         await hold.until_held()
-        clock.move(seconds=61)
-        second = asyncio.create_task(find(principals, own_runtime, login))
+        joining = principals.find(
+            login.session_id, user_id=user.id, token_scopes=frozenset({SCOPE}), now=end
+        )
+        second = asyncio.create_task(joining)
         await until(lambda: principals.counts.misses == 2)
     assert scopes_of(await first) == {SCOPE}
     assert scopes_of(await second) == frozenset()
