@@ -381,6 +381,25 @@ async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtim
         await giving
 
 
+async def test_who_is_losing_a_scope_grants_it_to_nobody_any_more(own_runtime: Runtime) -> None:
+    scopes, now = ("write:grants", "read:items"), own_runtime.now()
+    caller = await signed_in(own_runtime, await make_user(own_runtime, *scopes), *scopes)
+    assert caller.user_id
+    terms: dict[str, Any] = {"scope": "read:items", "now": now}
+    user = await make_user(own_runtime)
+
+    async def give() -> None:
+        async with own_runtime.unit_of_work() as session:
+            await grant(session, user_id=user.id, by=caller, **terms)
+
+    async with own_runtime.unit_of_work() as session:
+        await revoke(session, user_id=caller.user_id, by=OPERATOR, **terms)
+        giving = asyncio.create_task(give())
+        await asyncio.wait({giving}, timeout=0.2)
+    with pytest.raises(BeyondAuthority):
+        await giving
+
+
 async def test_who_ends_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circle(
     own_runtime: Runtime,
 ) -> None:
