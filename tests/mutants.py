@@ -32,8 +32,8 @@ LIVES = {"survived", "no tests", "suspicious"}
 JUDGES = {
     "app.access.accounts": ("access/test_authority", "api/test_users"),
     "app.access.authority": ("access/test_authority", "access/test_grants", "api/test_grants"),
-    "app.access.grants": ("access/test_authority", "access/test_grants", "api/test_grants"),
-    "app.access.holdings": ("api/test_refresh", "api/test_token", "api/test_users"),
+    "app.access.grants": ("access/test_authority", "api/test_grants", "cli/test_imports"),
+    "app.access.holdings": ("api/test_refresh", "api/test_token", "cli/test_imports"),
     "app.access.principals": ("access/test_principals", "api/test_security"),
     "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
