@@ -32,7 +32,12 @@ LIVES = {"survived", "no tests", "suspicious"}
 JUDGES = {
     "app.access.accounts": ("access/test_authority", "api/test_users"),
     "app.access.authority": ("access/test_authority", "access/test_grants", "api/test_grants"),
-    "app.access.grants": ("access/test_authority", "api/test_grants", "cli/test_imports"),
+    "app.access.grants": (
+        "access/test_authority",
+        "access/test_grants",
+        "api/test_grants",
+        "cli/test_imports",
+    ),
     "app.access.holdings": ("api/test_refresh", "api/test_token", "cli/test_imports"),
     "app.access.principals": ("access/test_principals", "api/test_security"),
     "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
