@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test fuzz chaos bench check format lock clean
+.PHONY: help run test fuzz chaos mutants bench check format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -25,6 +25,9 @@ fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--
 
 chaos: $(VENV)/.dev ## Random faults under load, checked (ARGS="--rounds 1000", "--help" for more)
 	@python -m tests.chaos $(ARGS)
+
+mutants: $(VENV)/.dev ## Break access/ and tokens/: do the tests see it? (ARGS="app/access/grants.py")
+	@python -m tests.mutants $(ARGS)
 
 bench: $(VENV)/.run $(VENV)-bench/.run ## Compare with others (ARGS="--quick" for a try, "--help" for more)
 	@python -m bench $(ARGS)

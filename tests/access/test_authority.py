@@ -14,7 +14,16 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from app.access.accounts import disable_account
-from app.access.authority import OPERATOR, BeyondAuthority, Caller, LastAdmin, managed_user
+from app.access.authority import (
+    OPERATOR,
+    BeyondAuthority,
+    Caller,
+    LastAdmin,
+    confirm_caller,
+    has_lasting_admin,
+    keep_an_admin,
+    managed_user,
+)
 from app.access.grants import grant, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
@@ -24,7 +33,7 @@ from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher
 from app.identity.sessions import end_session, end_sessions_of
-from app.identity.users import user_of_id
+from app.identity.users import disable_user, user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import PASSWORD, bearer, login, make_user, signed_in
@@ -55,6 +64,7 @@ async def end_by_api(client: httpx2.AsyncClient, token: dict[str, str], user_id:
 ATTEMPTS = [disable_by_api, revoke_by_api, end_by_api]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other", ATTEMPTS)
 @pytest.mark.parametrize("one", ATTEMPTS)
 async def test_of_two_admins_who_put_each_other_out_at_once_one_stays(
@@ -103,6 +113,49 @@ async def test_the_last_admin_stays_unless_an_operator_insists(runtime: Runtime)
         await revoke(session, **terms, force=True)
         await disable_account(session, root.id, by=OPERATOR, now=now, force=True)
     assert await lasting_admins(runtime) == 0
+
+
+async def test_who_would_leave_admin_to_somebody_waits_until_it_is_sure_that_they_stay(
+    own_runtime: Runtime,
+) -> None:
+    now = own_runtime.now()
+    one, other = [await make_user(own_runtime, "admin") for _ in range(2)]
+    caller = await signed_in(own_runtime, other)
+    async with own_runtime.unit_of_work() as session:
+        await keep_an_admin(session, one.id, now=now)
+        await disable_user(session, one.id, by=OPERATOR, now=now)
+        leaving = asyncio.create_task(disable(own_runtime, caller))
+        done, _ = await asyncio.wait({leaving}, timeout=0.2)
+        assert not done
+    with pytest.raises(LastAdmin):
+        await leaving
+
+
+async def test_whether_somebody_holds_admin_without_end_is_told(
+    runtime: Runtime, clock: MovableClock
+) -> None:
+    async def is_there() -> bool:
+        async with runtime.unit_of_work() as session:
+            return await has_lasting_admin(session, now=clock())
+
+    assert not await is_there()
+    await make_user(runtime, "write:users")
+    await make_user(runtime, "admin", expires_at=clock() + timedelta(hours=1))
+    assert not await is_there()
+    root = await make_user(runtime, "admin")
+    assert await is_there()
+    async with runtime.unit_of_work() as session:
+        await disable_user(session, root.id, by=OPERATOR, now=clock())
+    assert not await is_there()
+
+
+async def test_an_admin_whose_time_is_over_is_none(runtime: Runtime, clock: MovableClock) -> None:
+    soon = clock() + timedelta(hours=1)
+    one = await make_user(runtime, "admin", expires_at=soon)
+    async with runtime.unit_of_work() as session:
+        with pytest.raises(LastAdmin):
+            await keep_an_admin(session, one.id, now=soon - timedelta(microseconds=1))
+        await keep_an_admin(session, one.id, now=soon)
 
 
 async def test_a_disabled_admin_is_none(runtime: Runtime) -> None:
@@ -328,6 +381,30 @@ async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtim
         await giving
 
 
+async def test_who_is_losing_a_scope_does_nothing_by_it_any_more(own_runtime: Runtime) -> None:
+    scopes, now = ("write:grants", "read:items"), own_runtime.now()
+    caller = await signed_in(own_runtime, await make_user(own_runtime, *scopes), *scopes)
+    assert caller.user_id
+    terms: dict[str, Any] = {"scope": "read:items", "now": now}
+    user = await make_user(own_runtime)
+
+    async def give() -> None:
+        async with own_runtime.unit_of_work() as session:
+            await grant(session, user_id=user.id, by=caller, **terms)
+
+    async def go_on() -> None:
+        async with own_runtime.unit_of_work() as session:
+            await confirm_caller(session, by=caller, now=now)
+
+    async with own_runtime.unit_of_work() as session:
+        await revoke(session, user_id=caller.user_id, by=OPERATOR, **terms)
+        trying = [asyncio.create_task(each()) for each in (give, go_on)]
+        await asyncio.wait(trying, timeout=0.2)
+    for each in trying:
+        with pytest.raises(BeyondAuthority):
+            await each
+
+
 async def test_who_ends_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circle(
     own_runtime: Runtime,
 ) -> None:
@@ -347,3 +424,49 @@ async def test_who_ends_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circl
         await asyncio.wait({other}, timeout=0.2)
         await end_sessions_of(session, root.id, **ending)
     await other
+
+
+async def test_a_scope_held_for_an_hour_is_passed_on_for_that_hour_and_no_moment_longer(
+    runtime: Runtime, clock: MovableClock
+) -> None:
+    now, soon = clock(), clock() + timedelta(hours=1)
+    on_call = await make_user(runtime, "read:items", expires_at=soon)
+    caller = await signed_in(runtime, on_call, "read:items")
+    terms: dict[str, Any] = {"user_id": (await make_user(runtime)).id, "scope": "read:items"}
+    async with runtime.unit_of_work() as session:
+        await grant(session, **terms, expires_at=soon, by=caller, now=now)
+        for longer in (soon + timedelta(microseconds=1), None):
+            with pytest.raises(BeyondAuthority, match="as long"):
+                await grant(session, **terms, expires_at=longer, by=caller, now=now)
+
+
+async def test_who_signs_a_caller_out_waits_for_what_the_caller_has_begun(
+    own_runtime: Runtime,
+) -> None:
+    caller = await signed_in(own_runtime, await make_user(own_runtime))
+    async with own_runtime.unit_of_work() as session:
+        await confirm_caller(session, by=caller, now=own_runtime.now())
+        signing_out = asyncio.create_task(sign_out(own_runtime, caller))
+        done, _ = await asyncio.wait({signing_out}, timeout=0.2)
+        assert not done
+    await signing_out
+
+
+async def test_an_account_is_changed_as_it_is_once_nobody_else_can_change_it(
+    own_runtime: Runtime,
+) -> None:
+    user = await make_user(own_runtime)
+    async with own_runtime.unit_of_work() as session:
+        seen = await user_of_id(session, user.id)
+        assert seen.disabled_at is None
+        await disable(own_runtime, Caller(user_id=user.id))
+        assert await managed_user(session, user.id, by=OPERATOR, now=own_runtime.now()) is seen
+        assert seen.disabled_at is not None
+
+
+async def test_a_request_of_no_session_has_no_authority(runtime: Runtime) -> None:
+    root = await make_user(runtime, "admin")
+    caller = Caller(user_id=root.id, scopes=frozenset({"admin"}))
+    async with runtime.unit_of_work() as session:
+        with pytest.raises(InvalidToken):
+            await confirm_caller(session, by=caller, now=runtime.now())

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 import httpx2
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -294,6 +295,7 @@ class AuthorityMachine(RuleBasedStateMachine):
         return found
 
 
+@pytest.mark.long
 async def test_nobody_climbs_whoever_calls_whatever(own_database_url: str) -> None:
     def explore() -> None:
         # A thread and a loop of its own: hypothesis' machines are not async.

@@ -199,17 +199,33 @@ async def test_what_ends_by_itself_ends_to_the_second_although_it_is_remembered(
     assert await find(own_runtime.principals, own_runtime, login) is None, "the session"
 
 
+async def test_what_ends_at_a_moment_is_over_at_that_moment(own_runtime: Runtime) -> None:
+    end = own_runtime.now() + timedelta(seconds=60)
+    login = await sign_in(own_runtime, await make_user(own_runtime, SCOPE, expires_at=end))
+    whom: dict[str, Any] = {"user_id": login.user.id, "token_scopes": frozenset({SCOPE})}
+    for principals in (own_runtime.principals, held_principals(own_runtime, size=0)):
+        for _ in range(2):
+            found = await principals.find(
+                login.session_id, **whom, now=end - timedelta(microseconds=1)
+            )
+            assert scopes_of(found) == {SCOPE}
+        assert scopes_of(await principals.find(login.session_id, **whom, now=end)) == frozenset()
+
+
 async def test_whoever_joins_a_load_late_gets_nothing_that_has_ended_meanwhile(
-    own_runtime: Runtime, clock: MovableClock
+    own_runtime: Runtime,
 ) -> None:
-    user = await make_user(own_runtime, SCOPE, expires_at=clock() + timedelta(seconds=60))
+    end = own_runtime.now() + timedelta(seconds=60)
+    user = await make_user(own_runtime, SCOPE, expires_at=end)
     login = await sign_in(own_runtime, user)
     principals = held_principals(own_runtime)
     async with held(own_runtime) as hold:
         first = asyncio.create_task(find(principals, own_runtime, login))
         await hold.until_held()
-        clock.move(seconds=61)
-        second = asyncio.create_task(find(principals, own_runtime, login))
+        joining = principals.find(
+            login.session_id, user_id=user.id, token_scopes=frozenset({SCOPE}), now=end
+        )
+        second = asyncio.create_task(joining)
         await until(lambda: principals.counts.misses == 2)
     assert scopes_of(await first) == {SCOPE}
     assert scopes_of(await second) == frozenset()
@@ -371,6 +387,7 @@ async def test_only_what_a_change_may_touch_is_forgotten(
         assert len(principals) == left
 
 
+@pytest.mark.long
 async def test_a_hundred_thousand_sessions_take_no_more_room_than_the_bound(
     own_runtime: Runtime,
 ) -> None:
@@ -406,6 +423,7 @@ async def test_a_hundred_thousand_sessions_take_no_more_room_than_the_bound(
     assert scopes_of(await find(principals, own_runtime, logins[-1])) == frozenset()
 
 
+@pytest.mark.long
 async def test_ten_thousand_grants_changed_at_once_are_all_heard(own_runtime: Runtime) -> None:
     """The cached ones among them are forgotten, and only they."""
     user, other = await make_user(own_runtime, SCOPE), await make_user(own_runtime, SCOPE)
@@ -452,6 +470,7 @@ class Truth:
         self.heard += change == Change("user", self.login.user.id)
 
 
+@pytest.mark.long
 async def test_every_answer_was_true_while_it_was_asked_for(own_runtime: Runtime) -> None:
     """Random changes by another process, random questions: each answer is checked.
 
@@ -512,6 +531,7 @@ async def test_every_answer_was_true_while_it_was_asked_for(own_runtime: Runtime
     assert principals.counts.forgotten > 0
 
 
+@pytest.mark.long
 async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_and_again(
     own_database_url: str,
 ) -> None:
@@ -562,6 +582,7 @@ async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_a
         await until(runtime.feed.fresh)
 
 
+@pytest.mark.long
 async def test_what_is_taken_away_in_this_process_is_gone_in_it_at_once(
     own_runtime: Runtime,
 ) -> None:

@@ -148,6 +148,7 @@ async def test_of_two_password_changes_at_once_one_wins(
     assert sorted(answer.status_code for answer in answers) == [204, 403, 403, 403]
 
 
+@pytest.mark.long
 async def test_no_login_slips_past_a_password_change(
     own_client: httpx2.AsyncClient, own_runtime: Runtime
 ) -> None:

@@ -129,6 +129,7 @@ async def test_users_are_found_by_a_part_of_their_name_in_any_spelling(
     assert (await client.get("/users?q=%00", headers=root)).status_code == 422
 
 
+@pytest.mark.long
 async def test_pages_show_every_user_who_stayed_once(
     own_client: httpx2.AsyncClient, own_runtime: Runtime
 ) -> None:

@@ -5,6 +5,7 @@ import uuid
 
 import httpx2
 import jwt
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.utils import base64url_encode
 
@@ -73,6 +74,7 @@ async def test_hmac_with_the_public_key_is_refused(
     await assert_invalid_token(client, b"Bearer " + signing_input + b"." + signature)
 
 
+@pytest.mark.long
 async def test_every_single_bit_change_of_an_access_token_is_refused(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:

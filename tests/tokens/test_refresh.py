@@ -4,6 +4,8 @@ import hmac
 import secrets
 import uuid
 from base64 import urlsafe_b64encode
+from datetime import timedelta
+from typing import Any
 
 import httpx2
 import pytest
@@ -13,7 +15,7 @@ from app.access.authority import OPERATOR
 from app.identity.clients import create_service
 from app.identity.models import Session
 from app.runtime import Runtime
-from app.tokens.refresh import MAC_BYTES, PREFIX, RefreshTokens
+from app.tokens.refresh import MAC_BYTES, PREFIX, RefreshTokenReused, RefreshTokens
 from tests.conftest import SECRET, TokenKind, settings_for
 from tests.factories import Someone, login, make_user, refresh
 from tests.statements import statements_of
@@ -104,6 +106,25 @@ async def test_the_secret_alone_makes_no_token(
     assert (await refresh(client, good)).status_code == 200, "and does no harm"
 
 
+async def test_the_grace_is_over_a_moment_after_its_end_and_each_use_has_its_own(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    token = (await login(client, alice)).json()["refresh_token"]
+    tokens, now, grace = runtime.issuer.refresh_tokens, runtime.now(), timedelta(seconds=10)
+    terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": timedelta(days=1)}
+    async with runtime.unit_of_work() as session:
+        for _ in range(3):
+            used = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            successor = tokens.write(used)
+            now += grace
+            again = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            assert tokens.write(again) == successor
+            token, late = successor, token
+        now += timedelta(microseconds=1)
+        with pytest.raises(RefreshTokenReused):
+            await tokens.rotate(session, late, **terms, by=OPERATOR, now=now)
+
+
 async def test_refresh_tokens_outlive_a_change_of_secret(own_database_url: str) -> None:
     session = Session(id=uuid.uuid4(), generation=3, refresh_key=secrets.token_bytes(32))
     old = RefreshTokens([SECRET]).write(session)
@@ -115,6 +136,7 @@ async def test_refresh_tokens_outlive_a_change_of_secret(own_database_url: str) 
     assert RefreshTokens([OTHER_SECRET]).read(old) is None
 
 
+@pytest.mark.long
 async def test_a_dump_of_the_database_holds_nothing_that_can_be_presented(
     own_database_url: str,
 ) -> None:

@@ -191,6 +191,7 @@ class SessionMachine(RuleBasedStateMachine):
                 assert self.time - session.used_at >= 900, "refused before it expired"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("access_token_format", ["jwt", "opaque"])
 async def test_any_order_of_events_keeps_the_promises_of_sessions(
     own_database_url: str, access_token_format: str

@@ -1,0 +1,137 @@
+"""`make mutants`: is there a place in access/ or tokens/ that could be wrong and no test would see?
+
+mutmut breaks the code in one place at a time and runs the tests that come by there. A mutant that
+they let live shows a test that is missing, code that is needless, or a difference that makes none.
+Those of the last kind stand in tests/mutants.md with a reason. Any other that lives is an error,
+and so is a reason for one that doesn't.
+
+What was found is kept in mutants/: what was interrupted goes on where it was, and a function that
+has changed is tried again; so is a file or a mutant that is named.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mutmut.state import state
+
+from app.access import principals
+from tests.servers import start_server
+
+MUTMUT = str(Path(sys.executable).with_name("mutmut"))
+REASONS = Path("tests/mutants.md")
+OUTCOME = re.compile(r" *(\S+__mutmut_\d+): (.+)")
+DIFF = re.compile(r"^```diff\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LIVES = {"survived", "no tests", "suspicious"}
+
+JUDGES = {
+    "app.access.accounts": ("access/test_authority", "api/test_users"),
+    "app.access.authority": ("access/test_authority", "access/test_grants", "api/test_grants"),
+    "app.access.grants": (
+        "access/test_authority",
+        "access/test_grants",
+        "api/test_grants",
+        "cli/test_imports",
+    ),
+    "app.access.holdings": ("api/test_refresh", "api/test_token", "cli/test_imports"),
+    "app.access.principals": ("access/test_principals", "api/test_security"),
+    "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
+    "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
+    "app.tokens.introspection": ("api/test_security", "api/test_sessions"),
+    "app.tokens.issuing": ("api/test_refresh", "api/test_sessions", "api/test_token"),
+    "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
+    "app.tokens.keyring": ("tokens/test_keyring", "tokens/test_rotation"),
+    "app.tokens.keys": ("tokens/test_keyring", "tokens/test_rotation"),
+    "app.tokens.opaque": ("api/test_security", "tokens/test_verification"),
+    "app.tokens.refresh": ("api/test_refresh", "tokens/test_refresh"),
+    "app.tokens.revocation": ("api/test_sessions",),
+    "app.tokens.verification": ("api/test_security", "tokens/test_verification"),
+}
+"""Whose task it is to see that something is wrong there; nearly every test comes by there."""
+
+Change = tuple[str, ...]
+
+
+def main() -> int:
+    """Try the mutants, and hold those that live against the reasons; 1 when these don't agree."""
+    arguments = _arguments()
+    if not arguments.report:
+        server = start_server()
+        try:
+            environment = {**os.environ, "SCOPEGATE_TEST_DATABASE_URL": server.url}
+            names = [_pattern(each) for each in arguments.names]
+            subprocess.run([MUTMUT, "run", *names], env=environment, check=True)
+        finally:
+            server.stop()
+    return _report()
+
+
+def _report() -> int:
+    outcomes = _outcomes()
+    counts = Counter(outcomes.values())
+    lives = {_change(_mutmut("show", name)): name for name in outcomes if outcomes[name] in LIVES}
+    reasons = {_change(diff) for diff in DIFF.findall(REASONS.read_text())}
+    for change in sorted(lives.keys() - reasons):
+        print(f"\n{lives[change]} lives:", *change, sep="\n")
+    needless = set() if counts["not checked"] else reasons - lives.keys()
+    for change in sorted(needless):
+        print(f"\n{REASONS} gives a reason for what does not live:", *change, sep="\n")
+    print(f"\n{len(outcomes)} mutants:", ", ".join(f"{n} {what}" for what, n in counts.items()))
+    print(f"{len(lives.keys() & reasons)} that live are explained, {len(lives)} live")
+    return 1 if needless or lives.keys() - reasons else 0
+
+
+def _outcomes() -> dict[str, str]:
+    lines = _mutmut("results", "--all", "true").splitlines()
+    return {match[1]: match[2] for match in map(OUTCOME.fullmatch, lines) if match}
+
+
+def _change(diff: str) -> Change:
+    """What a diff takes away and adds: the lines alone, for their numbers move."""
+    return tuple(
+        f"{line[0]} {line[1:].strip()}"
+        for line in diff.splitlines()
+        if re.match(r"[-+](?![-+])", line)
+    )
+
+
+def _pattern(name: str) -> str:
+    """mutmut's name for all mutants of a file; any other name as it is."""
+    return name.removesuffix(".py").replace("/", ".") + ".*" if name.endswith(".py") else name
+
+
+def _mutmut(*arguments: str) -> str:
+    command = [MUTMUT, *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="files, or mutants by mutmut's name: only these")
+    parser.add_argument("--report", action="store_true", help="try nothing: say what is known")
+    return parser.parse_args()
+
+
+# What follows is a plugin of pytest's, for when mutmut runs it.
+
+
+def pytest_runtest_setup() -> None:
+    """What is built once, at import, would never be the mutant's: build it anew."""
+    principals._HOLDER = principals._select_holder()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Where this test came by without being its judge, mutmut need not know of it."""
+    test = item.nodeid.removeprefix("tests/").partition(".py")[0]
+    came_by = state()._stats
+    came_by -= {each for each in came_by if test not in JUDGES[each.rpartition(".")[0]]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
