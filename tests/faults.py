@@ -97,18 +97,27 @@ class Proxy:
         """New connections come through again, and so do the bytes that were held."""
         self._flows.set()
 
+    def lose(self) -> None:
+        """What is connected leads nowhere from now on, and nobody is told; new connections do."""
+        self._flows.clear()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await _connect(self._upstream)
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._pump(source, sink))
+            task = asyncio.create_task(self._pump(source, sink, self._flows))
             self._pipes.add(task)
             task.add_done_callback(self._pipes.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    @staticmethod
+    async def _pump(
+        source: asyncio.StreamReader, sink: asyncio.StreamWriter, flows: asyncio.Event
+    ) -> None:
         try:
             with suppress(ConnectionError):
                 while block := await source.read(65536):
-                    await self._flows.wait()
+                    await flows.wait()
                     sink.write(block)
                     await sink.drain()
         finally:

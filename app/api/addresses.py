@@ -10,6 +10,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Some proxies write the port too: 192.0.2.1:4711, [2001:db8::1]:4711.
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
 
+# All of IPv4, as a server sees it that has only IPv6 (RFC 6052 §2.1): else one /64 for everybody.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 def client_address(
     peer: str | None, forwarded_for: Sequence[str], *, trusted: Collection[Network]
@@ -43,7 +46,7 @@ def _is_in(address: Address, networks: Collection[Network]) -> bool:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address, with or without a port; the IPv4 one that is mapped into IPv6. None for junk."""
+    """The address, with or without a port; the IPv4 one that is inside of IPv6. None for junk."""
     text = text.strip()
     if found := _WITH_PORT.fullmatch(text):
         text = found[1] or found[2] or ""
@@ -54,4 +57,7 @@ def parse_address(text: str) -> Address | None:
     if address.version == 4:
         return address
     # Without the zone, in which anything can stand.
-    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    address = ipaddress.IPv6Address(int(address))
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address

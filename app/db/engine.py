@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError, InvalidatePoolErro
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.primary import Primary
@@ -42,6 +43,10 @@ TRUSTED_FOR = 1.0
 
 SQLAlchemy's pre-ping asks each time, in three round trips: a third of all that a login took.
 """
+
+PING = "SELECT"
+PING_TIMEOUT = 2.0
+"""Seconds in which a connection answers that it does."""
 
 DATABASE_GONE = (
     OSError,
@@ -149,18 +154,29 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
     @event.listens_for(engine.sync_engine, "checkout")
     def refuse_a_lost_server(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
         # Here the pool makes a new one.
-        if primary.was_replaced(connection.driver_connection):
+        driver = connection.driver_connection
+        if primary.was_replaced(driver):
             raise DisconnectionError
+        if driver.is_closed():
+            raise InvalidatePoolError
         if time.monotonic() - record.info.get("used_at", math.inf) > TRUSTED_FOR:
             try:
-                connection.ping()
-            except engine.dialect.loaded_dbapi.Error:
+                # In one message: a pooler can't give half of it to another server.
+                await_only(driver.execute(PING, timeout=PING_TIMEOUT))
+            except DATABASE_GONE:
                 raise InvalidatePoolError from None
 
     @event.listens_for(engine.sync_engine, "handle_error")
-    def drop_what_takes_no_writes(context: ExceptionContext) -> None:
-        if sqlstate_of(context.original_exception) == TAKES_NO_WRITES:
-            context.is_disconnect = True
+    def drop_what_is_of_no_use(context: ExceptionContext) -> None:
+        """And with it all that the pool made before: where it led, they lead too."""
+        error = context.original_exception
+        if sqlstate_of(error) == TAKES_NO_WRITES or isinstance(error, TimeoutError):
+            context.is_disconnect = context.invalidate_pool_on_disconnect = True
+
+    @event.listens_for(engine.sync_engine, "close")
+    def hang_up(connection: Any, _record: object) -> None:
+        # What the pool gives up may never answer a goodbye.
+        connection.driver_connection.terminate()
 
     add_up_statements(engine.sync_engine)
     return engine

@@ -12,7 +12,7 @@ from app.identity.locks import hold_users, share_user
 from app.identity.models import Session, User
 from app.identity.passwords import Gone, PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of, is_live
-from app.identity.throttle import LOGIN, Attempt, Throttle, charge, record_failure
+from app.identity.throttle import LOGIN, SIGNED_IN, Attempt, Throttle, charge, record_failure
 from app.identity.users import find_user
 
 
@@ -115,13 +115,13 @@ async def change_password(
 ) -> None:
     """Replace the password, and end all sessions of the user but this one.
 
-    Raises WrongPassword, which is audited, WeakPassword, Throttled as a login does, TooManyLogins
-    when the hashing queue is full, or InvalidToken when this session has ended meanwhile.
+    Raises WrongPassword, which is audited, WeakPassword, Throttled for what failed at this address,
+    TooManyLogins when the hashing queue is full, or InvalidToken when this session has ended.
     """
     async with sessions() as session:
         user = await session.get_one(User, user_id)
         attempt = await throttle.admit(
-            session, LOGIN, name=user.username, user_id=user_id, address=by.address, now=now
+            session, SIGNED_IN, name=user.username, user_id=user_id, address=by.address, now=now
         )
     correct, _ = await hasher.verify(current, user.password_hash)
     if not correct:

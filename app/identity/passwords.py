@@ -35,7 +35,7 @@ NOBODYS_HASH = (
 )
 """Costs as much to check as one that `PasswordHasher` makes: for where there is none to check."""
 # What costs more to verify would let one login stall the others, or fill the memory. Both of the
-# highest, 13 rounds and 256 MiB in 3 passes, cost about as much as 20 hashes of our own.
+# highest, 13 rounds and 256 MiB in 3 passes, cost as much as 20 to 35 hashes of our own.
 MAX_BCRYPT_ROUNDS = 13
 MAX_ARGON2_KIB = 256 * 1024
 MAX_ARGON2_PASSES = 32

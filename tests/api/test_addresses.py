@@ -50,6 +50,9 @@ PROXIES = [ip_network("10.0.0.0/8"), ip_network("2001:db8:aaaa::/48")]
         # An IPv4 address on a socket that takes both is that IPv4 address, a proxy's too.
         ("::ffff:192.0.2.1", [], "192.0.2.1"),
         ("::ffff:10.0.0.1", ["::ffff:198.51.100.7, ::ffff:10.0.0.2"], "198.51.100.7"),
+        # So is one behind NAT64.
+        ("64:ff9b::c000:201", [], "192.0.2.1"),
+        ("64:ff9b:1::c000:201", [], "64:ff9b:1::c000:201"),
         # No address at all: a Unix socket.
         (None, ["198.51.100.7"], None),
         ("testclient", ["198.51.100.7"], "testclient"),

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from app.access.authority import OPERATOR
 from app.identity.clients import create_service
 from app.identity.models import User
-from app.identity.throttle import ACCOUNT_AND_ADDRESS
+from app.identity.throttle import ACCOUNT, ACCOUNT_AND_ADDRESS
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of
@@ -129,6 +129,22 @@ async def test_a_wrong_current_password_is_throttled_in_fastapis_words(
     client.headers["X-Forwarded-For"] = AWAY
     answer = await client.post("/users/me/password", json=change, headers=token)
     assert answer.status_code == 204, "the token's holder may be elsewhere"
+
+
+async def test_guesses_from_elsewhere_do_not_keep_the_owner_from_changing_the_password(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    """Wherever they are, with the session that they have."""
+    alice = await make_user(runtime)
+    token = await bearer(client, alice)
+    for number in range(ACCOUNT.burst):
+        client.headers["X-Forwarded-For"] = f"203.0.113.{number}"
+        assert (await login(client, alice, password="wrong")).status_code == 400
+    client.headers["X-Forwarded-For"] = AWAY
+    assert (await login(client, alice)).status_code == 429, "the account's budget is used up"
+    change = {"current_password": PASSWORD, "new_password": "another horse battery staple"}
+    answer = await client.post("/users/me/password", json=change, headers=token)
+    assert answer.status_code == 204
 
 
 @pytest.mark.parametrize("path", ["/token", "/revoke", "/introspect"])

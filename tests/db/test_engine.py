@@ -1,15 +1,17 @@
 """The database URL, as people and hosters write it."""
 
-from collections.abc import Callable
+import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
-from app.db.engine import create_engine, normalise_url
+from app.db.engine import PING, create_engine, normalise_url
 from app.errors import ConfigurationError
 from tests.conftest import settings_for
+from tests.faults import proxy_to
 
 
 @pytest.mark.parametrize(
@@ -85,37 +87,68 @@ async def test_a_connection_is_asked_whether_it_lives_only_after_it_was_idle(
 ) -> None:
     monkeypatch.setattr("app.db.engine.TRUSTED_FOR", trusted_for)
     engine = create_engine(normalise_url(own_database_url), settings_for(own_database_url))
-    pings: list[object] = []
-    ping: Callable[[Any], None] = AsyncAdapt_asyncpg_connection.ping
+    pings = 0
+    execute = asyncpg.Connection.execute
 
-    def counted(connection: Any) -> None:
-        pings.append(connection)
-        ping(connection)
+    async def counted(connection: Any, query: str, *args: Any, **how: Any) -> Any:
+        nonlocal pings
+        pings += query == PING
+        return await execute(connection, query, *args, **how)
 
-    monkeypatch.setattr(AsyncAdapt_asyncpg_connection, "ping", counted)
+    monkeypatch.setattr(asyncpg.Connection, "execute", counted)
     for _ in range(2):
         async with engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
-    assert len(pings) == asked
+    assert pings == asked
     await engine.dispose()
 
 
-async def test_connections_that_ended_while_they_were_idle_are_replaced(
-    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trusted_for", [3600.0, 0.0])
+async def test_connections_that_ended_are_replaced(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch, trusted_for: float
 ) -> None:
-    """All of them, at the first that is found so: Postgres was restarted, say."""
-    monkeypatch.setattr("app.db.engine.TRUSTED_FOR", 0.0)
+    """All of them, however lately they were used: Postgres was restarted, say."""
+    monkeypatch.setattr("app.db.engine.TRUSTED_FOR", trusted_for)
     engine = create_engine(normalise_url(own_database_url), settings_for(own_database_url))
     backend = text("SELECT pg_backend_pid()")
     async with engine.connect() as one, engine.connect() as other:
         before = {await one.scalar(backend), await other.scalar(backend)}
+        drivers = [(await each.get_raw_connection()).driver_connection for each in (one, other)]
     apart = create_engine(normalise_url(own_database_url), settings_for(own_database_url))
     async with apart.connect() as connection:
         for each in before:
             await connection.execute(select(func.pg_terminate_backend(each)))
     await apart.dispose()
+    while trusted_for and not all(each.is_closed() for each in drivers if each):
+        await asyncio.sleep(0.01)
     async with engine.connect() as one, engine.connect() as other:
         after = {await one.scalar(backend), await other.scalar(backend)}
     assert len(before) == len(after) == 2
     assert not before & after
     await engine.dispose()
+
+
+@pytest.mark.parametrize("trusted_for", [3600.0, 0.0])
+async def test_of_connections_that_lead_nowhere_any_more_one_is_waited_for(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch, trusted_for: float
+) -> None:
+    """Whatever else the pool made before goes with it, and none is said goodbye to."""
+    monkeypatch.setattr("app.db.engine.TRUSTED_FOR", trusted_for)
+    monkeypatch.setattr("app.db.engine.PING_TIMEOUT", 0.2)
+    waits = 0
+    async with proxy_to(own_database_url) as proxy:
+        settings = settings_for(own_database_url, database_statement_timeout=1)
+        engine = create_engine(normalise_url(proxy.url), settings)
+        async with AsyncExitStack() as stack:
+            for _ in range(5):
+                connection = await stack.enter_async_context(engine.connect())
+                await connection.execute(text("SELECT 1"))
+        proxy.lose()
+        for _ in range(5):
+            try:
+                async with engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+            except TimeoutError:
+                waits += 1
+        assert waits == (1 if trusted_for else 0)
+        await engine.dispose()
