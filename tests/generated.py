@@ -58,7 +58,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, Path):
-        default = default.relative_to(PROJECT)
+        return f"`{default.relative_to(PROJECT)}` in the checkout"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
@@ -77,7 +77,8 @@ def _needed(operation: Schema) -> str:
     if "security" not in operation:
         return "nothing"
     scopes = [scope for way in operation["security"] for each in way.values() for scope in each]
-    return " ".join(f"`{scope}`" for scope in scopes) or "any token"
+    # Once each: every way to authenticate names them.
+    return " ".join(f"`{scope}`" for scope in dict.fromkeys(scopes)) or "any token"
 
 
 def _taken(schema: Schema, operation: Schema) -> Iterator[str]:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import sys
 import uuid
 from asyncio.subprocess import PIPE
+from itertools import product, takewhile
 
 import httpx2
 import pytest
@@ -78,7 +80,9 @@ async def test_keys_are_listed_rotated_rewrapped_and_retired(environment: Enviro
         return {each["kid"]: each["state"] for each in keys}
 
     (old,) = await states()
-    published = (await succeed("key", "rotate")).split()[3]
+    made = json.loads(await succeed("key", "rotate", "--json"))
+    published = made["kid"]
+    assert (made["state"], made["retires_at"]) == ("published", None)
     assert await states() == {old: "signs", published: "published"}
     new = (await succeed("key", "rotate", "--now")).split()[3]
     assert await states() == {old: "verifies", published: "published", new: "signs"}
@@ -88,6 +92,45 @@ async def test_keys_are_listed_rotated_rewrapped_and_retired(environment: Enviro
     assert "retired" in await succeed("key", "list")
     refused = await scopegate("key", "retire", "no-such-key")
     assert "no such key" in str(refused.exception)
+
+
+async def test_times_are_written_in_one_way(environment: Environment) -> None:
+    """For programs as the API has them, for people to the second; always in UTC, by a Z."""
+    await succeed("user", "create", "worker", "--service")
+    await succeed("key", "rotate")
+    commands = (["key", "list"], ["key", "rotate"], ["user", "show", "worker"], ["audit"])
+    for command, moment in product(commands, (r"\d\dZ", r"\d\d\.\d{6}Z")):
+        said = await succeed(*command, *(["--json"] if "6" in moment else []))
+        written = re.findall(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[^\s\",]+", said)
+        assert written, said
+        assert [each for each in written if not re.fullmatch(f".*:{moment}", each)] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["session", "end", "nonsense"], "this is not an id, such as 0189"),
+        (["user", "revoke-secret", "worker", "nonsense"], "this is not an id, such as 0189"),
+        (["audit", "--action", "foo"], "there is no such kind of entry: it is one of login.succ"),
+        (["audit", "--since", "yesterday"], "or how long ago, 2h or 1d12h"),
+    ],
+)
+async def test_wrong_usage_is_told_in_words_of_ours(arguments: list[str], complaint: str) -> None:
+    result = await scopegate(*arguments)
+    assert result.exit_code == 2
+    assert complaint in unframed(result.stderr)
+
+
+async def test_help_breaks_lines_where_they_are_full() -> None:
+    lines = (await succeed("key", "rewrap", "--help")).splitlines()
+    begin = next(i for i, line in enumerate(lines) if "Refresh tokens" in line)
+    paragraph = list(takewhile(str.strip, lines[begin:]))
+    assert all(len(line.rstrip()) > 50 for line in paragraph[:-1]), paragraph
+
+
+def unframed(text: str) -> str:
+    """What an error says, without the frame and the line breaks that it is shown with."""
+    return " ".join(word for word in text.split() if word != "│")
 
 
 async def test_prune_says_what_it_removed(environment: Environment) -> None:
@@ -137,6 +180,8 @@ async def test_first_admin_may_have_a_password_that_was_set(environment: Environ
     ("arguments", "stdin", "complaint"),
     [
         (["user", "create", "Bob"], "short\n", "at least 8 bytes"),
+        (["user", "create", "Bob"], "\n", "at least 8 bytes"),
+        (["user", "create", "Bob"], "", "No password came in"),
         (["user", "create", "two words"], f"{PASSWORD}\n", "no spaces"),
         (["user", "create", "Bob", "--scope", "no:such"], f"{PASSWORD}\n", "no such scope"),
         (["grant", "nobody", "read:items"], "", "no such user"),

@@ -105,7 +105,8 @@ def test_what_is_run_elsewhere_is_known() -> None:
         for each in documents()
         for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
     }
-    shown = {(language, "anywhere") for language in ("sh", "sh elsewhere", "python", "csv", "diff")}
+    known = ("sh", "sh elsewhere", "python", "csv", "diff", "nginx")
+    shown = {(language, "anywhere") for language in known}
     assert languages <= shown | {("", "ARCHITECTURE.md")}
 
 

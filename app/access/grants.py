@@ -32,9 +32,9 @@ async def grant(
 ) -> None:
     """Let the user hold the scope, until `expires_at` if that is given.
 
-    Again is the same; with another end or reason, these count from now on. Raises UserNotFound,
-    ScopeNotRegistered, BeyondAuthority, Refused for an end that is past or an unfit reason, and
-    LastAdmin for an end to what the last admin holds, unless forced.
+    Repeating it changes nothing; with another end or reason, these count from now on. Raises
+    UserNotFound, ScopeNotRegistered, BeyondAuthority, Refused for an end that is past or an unfit
+    reason, and LastAdmin for an end to what the last admin holds, unless forced.
     """
     if not is_scope_name(scope):
         raise ScopeNotRegistered

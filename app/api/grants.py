@@ -41,7 +41,7 @@ async def grant(
     session: SessionDep,
     terms: GrantTerms | None = None,
 ) -> None:
-    """Let the user hold a scope that the caller holds, and no longer than they. Again is the same.
+    """Grant a scope that the caller holds, for no longer than they do. Repeating changes nothing.
 
     These terms take the place of earlier ones: so an end is moved, or taken away.
     """
@@ -65,5 +65,5 @@ async def revoke(
     runtime: RuntimeDep,
     session: SessionDep,
 ) -> None:
-    """Take back a scope that the caller holds, from tokens already out too. Again is the same."""
+    """Take back a scope that the caller holds, from live tokens too. Repeating changes nothing."""
     await grants.revoke(session, user_id=user_id, scope=scope, by=caller, now=runtime.now())

@@ -69,7 +69,7 @@ async def end_one_session(
     runtime: RuntimeDep,
     session: SessionDep,
 ) -> None:
-    """End one of one's own sessions; again is the same."""
+    """End one of one's own sessions; repeating it changes nothing."""
     by = actor.signed_in_as(principal.user_id)
     await end_own_session(session, session_id, by=by, now=runtime.now())
 

@@ -29,7 +29,7 @@ async def put_scope(
     runtime: RuntimeDep,
     session: SessionDep,
 ) -> ScopeAnswer:
-    """A scope that can be granted from now on, and that nobody holds by this. Again is the same."""
+    """A scope that can be granted; that alone gives it to nobody. Repeating it changes nothing."""
     await confirm_caller(session, by=caller, now=runtime.now())
     registered = await register_scope(session, name, description=scope.description, by=caller)
     return ScopeAnswer.model_validate(registered)

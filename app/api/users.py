@@ -160,7 +160,7 @@ async def list_sessions(
 async def end_sessions(
     user_id: uuid.UUID, caller: CanWriteUsers, runtime: RuntimeDep, session: SessionDep
 ) -> None:
-    """End all sessions of the user; again is the same."""
+    """End all sessions of the user; repeating it changes nothing."""
     now = runtime.now()
     await managed_user(session, user_id, by=caller, now=now)
     await end_sessions_of(session, user_id, reason="ended by an admin", by=caller, now=now)

@@ -14,7 +14,7 @@ from app.access.authority import OPERATOR
 from app.access.grants import grant as grant_scope
 from app.access.scopes import ADMIN
 from app.cli.audit import audit
-from app.cli.console import problem_with_settings, run
+from app.cli.console import end_progress, problem_with_settings, run, show_progress
 from app.cli.doctor import doctor
 from app.cli.grants import grant, revoke
 from app.cli.imports import user_import
@@ -39,6 +39,7 @@ cli = typer.Typer(
     epilog="Exit codes: 0 done; 1 it could not be done, and stderr says why; 2 wrong usage; "
     "3 done in part: user import refused some rows.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -113,7 +114,9 @@ def prune() -> None:
 
     def report(name: str, count: int) -> None:
         removed[name] = removed.get(name, 0) + count
-        typer.echo(f"\r{name}: {removed[name]} removed", nl=count == 0, err=True)
+        show_progress(f"{name}: {removed[name]} removed")
+        if count == 0:
+            end_progress()
 
     async def work(runtime: Runtime) -> bool:
         return await clear_away(

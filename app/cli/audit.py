@@ -4,20 +4,38 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from app.api.schemas import AuditAnswer
 from app.audit.log import Action, follow_entries
 from app.audit.models import AuditEntry
-from app.cli.console import Limit, plain, row, run
-from app.cli.times import parse_since
+from app.cli.console import Limit, plain, run
+from app.cli.times import parse_since, written
 from app.identity.users import get_user, usernames_of
 from app.runtime import Runtime
 
+KINDS: tuple[Action, ...] = get_args(Action)
+
 User = Annotated[str | None, typer.Option(help="Only what this user did, or had done to them.")]
-Which = Annotated[Action | None, typer.Option(help="Only this kind of entry.")]
+
+
+def parse_action(text: str) -> Action:
+    """A kind of entry, as the log has it."""
+    if text not in KINDS:
+        raise typer.BadParameter(f"there is no such kind of entry: it is one of {', '.join(KINDS)}")
+    return text
+
+
+Which = Annotated[
+    Action | None,
+    typer.Option(
+        parser=parse_action,
+        metavar="ACTION",
+        help=f"Only this kind of entry, one of {', '.join(KINDS)}.",
+    ),
+]
 Since = Annotated[
     datetime | None,
     typer.Option(
@@ -58,7 +76,7 @@ def audit(
 async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) -> None:
     if as_json:
         for each in entries:
-            typer.echo(json.dumps(row(AuditAnswer.model_validate(each))))
+            typer.echo(json.dumps(AuditAnswer.model_validate(each).model_dump(mode="json")))
         return
     async with runtime.unit_of_work() as session:
         named = {user_id for each in entries for user_id in (each.actor, each.subject) if user_id}
@@ -79,5 +97,6 @@ def _line(entry: AuditEntry, names: Mapping[uuid.UUID, str]) -> str:
         if value is not None
     )
     where = f" from {entry.address}" if entry.address else ""
-    when = entry.at.isoformat(timespec="seconds")
-    return plain(f"{when}  {entry.action:<22}  {actor} > {subject}  {detail}{where}".rstrip())
+    return plain(
+        f"{written(entry.at)}  {entry.action:<22}  {actor} > {subject}  {detail}{where}".rstrip()
+    )

@@ -4,12 +4,16 @@ import asyncio
 import getpass
 import json
 import sys
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
+from app.cli.times import written
 from app.errors import ScopegateError
 from app.runtime import Runtime
 from app.settings import Settings
@@ -48,7 +52,12 @@ def read_password() -> str:
     Never an argument: those can be read by every user of the machine.
     """
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        line = sys.stdin.readline()
+        if not line:
+            raise ScopegateError(
+                "No password came in: pipe it in, as one line, or run this at a terminal"
+            )
+        return line.rstrip("\r\n")
     password = getpass.getpass("Password: ")
     if getpass.getpass("Once more: ") != password:
         raise ScopegateError("The two are not the same: try again")
@@ -61,14 +70,36 @@ def confirm(what: str, *, yes: bool) -> None:
         typer.confirm(f"{what}. This can't be undone: go on?", abort=True, err=True)
 
 
+def parse_id(text: str) -> uuid.UUID:
+    """The id of a session or a secret."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise typer.BadParameter(
+            "this is not an id, such as 01890000-0000-7000-8000-000000000000"
+        ) from None
+
+
+def show_progress(text: str) -> None:
+    """Write over the terminal's last line how far it is; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        typer.echo(f"\r{text}", nl=False, err=True)
+
+
+def end_progress() -> None:
+    """Go on in a new line after `show_progress`."""
+    if sys.stderr.isatty():
+        typer.echo(err=True)
+
+
 def row(answer: BaseModel) -> dict[str, Any]:
-    """What the API would answer, as JSON has it."""
-    return answer.model_dump(mode="json")
+    """What the API would answer."""
+    return answer.model_dump()
 
 
-def show(found: Any, as_json: bool, text: str) -> None:
-    """Print for programs, or for people."""
-    typer.echo(json.dumps(found, indent=2) if as_json else text)
+def show(found: object, as_json: bool, text: str) -> None:
+    """Print for programs, with times as the API writes them, or for people."""
+    typer.echo(json.dumps(to_jsonable_python(found), indent=2) if as_json else text)
 
 
 def show_list(rows: Sequence[Row], columns: list[str], *, limit: int, as_json: bool) -> None:
@@ -101,4 +132,6 @@ def _cell(value: object) -> str:
             return "yes" if value else "no"
         case list():
             return plain(" ".join(value))
+        case datetime():
+            return written(value)
     return plain(str(value))

@@ -9,7 +9,7 @@ from app.access import grants
 from app.access.authority import OPERATOR
 from app.access.scopes import require_registered
 from app.cli.console import Force, Name, run
-from app.cli.times import parse_duration, parse_moment
+from app.cli.times import parse_duration, parse_moment, written
 from app.identity.users import get_user
 from app.runtime import Runtime
 
@@ -39,7 +39,7 @@ def grant(
     reason: Reason = None,
     force: Force = False,
 ) -> None:
-    """Grant scopes to a user. Again is the same; with another end or reason, these count."""
+    """Grant scopes to a user. Repeating it changes nothing, except for another end or reason."""
     if until is not None and lasting is not None:
         raise typer.BadParameter("--until and --for say the same: use one")
 
@@ -63,7 +63,7 @@ def grant(
         return holder.username, end
 
     holder, end = run(work)
-    until_when = f" until {end.isoformat(timespec='seconds')}" if end else ""
+    until_when = f" until {written(end)}" if end else ""
     typer.echo(f"Granted to {holder}{until_when}: {' '.join(scopes)}")
 
 

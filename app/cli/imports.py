@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.access.authority import OPERATOR
-from app.cli.console import AsJson, run, show
+from app.cli.console import AsJson, end_progress, run, show, show_progress
 from app.errors import ScopegateError
 from app.ops.imports import Report, import_people
 from app.runtime import Runtime
@@ -29,13 +29,13 @@ def user_import(file: File, as_json: AsJson = False) -> None:
     """
 
     def progress(report: Report) -> None:
-        typer.echo(f"\r{_counts(report)}", nl=False, err=True)
+        show_progress(_counts(report))
 
     async def work(runtime: Runtime) -> Report:
         return await import_people(runtime, file, by=OPERATOR, progress=progress)
 
     report = run(work)
-    typer.echo(err=True)
+    end_progress()
     found = {
         "rows": report.rows,
         "made": report.made,
@@ -55,7 +55,8 @@ def user_import(file: File, as_json: AsJson = False) -> None:
 
 
 def _counts(report: Report) -> str:
+    rows = "1 row" if report.rows == 1 else f"{report.rows} rows"
     return (
-        f"{report.rows} rows: {report.made} made, {report.already_there} already there, "
+        f"{rows}: {report.made} made, {report.already_there} already there, "
         f"{len(report.refused)} refused"
     )

@@ -1,12 +1,14 @@
 """`scopegate key …`: the keys that tokens are signed with."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Self
 
 import typer
+from pydantic import BaseModel
 
 from app.access.authority import OPERATOR
-from app.cli.console import AsJson, Yes, confirm, run, show, table
+from app.cli.console import AsJson, Yes, confirm, row, run, show, table
+from app.cli.times import written
 from app.runtime import Runtime
 from app.tokens import keys
 from app.tokens.models import SigningKey
@@ -14,19 +16,46 @@ from app.tokens.models import SigningKey
 key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_help=True)
 
 
+class KeyAnswer(BaseModel):
+    """A signing key, and what it does now."""
+
+    kid: str
+    algorithm: str
+    state: str
+    signs_from: datetime
+    retires_at: datetime | None
+
+    @classmethod
+    def of(cls, key: SigningKey, *, signing: str, now: datetime) -> Self:
+        """The answer that shows this key, while the one of the id `signing` signs."""
+        if key.retires_at is not None and key.retires_at <= now:
+            state = "retired"
+        elif key.kid == signing:
+            state = "signs"
+        else:
+            state = "published" if key.signs_from > now else "verifies"
+        return cls(
+            kid=key.kid,
+            algorithm=key.algorithm,
+            state=state,
+            signs_from=key.signs_from,
+            retires_at=key.retires_at,
+        )
+
+
 @key.command("list")
 def key_list(as_json: AsJson = False) -> None:
     """All keys, and what each does now."""
 
-    async def work(runtime: Runtime) -> list[dict[str, Any]]:
+    async def work(runtime: Runtime) -> list[KeyAnswer]:
         async with runtime.unit_of_work() as session:
             found = await keys.list_keys(session)
         now = runtime.now()
         signing = runtime.keyring.signing(now).kid
-        return [_row(each, signing=signing, now=now) for each in found]
+        return [KeyAnswer.of(each, signing=signing, now=now) for each in found]
 
-    rows = run(work)
-    show(rows, as_json, table(rows, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
+    rows = [row(each) for each in run(work)]
+    show(rows, as_json, table(rows, list(KeyAnswer.model_fields)))
 
 
 @key.command("rotate")
@@ -34,13 +63,17 @@ def key_rotate(
     at_once: Annotated[
         bool, typer.Option("--now", help="Sign with it at once, without publishing it first.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a new key. The present one verifies until its last token has expired."""
+    """Make a new key. The present ones verify until their last tokens have expired.
 
-    async def work(runtime: Runtime) -> SigningKey:
+    With --now a key that is published and has yet to sign never signs: the new one does.
+    """
+
+    async def work(runtime: Runtime) -> KeyAnswer:
         publication = 0 if at_once else runtime.settings.key_publication
         async with runtime.unit_of_work() as session:
-            return await keys.rotate_key(
+            made = await keys.rotate_key(
                 session,
                 runtime.cipher,
                 algorithm=runtime.settings.signing_algorithm,
@@ -49,9 +82,14 @@ def key_rotate(
                 by=OPERATOR,
                 now=runtime.now(),
             )
+        await runtime.keyring.load()
+        now = runtime.now()
+        return KeyAnswer.of(made, signing=runtime.keyring.signing(now).kid, now=now)
 
     made = run(work)
-    typer.echo(f"Made the key {made.kid} ({made.algorithm}), signing from {_time(made.signs_from)}")
+    when = written(made.signs_from)
+    text = f"Made the key {made.kid} ({made.algorithm}), signing from {when}"
+    show(row(made), as_json, text)
 
 
 @key.command("retire")
@@ -73,8 +111,8 @@ def key_retire(
 def key_rewrap() -> None:
     """Encrypt all keys anew under the first of SCOPEGATE_SECRET_KEYS.
 
-    Refresh tokens bear the secret too: keep the old one, as the second, until every session has
-    been refreshed or has idled out (SCOPEGATE_SESSION_IDLE_TIMEOUT). Then it can go.
+    Refresh tokens are made with the secret too: keep the old one, as the second, until every
+    session has been refreshed or has idled out (SCOPEGATE_SESSION_IDLE_TIMEOUT). Then it can go.
     """
 
     async def work(runtime: Runtime) -> int:
@@ -82,23 +120,3 @@ def key_rewrap() -> None:
             return await keys.rewrap_keys(session, runtime.cipher)
 
     typer.echo(f"Rewrapped {run(work)} keys")
-
-
-def _row(each: SigningKey, *, signing: str, now: datetime) -> dict[str, Any]:
-    if each.retires_at is not None and each.retires_at <= now:
-        state = "retired"
-    elif each.kid == signing:
-        state = "signs"
-    else:
-        state = "published" if each.signs_from > now else "verifies"
-    return {
-        "kid": each.kid,
-        "algorithm": each.algorithm,
-        "state": state,
-        "signs_from": _time(each.signs_from),
-        "retires_at": _time(each.retires_at) if each.retires_at else "",
-    }
-
-
-def _time(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")

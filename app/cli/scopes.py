@@ -31,7 +31,7 @@ def scope_list(as_json: AsJson = False) -> None:
 
 @scope.command("register")
 def scope_register(name: ScopeName, description: Description) -> None:
-    """A scope for another service that trusts these tokens. Nobody holds it by this."""
+    """Make a scope for another service that trusts these tokens. That alone gives it to nobody."""
 
     async def work(runtime: Runtime) -> None:
         async with runtime.unit_of_work() as session:
@@ -43,7 +43,7 @@ def scope_register(name: ScopeName, description: Description) -> None:
 
 @scope.command("remove")
 def scope_remove(name: ScopeName) -> None:
-    """The scope can be asked for and granted no more. Nobody may hold it, and none that ships."""
+    """Remove a scope that nobody holds: it can't be granted any more. Not one that ships."""
 
     async def work(runtime: Runtime) -> None:
         async with runtime.unit_of_work() as session:

@@ -7,14 +7,16 @@ import typer
 
 from app.access.authority import OPERATOR
 from app.api.schemas import SessionAnswer
-from app.cli.console import AsJson, Limit, Name, Yes, confirm, row, run, show_list
+from app.cli.console import AsJson, Limit, Name, Yes, confirm, parse_id, row, run, show_list
 from app.identity.sessions import SessionNotFound, end_session, end_sessions_of, live_sessions
 from app.identity.users import get_user
 from app.runtime import Runtime
 
 session = typer.Typer(help="List and end sessions.", no_args_is_help=True)
 
-SessionId = Annotated[uuid.UUID, typer.Argument(metavar="ID", help="Which session.")]
+SessionId = Annotated[
+    uuid.UUID, typer.Argument(parser=parse_id, metavar="ID", help="Which session.")
+]
 COLUMNS = ["id", "client_id", "scopes", "created_at", "last_used_at", "address", "user_agent"]
 REASON = "ended by an operator"
 

@@ -1,6 +1,7 @@
-"""Times as an operator types them: a moment, or how long."""
+"""Times as an operator types and reads them: a moment, or how long."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import typer
@@ -34,6 +35,15 @@ def parse_duration(text: str) -> timedelta:
 
 def parse_since(text: str) -> datetime:
     """A moment, or how long ago it was by the clock that the operator sees: this machine's."""
-    if text[-1:] in UNITS:
+    with suppress(typer.BadParameter):
+        return parse_moment(text)
+    with suppress(typer.BadParameter):
         return datetime.now(UTC) - parse_duration(text)
-    return parse_moment(text)
+    raise typer.BadParameter(
+        "write a moment, 2027-01-31 or 2027-01-31T18:00+01:00, or how long ago, 2h or 1d12h"
+    )
+
+
+def written(moment: datetime) -> str:
+    """A moment for people: in UTC, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

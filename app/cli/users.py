@@ -21,6 +21,7 @@ from app.cli.console import (
     Name,
     Yes,
     confirm,
+    parse_id,
     read_password,
     row,
     run,
@@ -45,7 +46,9 @@ GrantToo = Annotated[
 ]
 Search = Annotated[str | None, typer.Option(help="Only names with this in them.")]
 NewName = Annotated[str, typer.Argument(metavar="NEW_NAME", help="Their name from now on.")]
-SecretId = Annotated[uuid.UUID, typer.Argument(metavar="SECRET_ID", help="Which secret.")]
+SecretId = Annotated[
+    uuid.UUID, typer.Argument(parser=parse_id, metavar="SECRET_ID", help="Which secret.")
+]
 
 SESSIONS_SHOWN = 20
 
@@ -113,10 +116,7 @@ def user_show(name: Name, as_json: AsJson = False) -> None:
             **row(UserAnswer.of(found)),
             "grants": [row(GrantAnswer.model_validate(each)) for each in held],
             "sessions": [row(SessionAnswer.model_validate(each)) for each in signed_in],
-            "secrets": [
-                {"secret_id": str(each.id), "created_at": each.created_at.isoformat()}
-                for each in secrets
-            ],
+            "secrets": [{"secret_id": each.id, "created_at": each.created_at} for each in secrets],
         }
 
     found = run(work)

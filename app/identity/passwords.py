@@ -118,7 +118,7 @@ def check_hash(password_hash: str) -> str:
     elif password_hash.startswith(("$2a$", "$2b$", "$2y$", "$argon2")):
         raise Refused("This hash by bcrypt or argon2 is broken: perhaps it was cut off.")
     else:
-        raise Refused("This is no hash by bcrypt or argon2.")
+        raise Refused("This is not a hash by bcrypt or argon2.")
     if not affordable:
         raise Refused("This hash costs more to verify than a login may.")
     return password_hash

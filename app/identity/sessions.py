@@ -103,7 +103,7 @@ async def end_session(
 async def end_own_session(
     session: AsyncSession, session_id: uuid.UUID, *, by: Actor, now: datetime
 ) -> None:
-    """End one of the actor's own sessions; again is the same. Raises SessionNotFound."""
+    """End one of the actor's own sessions; repeating it changes nothing. Raises SessionNotFound."""
     owned = select(Session.id).where(Session.id == session_id, Session.user_id == by.user_id)
     if await session.scalar(owned) is None:
         raise SessionNotFound

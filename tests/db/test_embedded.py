@@ -186,6 +186,17 @@ async def test_data_outlives_the_server(home: Path) -> None:
         assert await ask(server.url, "SELECT answer FROM kept") == 42
 
 
+async def test_a_copy_of_the_folder_is_a_backup(home: Path, tmp_path: Path) -> None:
+    with started(home) as server:
+        await ask(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-a", home, copy], check=True)
+    with started(home) as server:
+        await ask(server.url, "DROP TABLE kept")
+        with started(copy) as restored:
+            assert await ask(restored.url, "SELECT answer FROM kept") == 42
+
+
 async def test_the_last_release_returns_after_a_clean_stop(home: Path) -> None:
     with started(home) as server:
         pass

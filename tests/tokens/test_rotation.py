@@ -72,6 +72,19 @@ async def test_a_key_is_published_then_signs_then_the_old_one_retires(
     assert await works(own_client, first_of_new)
 
 
+async def test_a_key_that_waits_never_signs_once_another_signs_at_once(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    for _ in range(2):
+        await rotate(own_runtime)
+        clock.move(seconds=1)
+    at_once = (await rotate(own_runtime, publication=0)).kid
+    await own_runtime.keyring.load()
+    for _ in range(40):
+        assert own_runtime.keyring.signing(clock()).kid == at_once
+        clock.move(seconds=30)
+
+
 async def test_a_key_that_has_leaked_is_retired_at_once(
     own_client: httpx2.AsyncClient, own_runtime: Runtime, clock: MovableClock
 ) -> None:
