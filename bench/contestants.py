@@ -173,6 +173,12 @@ def connected(database: str) -> Program:
     return uvicorn(OURS, "bench.peers.connected:app", BENCH_DATABASE_URL=database)
 
 
+def scopegate_hashing(database: str, *, threads: int) -> Contestant:
+    """Scopegate with so many threads that hash passwords."""
+    program = _scopegate(database, SCOPEGATE_HASH_THREADS=str(threads))
+    return Contestant(f"Scopegate, {threads} hashing", program, SignIn("/token"), ())
+
+
 def scopegate_behind_proxy(database: str) -> Contestant:
     """Scopegate, believing whoever measures it where a request is from."""
     program = _scopegate(database, SCOPEGATE_TRUSTED_PROXIES=HOST)

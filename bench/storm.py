@@ -1,7 +1,8 @@
 """A storm of logins: what it does to everybody else, how many come in; and what a core does.
 
 Each round measures a protected route alone, then with so many logins going on, on Scopegate and on
-the tutorial's app in turn; and logins alone against hashing alone, with as many threads.
+the tutorial's app in turn; and logins alone against hashing alone, with as many threads: with those
+that there are by default, and with one, which leaves a core to all else where there are two.
 """
 
 import asyncio
@@ -16,7 +17,13 @@ from dataclasses import dataclass
 from app.identity.passwords import PasswordHasher
 from app.settings import Settings
 from bench import load
-from bench.contestants import TUTORIAL, Contestant, scopegate_cached, tutorial
+from bench.contestants import (
+    TUTORIAL,
+    Contestant,
+    scopegate_cached,
+    scopegate_hashing,
+    tutorial,
+)
 from bench.effort import Effort
 from bench.errors import BenchmarkFailed
 from bench.fill import Population
@@ -71,31 +78,33 @@ class Storm:
     """What was found, a value a round."""
 
     weather: dict[str, list[Weather]]
-    logins_over_hashes: list[float]
+    logins_over_hashes: dict[int, list[float]]
+    """By the number of hashing threads."""
     yields: dict[str, list[Yield]]
 
 
 async def brew(postgres: Postgres, population: Population, effort: Effort) -> Storm:
     """Measure all of it, on the database of the contest, which is over."""
-    found = Storm({}, [], {LOGINS: [], REFRESHES: []})
-    contestants = [
-        scopegate_cached(postgres.url_of("scopegate")),
-        tutorial(TUTORIAL, algorithm="HS256"),
-    ]
+    found = Storm({}, {1: [], THREADS: []}, {LOGINS: [], REFRESHES: []})
+    database = postgres.url_of("scopegate")
+    contestants = [scopegate_cached(database), tutorial(TUTORIAL, algorithm="HS256")]
+    one_thread = scopegate_hashing(database, threads=1).program
     async with AsyncExitStack() as stack:
         servers = [
             (each, await stack.enter_async_context(serving(each.program))) for each in contestants
         ]
         ours = servers[0][1]
+        hashing = {1: await stack.enter_async_context(serving(one_thread)), THREADS: ours}
         for number in range(1, effort.storms + 1):
             for contestant, server in servers if number % 2 else servers[::-1]:
                 weather = await _weather(contestant, server.port, effort.storm_seconds)
                 found.weather.setdefault(contestant.name, []).append(weather)
-            logins = await storm_of_logins(ours, population, effort.storm_seconds)
-            hashes = await _hashes_a_second(effort.storm_seconds)
+            for threads, server in hashing.items():
+                logins = await storm_of_logins(server, population, effort.storm_seconds)
+                hashes = await _hashes_a_second(effort.storm_seconds, threads)
+                found.logins_over_hashes[threads].append(logins.a_second / hashes)
             found.yields[LOGINS].append(logins)
             found.yields[REFRESHES].append(await storm_of_refreshes(ours, effort.storm_seconds))
-            found.logins_over_hashes.append(logins.a_second / hashes)
             say(f"storm {number} of {effort.storms}: {logins.a_second:.0f} logins a second")
     return found
 
@@ -156,10 +165,10 @@ def _login(username: str) -> str:
     return request("/token", method="POST", form=form).decode()
 
 
-async def _hashes_a_second(seconds: float) -> float:
-    """What the same threads do that only verify passwords, in a process of their own."""
+async def _hashes_a_second(seconds: float, threads: int) -> float:
+    """What as many threads do that only verify passwords, in a process of their own."""
     process = await asyncio.create_subprocess_exec(
-        *(OURS, "-m", "bench.storm", str(seconds)),
+        *(OURS, "-m", "bench.storm", str(seconds), str(threads)),
         cwd=ROOT,
         env=environment(),
         stdout=asyncio.subprocess.PIPE,
@@ -169,8 +178,8 @@ async def _hashes_a_second(seconds: float) -> float:
     return rate
 
 
-async def _hash(seconds: float) -> float:
-    hasher = PasswordHasher(threads=THREADS, queue=STORMERS)
+async def _hash(seconds: float, threads: int) -> float:
+    hasher = PasswordHasher(threads=threads, queue=STORMERS)
     started, done = time.perf_counter(), 0
 
     async def keep_hashing() -> None:
@@ -195,4 +204,4 @@ def rise(weather: Sequence[Weather], *, percent: int) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_hash(float(sys.argv[1])))))
+    print(json.dumps(asyncio.run(_hash(float(sys.argv[1]), int(sys.argv[2])))))
