@@ -80,8 +80,11 @@ class Connection(HttpToolsProtocol):
         self._max_connections = config.max_connections
         self._patience = config.request_timeout
         self._framing = 0
-        self._deadline: float | None = None
-        """When the client must have sent its request, or taken some of its answer."""
+        # Apart, as a client may be half in with one request while it is answered another.
+        self._request_due: float | None = None
+        """When the client must have sent its request, by the loop's clock."""
+        self._taking_due: float | None = None
+        """When it must have taken some of its answer."""
         self._watch: asyncio.TimerHandle | None = None
         self._pipelined: list[RequestResponseCycle] = []
         """Requests before the last one, if that did not wait for their answers."""
@@ -92,7 +95,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > 2 * self._max_connections:
             transport.abort()
             return
-        self._expect_progress()
+        self._request_due = self._soon()
         # One timer a connection, not one a request: most requests are over long before.
         self._watch = self.loop.call_later(self._patience, self._close_if_late)
 
@@ -105,8 +108,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Have no more parsed at once than may be framing: the parser keeps what it is given."""
-        if self._deadline is None:
-            self._expect_progress()
+        if self._request_due is None:
+            self._request_due = self._soon()
         while data and not self.transport.is_closing():
             room = MAX_FRAMING_BYTES - self._framing
             piece, data = data[:room], data[room:]
@@ -115,6 +118,11 @@ class Connection(HttpToolsProtocol):
             too_much = self._framing >= MAX_FRAMING_BYTES or len(self.pipeline) > MAX_PIPELINED
             if too_much and not self.transport.is_closing():
                 self._refuse()
+
+    def on_message_begin(self) -> None:
+        """Wait for the rest of it: there may have been a whole one before it in the same data."""
+        self._request_due = self._soon()
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Start the request; when there are too many, or at shutdown, it is this client's last."""
@@ -136,17 +144,17 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The client has done its part."""
-        self._framing, self._deadline = 0, None
+        self._framing, self._request_due = 0, None
         super().on_message_complete()
 
     def pause_writing(self) -> None:
         """The client does not take its answer as fast as it is made."""
-        self._expect_progress()
+        self._taking_due = self._soon()
         super().pause_writing()
 
     def resume_writing(self) -> None:
         """It has taken some."""
-        self._deadline = None
+        self._taking_due = None
         super().resume_writing()
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -164,21 +172,24 @@ class Connection(HttpToolsProtocol):
             with suppress(RuntimeError):
                 await self._whole_app(scope, receive, send)
 
-    def _expect_progress(self) -> None:
-        self._deadline = self.loop.time() + self._patience
+    def _soon(self) -> float:
+        return self.loop.time() + self._patience
 
     def _close_if_late(self) -> None:
-        now = self.loop.time()
-        if self._deadline is None and self.transport.is_closing():
+        if self._taking_due is None and self.transport.is_closing():
             # The rest of an answer is on its way, or stuck.
-            self._expect_progress()
-        if self._deadline is not None and self._deadline <= now:
+            self._taking_due = self._soon()
+        if self._request_due is not None and self.flow.read_paused:
+            # What is not read, as answers come first, can't be late.
+            self._request_due = self._soon()
+        due = min(filter(None, (self._request_due, self._taking_due)), default=None)
+        if due is not None and due <= self.loop.time():
             # Reset, or the kernel would keep for a long while yet what the client does not take.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
             self._give_up()
             self.transport.abort()
             return
-        self._watch = self.loop.call_at(self._deadline or now + self._patience, self._close_if_late)
+        self._watch = self.loop.call_at(due or self._soon(), self._close_if_late)
 
     def _give_up(self) -> None:
         # uvicorn tells only the last of several pipelined requests, and not before the loop's next

@@ -4,6 +4,7 @@ import json
 import re
 import select
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ FORM_HEAD = (
     b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\n"
 )
+HALF_A_FORM = FORM_HEAD + b"Content-Length: 100\r\n\r\na=b"
+ASSET = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
 # Wrong for every password, and two seconds' work to find that out.
 SLOW_HASH = "$2b$15$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"
 
@@ -113,7 +116,7 @@ def test_endless_pipelining_is_cut_off(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"\r\n", HEAD, FORM_HEAD + b"Content-Length: 100\r\n\r\na=b"],
+    [b"", b"\r\n", HEAD, HALF_A_FORM],
     ids=["nothing", "an empty line", "half a head", "half a body"],
 )
 def test_a_client_that_does_not_finish_is_closed_while_others_are_served(
@@ -130,10 +133,25 @@ def test_a_client_that_does_not_finish_is_closed_while_others_are_served(
         assert read(connection) == b""
 
 
-def test_a_client_that_does_not_take_its_answer_is_closed(service: Service) -> None:
-    asset = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
+@pytest.mark.parametrize(
+    "whole", [HEAD + b"\r\n", ASSET * 5], ids=["one", "more than is taken at once"]
+)
+def test_half_a_request_behind_whole_ones_in_one_segment_is_closed(
+    service: Service, whole: bytes
+) -> None:
     with service.connect() as connection:
-        connection.sendall(asset * 10)
+        connection.sendall(whole + HALF_A_FORM)
+        # Until more is answered than anybody keeps: writing must have been paused once.
+        time.sleep(0.3)
+        assert status(read(connection)) == 200
+
+
+@pytest.mark.parametrize("pause", [0, 0.05], ids=["at once", "one by one"])
+def test_a_client_that_does_not_take_its_answers_is_closed(service: Service, pause: float) -> None:
+    with service.connect() as connection:
+        for _ in range(10):
+            connection.sendall(ASSET)
+            time.sleep(pause)
         reset = select.poll()
         reset.register(connection, 0)
         assert reset.poll(PATIENCE * 1000), "closed although nothing was read"
