@@ -4,15 +4,21 @@ uvicorn waits for ever for the rest of a request, and keeps headers of any lengt
 """
 
 import asyncio
+import secrets
 import struct
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from app.ops.workers import Worker
@@ -25,16 +31,15 @@ MAX_FRAMING_BYTES = 32 * 1024
 """Of one request, all that is not its body: request line, headers, chunks' sizes, trailers."""
 MAX_PIPELINED = 16
 RESET = struct.pack("ii", 1, 0)
-TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
 
 
 class ServerConfig(uvicorn.Config):
     """uvicorn's configuration, and what it has no word for."""
 
     def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
+        # Here, as the other commands do without FastAPI and start sooner.
+        from app.api.middleware import Hardening
+
         super().__init__(
             partial(_make_app, settings, worker),
             factory=True,
@@ -53,10 +58,10 @@ class ServerConfig(uvicorn.Config):
         )
         self.max_connections = settings.max_connections
         self.request_timeout = settings.request_timeout
+        self.hardening = Hardening(settings)
 
 
 def _make_app(settings: Settings, worker: Worker | None) -> "FastAPI":
-    # Here, as the other commands do without FastAPI and start sooner.
     from app.main import create_app
 
     return create_app(settings, worker)
@@ -79,6 +84,7 @@ class Connection(HttpToolsProtocol):
         self._whole_app, self.app = self.app, self._ask
         self._max_connections = config.max_connections
         self._patience = config.request_timeout
+        self._hardening = config.hardening
         self._framing = 0
         # Apart, as a client may be half in with one request while it is answered another.
         self._request_due: float | None = None
@@ -117,7 +123,7 @@ class Connection(HttpToolsProtocol):
             super().data_received(piece)
             too_much = self._framing >= MAX_FRAMING_BYTES or len(self.pipeline) > MAX_PIPELINED
             if too_much and not self.transport.is_closing():
-                self._refuse()
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Wait for the rest of it: there may have been a whole one before it in the same data."""
@@ -146,6 +152,10 @@ class Connection(HttpToolsProtocol):
         """The client has done its part."""
         self._framing, self._request_due = 0, None
         super().on_message_complete()
+
+    def send_400_response(self, _msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(HTTPStatus.BAD_REQUEST)
 
     def pause_writing(self) -> None:
         """The client does not take its answer as fast as it is made."""
@@ -191,6 +201,14 @@ class Connection(HttpToolsProtocol):
             return
         self._watch = self.loop.call_at(due or self._soon(), self._close_if_late)
 
+    def _may_answer(self) -> bool:
+        """Whether an answer would be to what came last, and in no other one's midst."""
+        if any(not cycle.response_complete for cycle in self._pipelined):
+            return False
+        cycle = self.cycle
+        half_in = cycle is not None and cycle.more_body and not cycle.response_started
+        return cycle is None or cycle.response_complete or half_in
+
     def _give_up(self) -> None:
         # uvicorn tells only the last of several pipelined requests, and not before the loop's next
         # round: an answer that is under way would fail.
@@ -198,9 +216,11 @@ class Connection(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
 
-    def _refuse(self) -> None:
-        # An answer that is being sent must not have another one in its midst.
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(TOO_LARGE)
+    def _refuse(self, status: HTTPStatus) -> None:
+        if self._may_answer():
+            given = [(b"content-length", b"0"), (b"connection", b"close")]
+            headers = self._hardening.around(given, secrets.token_hex(16))
+            lines = (name + b": " + value + b"\r\n" for name, value in headers)
+            self.transport.write(STATUS_LINE[status] + b"".join(lines) + b"\r\n")
         self._give_up()
         self.transport.close()

@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sqlalchemy import update
 from app.identity.models import User
 from app.runtime import Runtime
 from tests import databases
+from tests.api.test_middleware import HARDENING
 from tests.conftest import SECRET, settings_for
 from tests.factories import PASSWORD, make_user
 from tests.processes import PATIENCE, Service, command, eventually, read, serving
@@ -37,11 +40,12 @@ async def service(server_url: str, template: None) -> AsyncIterator[Service]:
     """A service that soon loses its patience."""
     name = await databases.clone_template(server_url)
     url = databases.database_url(server_url, name)
-    with serving(database_url=url, secret_keys=SECRET, request_timeout=1) as service:
+    with serving(database_url=url, secret_keys=SECRET, request_timeout=1, hsts=60) as service:
         yield service
         assert service.process.poll() is None
         service.terminate()
-        assert service.complaints() == [], service.output()
+        complaints = [line for line in service.complaints() if "Invalid HTTP" not in line]
+        assert complaints == [], service.output()
     await databases.drop(server_url, name)
 
 
@@ -90,6 +94,45 @@ def test_a_head_that_is_too_large_is_431_and_is_not_kept(service: Service, head:
     with service.connect() as connection:
         assert status(send(connection, head[:40_000])) in {431, 0}
     assert memory_of(service) < 500_000_000
+
+
+def headers_of(answer: bytes) -> Message:
+    """What stands in the only answer's head."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"HTTP/1.1" not in rest
+    return message_from_bytes(head.partition(b"\r\n")[2])
+
+
+@pytest.mark.parametrize(
+    ("sent", "refused"),
+    [
+        (HEAD + b"X: " + b"x" * 33_000, 431),
+        (b"FOO / HTTP/1.1\r\n\r\n", 400),
+        (FORM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\nz", 400),
+    ],
+    ids=["too large a head", "no HTTP", "no chunk"],
+)
+def test_what_never_becomes_a_request_is_answered_in_the_form_of_all_else(
+    service: Service, sent: bytes, refused: int
+) -> None:
+    with service.connect() as connection:
+        answer = send(connection, sent)
+    given = httpx2.get(f"{service.url}/health/live").headers
+    assert status(answer) == refused
+    refusal = headers_of(answer)
+    assert (refusal["connection"], refusal["content-length"]) == ("close", "0")
+    assert re.fullmatch("[0-9a-f]{32}", refusal["x-request-id"])
+    constant = ["strict-transport-security", "content-security-policy", *HARDENING]
+    for name in constant:
+        assert refusal.get_all(name) == [given[name]]
+
+
+def test_what_is_no_http_gets_no_answer_in_the_place_of_the_request_before_it(
+    service: Service,
+) -> None:
+    with service.connect() as connection:
+        answer = send(connection, HEAD + b"\r\nFOO / HTTP/1.1\r\n\r\n")
+    assert answer == b""
 
 
 def memory_of(service: Service) -> int:
