@@ -186,6 +186,7 @@ def test_after_a_hangup_another_signal_ends_it_at_once(
 def test_what_nohup_starts_outlives_its_terminal(settings: dict[str, Any], workers: int) -> None:
     with serving(["nohup", *SERVE, "--workers", str(workers)], **settings) as service:
         os.killpg(service.process.pid, signal.SIGHUP)
+        time.sleep(3 * POLL_INTERVAL)
         with begin_login(service) as login:
             service.process.terminate()
             eventually(lambda: refuses_connections(service))
