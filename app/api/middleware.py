@@ -45,6 +45,22 @@ class Busy(Unavailable):
         super().__init__("The service is busy: try again in a moment.")
 
 
+class Hardening:
+    """What every answer has, whoever gives it: the constant headers, and its id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._constant = list(HARDENING)
+        if settings.hsts:
+            self._constant.append((b"strict-transport-security", b"max-age=%d" % settings.hsts))
+
+    def around(self, given: RawHeaders, request_id: str) -> RawHeaders:
+        """An answer's own headers, and these; a content policy of its own stays."""
+        headers = [*given, *self._constant, (b"x-request-id", request_id.encode())]
+        if all(name != CONTENT_POLICY for name, _ in headers):
+            headers.append((CONTENT_POLICY, API_CONTENT_POLICY))
+        return headers
+
+
 class Envelope:
     """Around all else, so that errors too get what every answer has: its id and the hardening.
 
@@ -64,9 +80,7 @@ class Envelope:
         self._tracing = tracing
         self._log = RequestLog(settings)
         self._trusted = settings.trusted_proxies
-        self._headers = list(HARDENING)
-        if settings.hsts:
-            self._headers.append((b"strict-transport-security", b"max-age=%d" % settings.hsts))
+        self._hardening = Hardening(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with an id of its own, or a trusted proxy's."""
@@ -83,7 +97,7 @@ class Envelope:
             if message["type"] != "http.response.start":
                 await send(message)
                 return
-            message["headers"] = self._hardened(message["headers"], request_id)
+            message["headers"] = self._hardening.around(message["headers"], request_id)
             await send(message)
             status = message["status"]
 
@@ -98,12 +112,6 @@ class Envelope:
                 crash = error
         seconds = time.perf_counter() - began
         self._tell(scope, status, seconds, in_database.seconds, crash)
-
-    def _hardened(self, given: RawHeaders, request_id: str) -> RawHeaders:
-        headers = [*given, *self._headers, (b"x-request-id", request_id.encode())]
-        if all(name != CONTENT_POLICY for name, _ in headers):
-            headers.append((CONTENT_POLICY, API_CONTENT_POLICY))
-        return headers
 
     def _tell(
         self,

@@ -4,15 +4,21 @@ uvicorn waits for ever for the rest of a request, and keeps headers of any lengt
 """
 
 import asyncio
+import secrets
 import struct
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from app.ops.workers import Worker
@@ -25,16 +31,15 @@ MAX_FRAMING_BYTES = 32 * 1024
 """Of one request, all that is not its body: request line, headers, chunks' sizes, trailers."""
 MAX_PIPELINED = 16
 RESET = struct.pack("ii", 1, 0)
-TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
 
 
 class ServerConfig(uvicorn.Config):
     """uvicorn's configuration, and what it has no word for."""
 
     def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
+        # Here, as the other commands do without FastAPI and start sooner.
+        from app.api.middleware import Hardening
+
         super().__init__(
             partial(_make_app, settings, worker),
             factory=True,
@@ -53,10 +58,10 @@ class ServerConfig(uvicorn.Config):
         )
         self.max_connections = settings.max_connections
         self.request_timeout = settings.request_timeout
+        self.hardening = Hardening(settings)
 
 
 def _make_app(settings: Settings, worker: Worker | None) -> "FastAPI":
-    # Here, as the other commands do without FastAPI and start sooner.
     from app.main import create_app
 
     return create_app(settings, worker)
@@ -79,9 +84,13 @@ class Connection(HttpToolsProtocol):
         self._whole_app, self.app = self.app, self._ask
         self._max_connections = config.max_connections
         self._patience = config.request_timeout
+        self._hardening = config.hardening
         self._framing = 0
-        self._deadline: float | None = None
-        """When the client must have sent its request, or taken some of its answer."""
+        # Apart, as a client may be half in with one request while it is answered another.
+        self._request_due: float | None = None
+        """When the client must have sent its request, by the loop's clock."""
+        self._taking_due: float | None = None
+        """When it must have taken some of its answer."""
         self._watch: asyncio.TimerHandle | None = None
         self._pipelined: list[RequestResponseCycle] = []
         """Requests before the last one, if that did not wait for their answers."""
@@ -92,7 +101,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > 2 * self._max_connections:
             transport.abort()
             return
-        self._expect_progress()
+        self._request_due = self._soon()
         # One timer a connection, not one a request: most requests are over long before.
         self._watch = self.loop.call_later(self._patience, self._close_if_late)
 
@@ -105,8 +114,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Have no more parsed at once than may be framing: the parser keeps what it is given."""
-        if self._deadline is None:
-            self._expect_progress()
+        if self._request_due is None:
+            self._request_due = self._soon()
         while data and not self.transport.is_closing():
             room = MAX_FRAMING_BYTES - self._framing
             piece, data = data[:room], data[room:]
@@ -114,7 +123,12 @@ class Connection(HttpToolsProtocol):
             super().data_received(piece)
             too_much = self._framing >= MAX_FRAMING_BYTES or len(self.pipeline) > MAX_PIPELINED
             if too_much and not self.transport.is_closing():
-                self._refuse()
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Wait for the rest of it: there may have been a whole one before it in the same data."""
+        self._request_due = self._soon()
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Start the request; when there are too many, or at shutdown, it is this client's last."""
@@ -136,17 +150,21 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The client has done its part."""
-        self._framing, self._deadline = 0, None
+        self._framing, self._request_due = 0, None
         super().on_message_complete()
+
+    def send_400_response(self, _msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(HTTPStatus.BAD_REQUEST)
 
     def pause_writing(self) -> None:
         """The client does not take its answer as fast as it is made."""
-        self._expect_progress()
+        self._taking_due = self._soon()
         super().pause_writing()
 
     def resume_writing(self) -> None:
         """It has taken some."""
-        self._deadline = None
+        self._taking_due = None
         super().resume_writing()
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -164,21 +182,32 @@ class Connection(HttpToolsProtocol):
             with suppress(RuntimeError):
                 await self._whole_app(scope, receive, send)
 
-    def _expect_progress(self) -> None:
-        self._deadline = self.loop.time() + self._patience
+    def _soon(self) -> float:
+        return self.loop.time() + self._patience
 
     def _close_if_late(self) -> None:
-        now = self.loop.time()
-        if self._deadline is None and self.transport.is_closing():
+        if self._taking_due is None and self.transport.is_closing():
             # The rest of an answer is on its way, or stuck.
-            self._expect_progress()
-        if self._deadline is not None and self._deadline <= now:
+            self._taking_due = self._soon()
+        if self._request_due is not None and self.flow.read_paused:
+            # What is not read, as answers come first, can't be late.
+            self._request_due = self._soon()
+        due = min(filter(None, (self._request_due, self._taking_due)), default=None)
+        if due is not None and due <= self.loop.time():
             # Reset, or the kernel would keep for a long while yet what the client does not take.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
             self._give_up()
             self.transport.abort()
             return
-        self._watch = self.loop.call_at(self._deadline or now + self._patience, self._close_if_late)
+        self._watch = self.loop.call_at(due or self._soon(), self._close_if_late)
+
+    def _may_answer(self) -> bool:
+        """Whether an answer would be to what came last, and in no other one's midst."""
+        if any(not cycle.response_complete for cycle in self._pipelined):
+            return False
+        cycle = self.cycle
+        half_in = cycle is not None and cycle.more_body and not cycle.response_started
+        return cycle is None or cycle.response_complete or half_in
 
     def _give_up(self) -> None:
         # uvicorn tells only the last of several pipelined requests, and not before the loop's next
@@ -187,9 +216,11 @@ class Connection(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
 
-    def _refuse(self) -> None:
-        # An answer that is being sent must not have another one in its midst.
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(TOO_LARGE)
+    def _refuse(self, status: HTTPStatus) -> None:
+        if self._may_answer():
+            given = [(b"content-length", b"0"), (b"connection", b"close")]
+            headers = self._hardening.around(given, secrets.token_hex(16))
+            lines = (name + b": " + value + b"\r\n" for name, value in headers)
+            self.transport.write(STATUS_LINE[status] + b"".join(lines) + b"\r\n")
         self._give_up()
         self.transport.close()

@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,7 +24,9 @@ from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP = getattr(signal, "SIGHUP", None)
+"""What a closing terminal sends, more than once, and Windows does not know."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *filter(None, [HANGUP]))
 POLL_INTERVAL = 0.1  # seconds
 RESPAWN_PAUSE = 1.0  # seconds
 
@@ -36,9 +39,10 @@ class DidNotStart(ScopegateError):
 
 
 def serve(settings: Settings, *, workers: int) -> None:
-    """Serve until SIGTERM or Ctrl-C, let requests under way finish, and return.
+    """Serve until SIGTERM, SIGHUP or Ctrl-C, let requests under way finish, and return.
 
-    A second signal ends it at once. Raises ConfigurationError when the port can't be listened on
+    A second signal ends it at once, but for SIGHUP. Where that is ignored, as `nohup` has it, it
+    stays so. Raises ConfigurationError when the port can't be listened on
     or the app can't be made, DidNotStart when it can't be started.
     """
     configure_logging(settings)
@@ -63,7 +67,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
         """Be ready no more, and stop after the delay; a second signal is not caught."""
         for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if each == HANGUP else signal.SIG_DFL)
         self.drain()
 
     def drain(self) -> None:
@@ -86,7 +90,8 @@ class WorkerServer(Server):
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
         """SIGTERM, however often: a service manager may signal worker and parent alike.
 
-        Ctrl-C reaches the whole group, and the parent passes it on.
+        Ctrl-C reaches the whole group, and the parent passes it on. So does SIGHUP, which is
+        ignored here.
         """
         if sig == signal.SIGTERM:
             self.drain()
@@ -100,10 +105,19 @@ class WorkerServer(Server):
 
 
 def _run(server: Server, listener: socket.socket) -> None:
+    # uvicorn catches the others.
+    _catch([HANGUP], server.handle_exit)
     try:
         server.run([listener])
     except SystemExit:
         raise DidNotStart from None
+
+
+def _catch(signals: Iterable[int | None], handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have the handler called at these signals; a SIGHUP that is ignored stays so."""
+    for each in filter(None, signals):
+        if each != HANGUP or signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, handler)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -123,8 +137,12 @@ def _supervise(count: int, listener: socket.socket) -> None:
     """
     signals: list[int] = []
     heard = 0  # each signal is passed on once: a worker at its very end catches none any more
-    for each in STOP_SIGNALS:
-        signal.signal(each, lambda number, _: signals.append(number))
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        if number != HANGUP or not signals:
+            signals.append(number)
+
+    _catch(STOP_SIGNALS, hear)
     with tempfile.TemporaryDirectory(prefix="scopegate-") as folder:
         all_workers = [Worker(Path(folder), number) for number in range(count)]
         running = {worker: _start_worker(listener, worker) for worker in all_workers}
@@ -146,16 +164,19 @@ def _supervise(count: int, listener: socket.socket) -> None:
                 time.sleep(RESPAWN_PAUSE)
                 running |= {worker: _start_worker(listener, worker) for worker in ended}
     if len(signals) > 1:
-        signal.signal(signals[0], signal.SIG_DFL)
-        signal.raise_signal(signals[0])
+        signal.signal(signals[-1], signal.SIG_DFL)
+        signal.raise_signal(signals[-1])
 
 
 def _start_worker(listener: socket.socket, worker: Worker) -> BaseProcess:
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(listener, worker))
-    # A child inherits what is ignored: Ctrl-C while it starts is its parent's alone.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A child inherits what is ignored: Ctrl-C while it starts is its parent's alone, and SIGHUP is
+    # for ever.
+    of_terminals = [each for each in STOP_SIGNALS if each != signal.SIGTERM]
+    handlers = {each: signal.signal(each, signal.SIG_IGN) for each in of_terminals}
     process.start()
-    signal.signal(signal.SIGINT, handler)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
     return process
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from io import BytesIO
 from threading import Thread
 from typing import Any
 
@@ -24,6 +25,8 @@ from opentelemetry.trace import (
     format_trace_id,
     get_current_span,
 )
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 
@@ -106,8 +109,28 @@ def trace_statements(engine: Engine, tracer: Tracer) -> None:
             span.end()
 
 
+class HeadsOnly(HTTPAdapter):
+    """Reads no answer's body: there could be any amount of it, compressed, or for ever."""
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        """Send it; the answer has an empty body, whatever came."""
+        answer = super().send(request, *args, **kwargs)
+        # What nothing is left of can be used again: mostly an answer has no body anyway.
+        if answer.raw.length_remaining != 0:
+            answer.raw.close()
+        answer.raw.release_conn()
+        answer.raw = BytesIO()
+        return answer
+
+
 class DiscreetExporter(OTLPSpanExporter):
     """Sends spans by OTLP over HTTP, each without what is not on the list."""
+
+    def __init__(self) -> None:
+        session = Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HeadsOnly())
+        super().__init__(session=session)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send them, as the `OTEL_EXPORTER_OTLP_*` variables say."""

@@ -4,8 +4,11 @@ import json
 import re
 import select
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from sqlalchemy import update
 from app.identity.models import User
 from app.runtime import Runtime
 from tests import databases
+from tests.api.test_middleware import HARDENING
 from tests.conftest import SECRET, settings_for
 from tests.factories import PASSWORD, make_user
 from tests.processes import PATIENCE, Service, command, eventually, read, serving
@@ -25,6 +29,8 @@ FORM_HEAD = (
     b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\n"
 )
+HALF_A_FORM = FORM_HEAD + b"Content-Length: 100\r\n\r\na=b"
+ASSET = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
 # Wrong for every password, and two seconds' work to find that out.
 SLOW_HASH = "$2b$15$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"
 
@@ -34,11 +40,12 @@ async def service(server_url: str, template: None) -> AsyncIterator[Service]:
     """A service that soon loses its patience."""
     name = await databases.clone_template(server_url)
     url = databases.database_url(server_url, name)
-    with serving(database_url=url, secret_keys=SECRET, request_timeout=1) as service:
+    with serving(database_url=url, secret_keys=SECRET, request_timeout=1, hsts=60) as service:
         yield service
         assert service.process.poll() is None
         service.terminate()
-        assert service.complaints() == [], service.output()
+        complaints = [line for line in service.complaints() if "Invalid HTTP" not in line]
+        assert complaints == [], service.output()
     await databases.drop(server_url, name)
 
 
@@ -89,6 +96,45 @@ def test_a_head_that_is_too_large_is_431_and_is_not_kept(service: Service, head:
     assert memory_of(service) < 500_000_000
 
 
+def headers_of(answer: bytes) -> Message:
+    """What stands in the only answer's head."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"HTTP/1.1" not in rest
+    return message_from_bytes(head.partition(b"\r\n")[2])
+
+
+@pytest.mark.parametrize(
+    ("sent", "refused"),
+    [
+        (HEAD + b"X: " + b"x" * 33_000, 431),
+        (b"FOO / HTTP/1.1\r\n\r\n", 400),
+        (FORM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\nz", 400),
+    ],
+    ids=["too large a head", "no HTTP", "no chunk"],
+)
+def test_what_never_becomes_a_request_is_answered_in_the_form_of_all_else(
+    service: Service, sent: bytes, refused: int
+) -> None:
+    with service.connect() as connection:
+        answer = send(connection, sent)
+    given = httpx2.get(f"{service.url}/health/live").headers
+    assert status(answer) == refused
+    refusal = headers_of(answer)
+    assert (refusal["connection"], refusal["content-length"]) == ("close", "0")
+    assert re.fullmatch("[0-9a-f]{32}", refusal["x-request-id"])
+    constant = ["strict-transport-security", "content-security-policy", *HARDENING]
+    for name in constant:
+        assert refusal.get_all(name) == [given[name]]
+
+
+def test_what_is_no_http_gets_no_answer_in_the_place_of_the_request_before_it(
+    service: Service,
+) -> None:
+    with service.connect() as connection:
+        answer = send(connection, HEAD + b"\r\nFOO / HTTP/1.1\r\n\r\n")
+    assert answer == b""
+
+
 def memory_of(service: Service) -> int:
     """The most that the process ever held, in bytes."""
     told = Path(f"/proc/{service.process.pid}/status").read_text()
@@ -113,7 +159,7 @@ def test_endless_pipelining_is_cut_off(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"\r\n", HEAD, FORM_HEAD + b"Content-Length: 100\r\n\r\na=b"],
+    [b"", b"\r\n", HEAD, HALF_A_FORM],
     ids=["nothing", "an empty line", "half a head", "half a body"],
 )
 def test_a_client_that_does_not_finish_is_closed_while_others_are_served(
@@ -130,10 +176,25 @@ def test_a_client_that_does_not_finish_is_closed_while_others_are_served(
         assert read(connection) == b""
 
 
-def test_a_client_that_does_not_take_its_answer_is_closed(service: Service) -> None:
-    asset = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
+@pytest.mark.parametrize(
+    "whole", [HEAD + b"\r\n", ASSET * 5], ids=["one", "more than is taken at once"]
+)
+def test_half_a_request_behind_whole_ones_in_one_segment_is_closed(
+    service: Service, whole: bytes
+) -> None:
     with service.connect() as connection:
-        connection.sendall(asset * 10)
+        connection.sendall(whole + HALF_A_FORM)
+        # Until more is answered than anybody keeps: writing must have been paused once.
+        time.sleep(0.3)
+        assert status(read(connection)) == 200
+
+
+@pytest.mark.parametrize("pause", [0, 0.05], ids=["at once", "one by one"])
+def test_a_client_that_does_not_take_its_answers_is_closed(service: Service, pause: float) -> None:
+    with service.connect() as connection:
+        for _ in range(10):
+            connection.sendall(ASSET)
+            time.sleep(pause)
         reset = select.poll()
         reset.register(connection, 0)
         assert reset.poll(PATIENCE * 1000), "closed although nothing was read"

@@ -152,6 +152,50 @@ def test_a_second_signal_ends_it_at_once(
         assert service.complaints() == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_terminal_that_closes_loses_no_request(settings: dict[str, Any], workers: int) -> None:
+    """The whole group hears of it, and more than once: from the kernel and from the shell."""
+    patient: dict[str, Any] = {"shutdown_timeout": 3600, "request_timeout": 3600}
+    with serving([*SERVE, "--workers", str(workers)], **patient, **settings) as service:
+        with begin_login(service) as login:
+            os.killpg(service.process.pid, signal.SIGHUP)
+            eventually(lambda: refuses_connections(service))
+            os.killpg(service.process.pid, signal.SIGHUP)
+            time.sleep(3 * POLL_INTERVAL)
+            login.sendall(BODY)
+            assert b"200 OK" in login.recv(1000)
+        assert service.process.wait(PATIENCE) == 0
+        assert service.complaints() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_hangup_another_signal_ends_it_at_once(
+    settings: dict[str, Any], workers: int
+) -> None:
+    patient: dict[str, Any] = {"shutdown_timeout": 3600, "request_timeout": 3600}
+    with serving([*SERVE, "--workers", str(workers)], **patient, **settings) as service:
+        with begin_login(service):
+            service.process.send_signal(signal.SIGHUP)
+            eventually(lambda: refuses_connections(service))
+            service.process.terminate()
+            assert service.process.wait(PATIENCE) == -signal.SIGTERM
+        assert service.complaints() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_nohup_starts_outlives_its_terminal(settings: dict[str, Any], workers: int) -> None:
+    with serving(["nohup", *SERVE, "--workers", str(workers)], **settings) as service:
+        os.killpg(service.process.pid, signal.SIGHUP)
+        time.sleep(3 * POLL_INTERVAL)
+        with begin_login(service) as login:
+            service.process.terminate()
+            eventually(lambda: refuses_connections(service))
+            os.killpg(service.process.pid, signal.SIGHUP)
+            login.sendall(BODY)
+            assert b"200 OK" in login.recv(1000)
+        assert service.process.wait(PATIENCE) == 0
+
+
 def resident(process: int, what: str = "VmRSS") -> int:
     """Bytes of memory that a process has now; `VmHWM` is the most that it ever had."""
     status = Path(f"/proc/{process}/status").read_text()

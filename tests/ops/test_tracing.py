@@ -1,21 +1,26 @@
 """What leaves as traces: which spans, nothing that a client sent, and nothing at all by default."""
 
+import gzip
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from app.errors import ConfigurationError
-from app.ops.spans import FLUSHING
+from app.ops.spans import FLUSHING, DiscreetExporter
 from app.ops.tracing import configured_tracing
 from app.runtime import Runtime
 from tests.canaries import BASIC, CANARY, live_secrets, plant_canaries
@@ -341,6 +346,97 @@ def test_a_collector_that_never_answers_keeps_neither_requests_nor_the_end(
         with connection:
             service.terminate()
         assert service.process.returncode == 0
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Takes whatever it is sent, and answers as its class says."""
+
+    protocol_version = "HTTP/1.1"
+    headers_sent: ClassVar[dict[str, str]] = {"Content-Length": "0"}
+    body = b""
+    clients: ClassVar[list[object]]
+
+    def do_POST(self) -> None:
+        self.clients.append(self.client_address)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        for name, value in self.headers_sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with suppress(ConnectionError):
+            self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(headers: dict[str, str], body: bytes = b"") -> Iterator[tuple[str, list[object]]]:
+    """A collector that answers like this: its address, and whom it has answered."""
+    clients: list[object] = []
+    answer = {"headers_sent": headers, "body": body, "clients": clients}
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Answer", (Answering,), answer)) as server:
+        # Whoever keeps a connection open at the end is not waited for.
+        server.block_on_close = False
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", clients
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def one_span() -> ReadableSpan:
+    span = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("test")
+    span.end()
+    assert isinstance(span, ReadableSpan)
+    return span
+
+
+LARGE = 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "bodies"),
+    [
+        ({}, lambda: bytes(LARGE)),
+        ({"Content-Encoding": "gzip"}, lambda: gzip.compress(bytes(LARGE))),
+        ({"Content-Length": "1"}, bytes),
+        ({"Transfer-Encoding": "chunked"}, bytes),
+    ],
+    ids=["a large one", "a bomb", "one that never ends", "one whose chunks never end"],
+)
+def test_no_answer_of_a_collector_fills_the_memory_or_is_waited_for(
+    headers: dict[str, str], bodies: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "5")
+    if body := bodies():
+        headers = headers | {"Content-Length": str(len(body))}
+    with answering(headers, body) as (url, _):
+        monkeypatch.setenv(ENDPOINT, url)
+        exporter = DiscreetExporter()
+        tracemalloc.start()
+        try:
+            assert exporter.export([one_span()]) is SpanExportResult.SUCCESS
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            exporter.shutdown()  # type: ignore[no-untyped-call]
+    assert peak < LARGE / 10
+
+
+def test_a_collector_that_answers_nothing_but_ok_keeps_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering({"Content-Length": "0"}) as (url, clients):
+        monkeypatch.setenv(ENDPOINT, url)
+        exporter = DiscreetExporter()
+        for _ in range(2):
+            assert exporter.export([one_span()]) is SpanExportResult.SUCCESS
+        exporter.shutdown()  # type: ignore[no-untyped-call]
+    assert len(clients) == 2
+    assert len(set(clients)) == 1
 
 
 async def test_the_end_does_not_wait_for_the_last_spans_to_be_taken(
