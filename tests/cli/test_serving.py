@@ -205,7 +205,17 @@ def resident(process: int, what: str = "VmRSS") -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc, and Linux' /proc")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_hashing_has_taken_is_given_back(settings: dict[str, Any], workers: int) -> None:
-    with serving([*SERVE, "--workers", str(workers)], **settings) as service:
+    scraper = "a-token-for-whoever-scrapes-0123456789"
+    command = [*SERVE, "--workers", str(workers)]
+    with serving(command, metrics_token=scraper, **settings) as service:
+
+        def all_serve() -> bool:
+            header = {"Authorization": f"Bearer {scraper}"}
+            metrics = httpx2.get(f"{service.url}/metrics", headers=header).text
+            return workers == 1 or all(f'worker="{n}"' in metrics for n in range(workers))
+
+        # One that is still starting would weigh too little.
+        eventually(all_serve)
         processes = workers_of(service) or [service.process.pid]
         before = {process: resident(process) for process in processes}
 
