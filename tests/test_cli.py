@@ -183,7 +183,7 @@ async def test_first_admin_may_have_a_password_that_was_set(environment: Environ
         (["user", "create", "Bob"], "\n", "at least 8 bytes"),
         (["user", "create", "Bob"], "", "No password came in"),
         (["user", "create", "two words"], f"{PASSWORD}\n", "no spaces"),
-        (["user", "create", "Bob", "--scope", "no:such"], f"{PASSWORD}\n", "no such scope"),
+        (["user", "create", "Bob", "--scope", "no:such"], f"{PASSWORD}\n", "no scope no:such"),
         (["grant", "nobody", "read:items"], "", "no such user"),
         (["revoke", "nobody", "read:items"], "", "no such user"),
         (["user", "create", "Bob", "--scope", "\udcff"], f"{PASSWORD}\n", "no such scope"),

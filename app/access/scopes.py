@@ -100,7 +100,8 @@ async def registered_of(session: AsyncSession, names: AbstractSet[str]) -> froze
 async def require_registered(session: AsyncSession, names: AbstractSet[str]) -> None:
     """Return only if all of these are registered scopes. Raises ScopeNotRegistered, naming them."""
     if missing := names - await registered_of(session, names):
-        raise ScopeNotRegistered(*missing)
+        # What no scope can be called is not repeated: anything could stand in it.
+        raise ScopeNotRegistered(*filter(is_scope_name, missing))
 
 
 async def register_scope(session: AsyncSession, name: str, *, description: str, by: Actor) -> Scope:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,15 @@ def test_a_second_signal_ends_it_at_once(
         assert service.complaints() == []
 
 
+@pytest.fixture
+def hangups_count() -> Iterator[None]:
+    """Where `nohup` runs the tests, what they start would ignore SIGHUP too."""
+    handler = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, handler)
+
+
+@pytest.mark.usefixtures("hangups_count")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_terminal_that_closes_loses_no_request(settings: dict[str, Any], workers: int) -> None:
     """The whole group hears of it, and more than once: from the kernel and from the shell."""
@@ -168,6 +178,7 @@ def test_a_terminal_that_closes_loses_no_request(settings: dict[str, Any], worke
         assert service.complaints() == []
 
 
+@pytest.mark.usefixtures("hangups_count")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_after_a_hangup_another_signal_ends_it_at_once(
     settings: dict[str, Any], workers: int
