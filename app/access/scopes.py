@@ -105,7 +105,7 @@ async def require_registered(session: AsyncSession, names: AbstractSet[str]) -> 
 
 
 async def register_scope(session: AsyncSession, name: str, *, description: str, by: Actor) -> Scope:
-    """A scope that can be granted from now on, and that nobody holds by this. Again is the same.
+    """A scope that can be granted; that alone gives it to nobody. Repeating it changes nothing.
 
     Raises Refused for a name that can't be granted by its path or an unfit description, or
     ScopeShips.

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from app.cli.times import written
@@ -90,11 +90,6 @@ def end_progress() -> None:
     """Go on in a new line after `show_progress`."""
     if sys.stderr.isatty():
         typer.echo(err=True)
-
-
-def row(answer: BaseModel) -> dict[str, Any]:
-    """What the API would answer."""
-    return answer.model_dump()
 
 
 def show(found: object, as_json: bool, text: str) -> None:

@@ -1,13 +1,12 @@
 """`scopegate key …`: the keys that tokens are signed with."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from app.access.authority import OPERATOR
-from app.cli.console import AsJson, Yes, confirm, row, run, show, table
+from app.cli.console import AsJson, Yes, confirm, run, show, table
 from app.cli.times import written
 from app.runtime import Runtime
 from app.tokens import keys
@@ -16,46 +15,19 @@ from app.tokens.models import SigningKey
 key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_help=True)
 
 
-class KeyAnswer(BaseModel):
-    """A signing key, and what it does now."""
-
-    kid: str
-    algorithm: str
-    state: str
-    signs_from: datetime
-    retires_at: datetime | None
-
-    @classmethod
-    def of(cls, key: SigningKey, *, signing: str, now: datetime) -> Self:
-        """The answer that shows this key, while the one of the id `signing` signs."""
-        if key.retires_at is not None and key.retires_at <= now:
-            state = "retired"
-        elif key.kid == signing:
-            state = "signs"
-        else:
-            state = "published" if key.signs_from > now else "verifies"
-        return cls(
-            kid=key.kid,
-            algorithm=key.algorithm,
-            state=state,
-            signs_from=key.signs_from,
-            retires_at=key.retires_at,
-        )
-
-
 @key.command("list")
 def key_list(as_json: AsJson = False) -> None:
     """All keys, and what each does now."""
 
-    async def work(runtime: Runtime) -> list[KeyAnswer]:
+    async def work(runtime: Runtime) -> list[dict[str, Any]]:
         async with runtime.unit_of_work() as session:
             found = await keys.list_keys(session)
         now = runtime.now()
         signing = runtime.keyring.signing(now).kid
-        return [KeyAnswer.of(each, signing=signing, now=now) for each in found]
+        return [_row(each, signing=signing, now=now) for each in found]
 
-    rows = [row(each) for each in run(work)]
-    show(rows, as_json, table(rows, list(KeyAnswer.model_fields)))
+    rows = run(work)
+    show(rows, as_json, table(rows, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
 
 
 @key.command("rotate")
@@ -70,7 +42,7 @@ def key_rotate(
     With --now a key that is published and has yet to sign never signs: the new one does.
     """
 
-    async def work(runtime: Runtime) -> KeyAnswer:
+    async def work(runtime: Runtime) -> dict[str, Any]:
         publication = 0 if at_once else runtime.settings.key_publication
         async with runtime.unit_of_work() as session:
             made = await keys.rotate_key(
@@ -84,12 +56,12 @@ def key_rotate(
             )
         await runtime.keyring.load()
         now = runtime.now()
-        return KeyAnswer.of(made, signing=runtime.keyring.signing(now).kid, now=now)
+        return _row(made, signing=runtime.keyring.signing(now).kid, now=now)
 
     made = run(work)
-    when = written(made.signs_from)
-    text = f"Made the key {made.kid} ({made.algorithm}), signing from {when}"
-    show(row(made), as_json, text)
+    when = written(made["signs_from"])
+    text = f"Made the key {made['kid']} ({made['algorithm']}), signing from {when}"
+    show(made, as_json, text)
 
 
 @key.command("retire")
@@ -120,3 +92,20 @@ def key_rewrap() -> None:
             return await keys.rewrap_keys(session, runtime.cipher)
 
     typer.echo(f"Rewrapped {run(work)} keys")
+
+
+def _row(each: SigningKey, *, signing: str, now: datetime) -> dict[str, Any]:
+    """The key, and what it does now, while the one of the id `signing` signs."""
+    if each.retires_at is not None and each.retires_at <= now:
+        state = "retired"
+    elif each.kid == signing:
+        state = "signs"
+    else:
+        state = "published" if each.signs_from > now else "verifies"
+    return {
+        "kid": each.kid,
+        "algorithm": each.algorithm,
+        "state": state,
+        "signs_from": each.signs_from,
+        "retires_at": each.retires_at,
+    }

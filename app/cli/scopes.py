@@ -7,7 +7,7 @@ import typer
 from app.access.authority import OPERATOR
 from app.access.scopes import register_scope, registered_scopes, remove_scope
 from app.api.schemas import ScopeAnswer
-from app.cli.console import AsJson, row, run, show, table
+from app.cli.console import AsJson, run, show, table
 from app.runtime import Runtime
 
 scope = typer.Typer(help="List, register and remove scopes.", no_args_is_help=True)
@@ -23,7 +23,7 @@ def scope_list(as_json: AsJson = False) -> None:
     async def work(runtime: Runtime) -> list[dict[str, Any]]:
         async with runtime.unit_of_work() as session:
             found = await registered_scopes(session)
-        return [row(ScopeAnswer.model_validate(each)) for each in found]
+        return [ScopeAnswer.model_validate(each).model_dump() for each in found]
 
     scopes = run(work)
     show(scopes, as_json, table(scopes, ["name", "description"]))

@@ -42,8 +42,8 @@ def serve(settings: Settings, *, workers: int) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C, let requests under way finish, and return.
 
     A second signal ends it at once, but for SIGHUP. Where that is ignored, as `nohup` has it, it
-    stays so. Raises ConfigurationError when the port can't be listened on
-    or the app can't be made, DidNotStart when it can't be started.
+    stays so. Raises ConfigurationError when the port can't be listened on or the app can't be made,
+    DidNotStart when it can't be started.
     """
     configure_logging(settings)
     config = ServerConfig(settings)

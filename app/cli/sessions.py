@@ -7,7 +7,7 @@ import typer
 
 from app.access.authority import OPERATOR
 from app.api.schemas import SessionAnswer
-from app.cli.console import AsJson, Limit, Name, Yes, confirm, parse_id, row, run, show_list
+from app.cli.console import AsJson, Limit, Name, Yes, confirm, parse_id, run, show_list
 from app.identity.sessions import SessionNotFound, end_session, end_sessions_of, live_sessions
 from app.identity.users import get_user
 from app.runtime import Runtime
@@ -31,7 +31,7 @@ def session_list(name: Name, limit: Limit = 50, as_json: AsJson = False) -> None
             found = await live_sessions(
                 database, user.id, after=None, limit=limit + 1, now=runtime.now()
             )
-        return [row(SessionAnswer.model_validate(each)) for each in found]
+        return [SessionAnswer.model_validate(each).model_dump() for each in found]
 
     show_list(run(work), COLUMNS, limit=limit, as_json=as_json)
 

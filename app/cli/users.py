@@ -23,7 +23,6 @@ from app.cli.console import (
     confirm,
     parse_id,
     read_password,
-    row,
     run,
     show,
     show_list,
@@ -79,7 +78,7 @@ def user_create(
             await require_registered(session, set(scopes))
             for each in scopes:
                 await grant(session, user_id=made.id, scope=each, by=OPERATOR, now=runtime.now())
-        return {**row(UserAnswer.of(made)), "granted": scopes, **shown}
+        return {**UserAnswer.of(made).model_dump(), "granted": scopes, **shown}
 
     made = run(work)
     text = f"Made {made['username']} ({made['id']})"
@@ -94,7 +93,7 @@ def user_list(search: Search = None, limit: Limit = 50, as_json: AsJson = False)
         async with runtime.unit_of_work() as session:
             users = await list_users(session, name=search, limit=limit + 1)
             held = await scopes_of_each(session, [each.id for each in users], now=runtime.now())
-        return [{**row(UserAnswer.of(each)), "granted": held[each.id]} for each in users]
+        return [{**UserAnswer.of(each).model_dump(), "granted": held[each.id]} for each in users]
 
     show_list(run(work), ["username", "kind", "disabled", "granted"], limit=limit, as_json=as_json)
 
@@ -113,9 +112,9 @@ def user_show(name: Name, as_json: AsJson = False) -> None:
             )
             secrets = await secrets_of(session, found.id)
         return {
-            **row(UserAnswer.of(found)),
-            "grants": [row(GrantAnswer.model_validate(each)) for each in held],
-            "sessions": [row(SessionAnswer.model_validate(each)) for each in signed_in],
+            **UserAnswer.of(found).model_dump(),
+            "grants": [GrantAnswer.model_validate(each).model_dump() for each in held],
+            "sessions": [SessionAnswer.model_validate(each).model_dump() for each in signed_in],
             "secrets": [{"secret_id": each.id, "created_at": each.created_at} for each in secrets],
         }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, Engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -46,7 +46,7 @@ SQLAlchemy's pre-ping asks each time, in three round trips: a third of all that 
 
 PING = "SELECT"
 PING_TIMEOUT = 2.0
-"""Seconds in which a connection answers that it does."""
+"""Seconds in which a connection that is asked must answer."""
 
 DATABASE_GONE = (
     OSError,
@@ -147,11 +147,19 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
         },
     )
 
-    @event.listens_for(engine.sync_engine, "checkin")
+    _give_up_lost_connections(engine.sync_engine, primary)
+    add_up_statements(engine.sync_engine)
+    return engine
+
+
+def _give_up_lost_connections(engine: Engine, primary: Primary) -> None:
+    """Have the pool hand out no connection that leads nowhere, or to a server that was replaced."""
+
+    @event.listens_for(engine, "checkin")
     def note_when(_connection: object, record: ConnectionPoolEntry) -> None:
         record.info["used_at"] = time.monotonic()
 
-    @event.listens_for(engine.sync_engine, "checkout")
+    @event.listens_for(engine, "checkout")
     def refuse_a_lost_server(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
         # Here the pool makes a new one.
         driver = connection.driver_connection
@@ -166,20 +174,17 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
             except DATABASE_GONE:
                 raise InvalidatePoolError from None
 
-    @event.listens_for(engine.sync_engine, "handle_error")
+    @event.listens_for(engine, "handle_error")
     def drop_what_is_of_no_use(context: ExceptionContext) -> None:
         """And with it all that the pool made before: where it led, they lead too."""
         error = context.original_exception
         if sqlstate_of(error) == TAKES_NO_WRITES or isinstance(error, TimeoutError):
             context.is_disconnect = context.invalidate_pool_on_disconnect = True
 
-    @event.listens_for(engine.sync_engine, "close")
+    @event.listens_for(engine, "close")
     def hang_up(connection: Any, _record: object) -> None:
         # What the pool gives up may never answer a goodbye.
         connection.driver_connection.terminate()
-
-    add_up_statements(engine.sync_engine)
-    return engine
 
 
 def _prepared() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.locks import hold_users, share_user
 from app.identity.models import ClientSecret, User
-from app.identity.throttle import CLIENT, Throttle, charge, record_failure
+from app.identity.throttle import AT_THIS_ADDRESS, Throttle, charge, record_failure
 from app.identity.users import add_user, find_user, normalise_username
 
 FIRST_PARTY_CLIENT = "scopegate"
@@ -126,7 +126,7 @@ async def authenticate_client(
     user = await find_user(session, client_id)
     user_id = user.id if user else None
     attempt = await throttle.admit(
-        session, CLIENT, name=client_id, user_id=user_id, address=by.address, now=now
+        session, AT_THIS_ADDRESS, name=client_id, user_id=user_id, address=by.address, now=now
     )
     stored = await session.scalars(
         select(ClientSecret.digest).where(ClientSecret.user_id == user_id)

@@ -12,7 +12,14 @@ from app.identity.locks import hold_users, share_user
 from app.identity.models import Session, User
 from app.identity.passwords import Gone, PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of, is_live
-from app.identity.throttle import LOGIN, SIGNED_IN, Attempt, Throttle, charge, record_failure
+from app.identity.throttle import (
+    AT_THIS_ADDRESS,
+    LOGIN,
+    Attempt,
+    Throttle,
+    charge,
+    record_failure,
+)
 from app.identity.users import find_user
 
 
@@ -121,7 +128,12 @@ async def change_password(
     async with sessions() as session:
         user = await session.get_one(User, user_id)
         attempt = await throttle.admit(
-            session, SIGNED_IN, name=user.username, user_id=user_id, address=by.address, now=now
+            session,
+            AT_THIS_ADDRESS,
+            name=user.username,
+            user_id=user_id,
+            address=by.address,
+            now=now,
         )
     correct, _ = await hasher.verify(current, user.password_hash)
     if not correct:

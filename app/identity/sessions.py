@@ -45,7 +45,7 @@ async def open_session(
     """A new session, of generation 0: somebody has signed in as this user."""
     agent = by.user_agent
     opened = Session(
-        id=uuid7(),
+        id=uuid7(),  # for the audit entry, which is written with it
         user_id=user_id,
         client_id=client_id,
         scopes=sorted(scopes),

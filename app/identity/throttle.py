@@ -59,12 +59,9 @@ ADDRESS = Limit("address", burst=100, interval=timedelta(seconds=2))
 ACCOUNT = Limit("account", burst=100, interval=timedelta(seconds=5))
 
 LOGIN = (ACCOUNT_AND_ADDRESS, ADDRESS, ACCOUNT)
-# Whoever changes a password has signed in: guesses from elsewhere must not keep an account's owner
-# from that, wherever they are.
-SIGNED_IN = (ACCOUNT_AND_ADDRESS, ADDRESS)
-# Nobody guesses 256 random bits, from however many addresses: what is bounded is the work. A right
-# secret is never refused for what happens elsewhere.
-CLIENT = (ACCOUNT_AND_ADDRESS, ADDRESS)
+# For who must not be kept out by what happens elsewhere: a service account, as nobody guesses its
+# 256 random bits and only the work is bounded; and whoever changes a password, having signed in.
+AT_THIS_ADDRESS = (ACCOUNT_AND_ADDRESS, ADDRESS)
 
 MAX_WAIT = timedelta(minutes=15)
 """Long enough that parallel guesses are paid for, short enough to be waited for by a person."""

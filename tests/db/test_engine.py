@@ -6,12 +6,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from app.db.engine import PING, create_engine, normalise_url
 from app.errors import ConfigurationError
 from tests.conftest import settings_for
 from tests.faults import proxy_to
+from tests.postgres_programs import libpq_url
 
 
 @pytest.mark.parametrize(
@@ -114,11 +115,10 @@ async def test_connections_that_ended_are_replaced(
     async with engine.connect() as one, engine.connect() as other:
         before = {await one.scalar(backend), await other.scalar(backend)}
         drivers = [(await each.get_raw_connection()).driver_connection for each in (one, other)]
-    apart = create_engine(normalise_url(own_database_url), settings_for(own_database_url))
-    async with apart.connect() as connection:
-        for each in before:
-            await connection.execute(select(func.pg_terminate_backend(each)))
-    await apart.dispose()
+    apart = await asyncpg.connect(libpq_url(own_database_url))
+    for each in before:
+        await apart.execute("SELECT pg_terminate_backend($1)", each)
+    await apart.close()
     while trusted_for and not all(each.is_closed() for each in drivers if each):
         await asyncio.sleep(0.01)
     async with engine.connect() as one, engine.connect() as other:

@@ -16,9 +16,9 @@ from app.ops.logging import configure_logging
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.canaries import BASIC, CANARY, live_secrets, plant_canaries
-from tests.conftest import SECRET, client_of
+from tests.conftest import client_of
 from tests.factories import PASSWORD, make_user
-from tests.processes import command, serving
+from tests.processes import serving
 
 REQUEST_KEYS = {
     *("timestamp", "level", "logger", "event"),
@@ -33,18 +33,6 @@ def lines_of(output: str) -> list[dict[str, Any]]:
 
 def requests_of(output: str) -> list[dict[str, Any]]:
     return [line for line in lines_of(output) if line["event"] == "request"]
-
-
-@pytest.fixture
-async def settings(own_database_url: str) -> dict[str, Any]:
-    """A production service's settings, with an admin in its database."""
-    settings = {
-        "environment": "production",
-        "database_url": own_database_url,
-        "secret_keys": SECRET,
-    }
-    await command("user", "create", "root", "--scope", "admin", stdin=PASSWORD, **settings)
-    return settings
 
 
 @contextmanager

@@ -24,13 +24,11 @@ from app.ops.spans import FLUSHING, DiscreetExporter
 from app.ops.tracing import configured_tracing
 from app.runtime import Runtime
 from tests.canaries import BASIC, CANARY, live_secrets, plant_canaries
-from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.ops.test_logging import REQUEST_KEYS, requests_of
 from tests.processes import (
     ROOT,
     SERVE,
-    command,
     environment,
     eventually,
     free_port,
@@ -119,18 +117,6 @@ def deaf_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3600")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
         yield listener
-
-
-@pytest.fixture
-async def settings(own_database_url: str) -> dict[str, Any]:
-    """A production service's settings, with an admin in its database."""
-    settings = {
-        "environment": "production",
-        "database_url": own_database_url,
-        "secret_keys": SECRET,
-    }
-    await command("user", "create", "root", "--scope", "admin", stdin=PASSWORD, **settings)
-    return settings
 
 
 def sign_in(client: httpx2.Client) -> dict[str, str]:
