@@ -135,7 +135,15 @@ async def test_of_connections_that_lead_nowhere_any_more_one_is_waited_for(
     """Whatever else the pool made before goes with it, and none is said goodbye to."""
     monkeypatch.setattr("app.db.engine.TRUSTED_FOR", trusted_for)
     monkeypatch.setattr("app.db.engine.PING_TIMEOUT", 0.2)
-    waits = 0
+    waits, goodbyes = 0, 0
+    close = asyncpg.Connection.close
+
+    async def counted(connection: Any, **how: Any) -> None:
+        nonlocal goodbyes
+        goodbyes += not connection.is_closed()
+        await close(connection, **how)
+
+    monkeypatch.setattr(asyncpg.Connection, "close", counted)
     async with proxy_to(own_database_url) as proxy:
         settings = settings_for(own_database_url, database_statement_timeout=1)
         engine = create_engine(normalise_url(proxy.url), settings)
@@ -150,5 +158,5 @@ async def test_of_connections_that_lead_nowhere_any_more_one_is_waited_for(
                     await connection.execute(text("SELECT 1"))
             except TimeoutError:
                 waits += 1
-        assert waits == (1 if trusted_for else 0)
+        assert (waits, goodbyes) == (1 if trusted_for else 0, 0)
         await engine.dispose()
