@@ -38,7 +38,12 @@ JUDGES = {
         "api/test_grants",
         "cli/test_imports",
     ),
-    "app.access.holdings": ("api/test_refresh", "api/test_token", "cli/test_imports"),
+    "app.access.holdings": (
+        "access/test_holdings",
+        "api/test_refresh",
+        "api/test_token",
+        "cli/test_imports",
+    ),
     "app.access.principals": ("access/test_principals", "api/test_security"),
     "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),

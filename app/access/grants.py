@@ -82,13 +82,13 @@ async def grant_to_newcomers(
     Nobody else knows them yet: there is nothing to wait for, and nothing to forget. Raises
     BeyondAuthority.
     """
-    terms = {"expires_at": None, "reason": None}
     # In one order for all: of two who need the same scopes at once, neither waits for ever.
     for scope in sorted(frozenset[str]().union(*scopes.values())):
         await require_holding(session, scope, until=FOREVER, by=by, now=now)
         for user_id in (each for each, wanted in scopes.items() if scope in wanted):
-            session.add(Grant(user_id=user_id, scope=scope, granted_by=by.user_id, **terms))
-            record(session, "grant.made", by=by, subject=user_id, scope=scope, **terms)
+            session.add(Grant(user_id=user_id, scope=scope, granted_by=by.user_id))
+            terms = {"scope": scope, "expires_at": None, "reason": None}
+            record(session, "grant.made", by=by, subject=user_id, **terms)
 
 
 async def revoke(

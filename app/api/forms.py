@@ -12,12 +12,10 @@ from typing import Annotated
 from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Depends, Request
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor
 from app.errors import InvalidClient, InvalidRequest
-from app.identity.clients import authenticate_client
-from app.identity.models import User
+from app.identity.clients import Client, authenticate_client
 from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -71,9 +69,7 @@ async def oauth_form(request: Request) -> OAuthForm:
 FormDep = Annotated[OAuthForm, Depends(oauth_form)]
 
 
-async def authenticated_client(
-    form: OAuthForm, session: AsyncSession, runtime: Runtime, *, by: Actor
-) -> User | None:
+async def authenticated_client(form: OAuthForm, runtime: Runtime, *, by: Actor) -> Client | None:
     """The service account that the form's client is; None for a public client.
 
     Raises ClientRefused when the secret is wrong, Throttled when too many were.
@@ -81,7 +77,7 @@ async def authenticated_client(
     if form.client is None:
         return None
     return await authenticate_client(
-        session,
+        runtime.sessions,
         runtime.throttle,
         client_id=form.client.client_id,
         secret=form.client.secret,

@@ -33,8 +33,7 @@ FORM = form_body(
 async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
     token = form.require("token")
-    async with runtime.unit_of_work() as session:
-        await authenticated_client(form, session, runtime, by=actor)
+    await authenticated_client(form, runtime, by=actor)
     await revoke_token(
         token,
         runtime.issuer,

@@ -121,9 +121,9 @@ async def introspecting_caller(
         return
     if token is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
-    async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, runtime, by=actor)
-        assert client is not None
+    client = await authenticated_client(form, runtime, by=actor)
+    assert client is not None
+    async with runtime.sessions() as session:
         held = await granted_scopes(session, client.id, now=runtime.now())
     if not satisfies(held, frozenset(required.scopes)):
         raise InsufficientScope(tuple(required.scopes))

@@ -62,8 +62,7 @@ def _grant_type(form: OAuthForm) -> str:
 async def _password(request: Request, form: OAuthForm, by: Actor) -> Issued:
     runtime, requested = runtime_of(request), _requested(form)
     username, password = form.require("username"), form.require("password")
-    async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, runtime, by=by)
+    client = await authenticated_client(form, runtime, by=by)
     async with hang_up(request) as gone:
         user = await authenticate(
             runtime.sessions,
@@ -80,7 +79,7 @@ async def _password(request: Request, form: OAuthForm, by: Actor) -> Issued:
             session,
             runtime.issuer,
             user=user,
-            client_id=client.username if client else None,
+            client_id=client.client_id if client else None,
             requested=requested,
             by=by,
             now=runtime.now(),
@@ -90,13 +89,13 @@ async def _password(request: Request, form: OAuthForm, by: Actor) -> Issued:
 async def _refresh_token(request: Request, form: OAuthForm, by: Actor) -> Issued:
     runtime = runtime_of(request)
     requested, refresh_token = _requested(form), form.require("refresh_token")
+    client = await authenticated_client(form, runtime, by=by)
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, runtime, by=by)
         return await refresh_grant(
             session,
             runtime.issuer,
             refresh_token=refresh_token,
-            client_id=client.username if client else None,
+            client=client,
             requested=requested,
             by=by,
             now=runtime.now(),
@@ -105,10 +104,10 @@ async def _refresh_token(request: Request, form: OAuthForm, by: Actor) -> Issued
 
 async def _client_credentials(request: Request, form: OAuthForm, by: Actor) -> Issued:
     runtime, requested = runtime_of(request), _requested(form)
+    client = await authenticated_client(form, runtime, by=by)
+    if client is None:
+        raise ClientRefused
     async with runtime.unit_of_work() as session:
-        client = await authenticated_client(form, session, runtime, by=by)
-        if client is None:
-            raise ClientRefused
         return await client_credentials_grant(
             session,
             runtime.issuer,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.locks import hold_users, share_user
 from app.identity.models import ClientSecret, User
-from app.identity.throttle import AT_THIS_ADDRESS, Throttle, charge, record_failure
+from app.identity.throttle import AT_THIS_ADDRESS, Throttle, record_failure
 from app.identity.users import add_user, find_user, normalise_username
 
 FIRST_PARTY_CLIENT = "scopegate"
@@ -41,8 +41,6 @@ class SecretNotFound(NotFound):
 class ClientRefused(InvalidClient):
     """One answer for every reason: a caller must not learn which clients exist."""
 
-    keeps_writes = True
-
     def __init__(self) -> None:
         super().__init__("There is no such client, or its secret is wrong.")
 
@@ -53,6 +51,16 @@ class NewSecret:
 
     id: uuid.UUID
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A service account that has authenticated, and by what."""
+
+    id: uuid.UUID
+    client_id: str
+    digest: bytes
+    """Of the secret that it has shown."""
 
 
 async def create_service(
@@ -110,27 +118,28 @@ async def revoke_secret(
 
 
 async def authenticate_client(
-    session: AsyncSession,
+    sessions: async_sessionmaker[AsyncSession],
     throttle: Throttle,
     *,
     client_id: str,
     secret: str,
     by: Actor,
     now: datetime,
-) -> User:
+) -> Client:
     """The service account with this id and secret.
 
     A fast digest is enough: the secrets are 256 random bits, which nobody guesses. Raises
     ClientRefused, which is audited; Throttled when too many of those came from this address.
     """
-    user = await find_user(session, client_id)
-    user_id = user.id if user else None
-    attempt = await throttle.admit(
-        session, AT_THIS_ADDRESS, name=client_id, user_id=user_id, address=by.address, now=now
-    )
-    stored = await session.scalars(
-        select(ClientSecret.digest).where(ClientSecret.user_id == user_id)
-    )
+    async with throttle.autocommit() as session:
+        user = await find_user(session, client_id)
+        user_id = user.id if user else None
+        attempt = await throttle.admit(
+            session, AT_THIS_ADDRESS, name=client_id, user_id=user_id, address=by.address, now=now
+        )
+        stored = await session.scalars(
+            select(ClientSecret.digest).where(ClientSecret.user_id == user_id)
+        )
     presented = _digest(secret)
     # A list, not any(): every stored secret is compared, wherever the right one stands.
     matches = [hmac.compare_digest(presented, digest) for digest in stored]
@@ -141,25 +150,32 @@ async def authenticate_client(
         refusal = "wrong client secret"
     elif user.disabled_at is not None:
         refusal = "disabled"
-    elif not await _is_still_live(session, user.id, presented):
-        refusal = "wrong client secret"
     else:
-        return user
-    reached = await charge(session, attempt, now=now)
-    record_failure(session, reached=reached, subject=user_id, by=by, reason=refusal)
+        return Client(user.id, user.username, presented)
+    await record_failure(
+        sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now
+    )
     raise ClientRefused
 
 
-async def _is_still_live(session: AsyncSession, user_id: uuid.UUID, digest: bytes) -> bool:
-    """Whether the secret was not revoked just now; until the commit it is not.
+async def confirm_client(session: AsyncSession, client: Client) -> None:
+    """Return only if the client's secret is still live and it is not disabled, until the commit.
 
-    So whoever revokes it and ends the sessions comes before this, or after what it opens.
+    So whoever revokes the secret and ends the sessions comes before this, or after what it opens.
+    Raises ClientRefused.
     """
-    await share_user(session, user_id)
-    same = select(ClientSecret.id).where(
-        ClientSecret.user_id == user_id, ClientSecret.digest == digest
+    await share_user(session, client.id)
+    same = (
+        select(User.id)
+        .join(ClientSecret, ClientSecret.user_id == User.id)
+        .where(
+            User.id == client.id,
+            User.disabled_at.is_(None),
+            ClientSecret.digest == client.digest,
+        )
     )
-    return await session.scalar(same) is not None
+    if await session.scalar(same) is None:
+        raise ClientRefused
 
 
 def _digest(secret: str) -> bytes:

@@ -15,9 +15,7 @@ from app.identity.sessions import end_sessions_of, is_live
 from app.identity.throttle import (
     AT_THIS_ADDRESS,
     LOGIN,
-    Attempt,
     Throttle,
-    charge,
     record_failure,
 )
 from app.identity.users import find_user
@@ -70,7 +68,9 @@ async def authenticate(
     refusal = _refusal(user, correct)
     if refusal:
         # Not the name, when nobody has it: people type their password there.
-        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now)
+        await record_failure(
+            sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now
+        )
         raise LoginRefused
     assert user is not None
     if renewed:
@@ -138,7 +138,9 @@ async def change_password(
     correct, _ = await hasher.verify(current, user.password_hash)
     if not correct:
         reason = "wrong current password"
-        await _fail(sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now)
+        await record_failure(
+            sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now
+        )
         raise WrongPassword
     password_hash = await hasher.hash(check_password(new, username=user.username))
     async with sessions.begin() as session:
@@ -164,24 +166,6 @@ async def set_password(
     )
     record(session, "password.changed", by=by, subject=user_id)
     await end_sessions_of(session, user_id, reason="password set", by=by, now=now)
-
-
-async def _fail(
-    sessions: async_sessionmaker[AsyncSession],
-    throttle: Throttle,
-    attempt: Attempt,
-    *,
-    subject: uuid.UUID | None,
-    by: Actor,
-    reason: str,
-    now: datetime,
-) -> None:
-    # Many charge an account under attack at once, each with a connection: none may keep the others
-    # waiting for its own next statement, or for the disk.
-    async with throttle.autocommit.begin() as session:
-        reached = await charge(session, attempt, now=now)
-    async with sessions.begin() as session:
-        record_failure(session, reached=reached, subject=subject, by=by, reason=reason)
 
 
 def _refusal(user: User | None, correct: bool) -> str | None:

@@ -175,18 +175,28 @@ async def charge(session: AsyncSession, attempt: Attempt, *, now: datetime) -> l
     ]
 
 
-def record_failure(
-    session: AsyncSession,
+async def record_failure(
+    sessions: async_sessionmaker[AsyncSession],
+    throttle: Throttle,
+    attempt: Attempt,
     *,
-    reached: list[str],
     subject: uuid.UUID | None,
     by: Actor,
     reason: str,
+    now: datetime,
 ) -> None:
-    """Audit a failure that was checked, and the limits that it has reached, if any."""
-    record(session, "login.failed", by=by, subject=subject, reason=reason)
-    if reached:
-        record(session, "login.throttled", by=by, subject=subject, reached=reached)
+    """Charge a failure, and audit it with the limits that it has reached, if any.
+
+    No other connection may be held: many who fail at once would hold all that there are.
+    """
+    # They charge one account, too: none may keep the others waiting for its own next statement, or
+    # for the disk.
+    async with throttle.autocommit.begin() as session:
+        reached = await charge(session, attempt, now=now)
+    async with sessions.begin() as session:
+        record(session, "login.failed", by=by, subject=subject, reason=reason)
+        if reached:
+            record(session, "login.throttled", by=by, subject=subject, reached=reached)
 
 
 async def remember_network(

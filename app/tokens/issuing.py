@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.holdings import issuable_scopes
 from app.audit.log import Actor
-from app.identity.clients import FIRST_PARTY_CLIENT
+from app.identity.clients import FIRST_PARTY_CLIENT, Client, confirm_client
 from app.identity.login import confirm_login
 from app.identity.models import Session, User
 from app.identity.sessions import open_session
@@ -104,7 +104,7 @@ async def client_credentials_grant(
     session: AsyncSession,
     issuer: Issuer,
     *,
-    client: User,
+    client: Client,
     requested: AbstractSet[str] | None,
     by: Actor,
     now: datetime,
@@ -112,15 +112,15 @@ async def client_credentials_grant(
     """RFC 6749 §4.4, for a service account that authenticated: an access token and no other.
 
     Its session lasts as long as the token, so that it can be ended like any other. Raises
-    InvalidScope when nothing requested is granted, LoginRefused when the account was disabled
-    meanwhile.
+    InvalidScope when nothing requested is granted, ClientRefused when the account was disabled or
+    the secret revoked meanwhile.
     """
-    await confirm_login(session, client)
+    await confirm_client(session, client)
     scopes = await issuable_scopes(session, client.id, requested=requested, now=now)
     opened = await open_session(
         session,
         user_id=client.id,
-        client_id=client.username,
+        client_id=client.client_id,
         scopes=scopes,
         by=by,
         lifetime=issuer.access_token_lifetime,
@@ -135,7 +135,7 @@ async def refresh_grant(
     issuer: Issuer,
     *,
     refresh_token: str,
-    client_id: str | None,
+    client: Client | None,
     requested: AbstractSet[str] | None,
     by: Actor,
     now: datetime,
@@ -143,13 +143,16 @@ async def refresh_grant(
     """RFC 6749 §6: a new pair; scopes are the session's ∩ requested ∩ granted now.
 
     Asking less narrows this access token, not the session. Raises InvalidGrant for a token that
-    is not good, RefreshTokenReused (which ends the session) for one that was used before, and
-    InvalidScope for more than was issued at login; then the token stays good.
+    is not good, RefreshTokenReused (which ends the session) for one that was used before,
+    InvalidScope for more than was issued at login, and ClientRefused when the client's secret was
+    revoked meanwhile; then the token stays good.
     """
+    if client:
+        await confirm_client(session, client)
     refreshed = await issuer.refresh_tokens.rotate(
         session,
         refresh_token,
-        client_id=client_id,
+        client_id=client.client_id if client else None,
         grace=issuer.refresh_grace,
         idle_timeout=issuer.session_idle_timeout,
         by=by,

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.authority import OPERATOR
-from app.access.grants import grant, revoke
+from app.access.authority import OPERATOR, BeyondAuthority
+from app.access.grants import grant, grant_to_newcomers, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
 from app.access.scopes import ScopeNotRegistered
+from app.audit.models import AuditEntry
 from app.errors import Refused
 from app.identity.users import UserNotFound
 from app.runtime import Runtime
@@ -37,6 +39,53 @@ async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(
         assert await granted_scopes(session, user.id, now=later) == set()
         assert await revoke(session, **terms, by=by, now=now)
         assert not await revoke(session, **terms, by=by, now=now)
+
+
+async def told(session: AsyncSession, action: str) -> list[tuple[Any, ...]]:
+    """What the audit log tells of such acts: by whom, to whom, and the rest."""
+    entries = select(AuditEntry).where(AuditEntry.action == action).order_by(AuditEntry.id)
+    return [(each.actor, each.subject, each.detail) for each in await session.scalars(entries)]
+
+
+async def test_revoking_takes_one_scope_of_one_user_and_tells_which(runtime: Runtime) -> None:
+    user = await make_user(runtime, "read:items", "write:items")
+    other = await make_user(runtime, "read:items", "write:items")
+    admin = await make_user(runtime, "admin")
+    by, now = await signed_in(runtime, admin, "admin"), runtime.now()
+    async with runtime.unit_of_work() as session:
+        assert await revoke(session, user_id=user.id, scope="read:items", by=by, now=now)
+        assert await granted_scopes(session, user.id, now=now) == {"write:items"}
+        assert await granted_scopes(session, other.id, now=now) == {"read:items", "write:items"}
+        assert await told(session, "grant.revoked") == [
+            (admin.id, user.id, {"scope": "read:items"})
+        ]
+
+
+async def test_newcomers_get_scopes_without_end_from_whoever_holds_them(runtime: Runtime) -> None:
+    one, other = await make_user(runtime), await make_user(runtime)
+    granter = await make_user(runtime, "read:items", "write:items")
+    by = await signed_in(runtime, granter, "read:items", "write:items")
+    now = runtime.now()
+    async with runtime.unit_of_work() as session:
+        before = len(await told(session, "grant.made"))
+        wanted = {one.id: {"read:items", "write:items"}, other.id: {"read:items"}}
+        await grant_to_newcomers(session, wanted, by=by, now=now)
+        await session.flush()
+        made = await session.execute(
+            select(Grant.user_id, Grant.scope, Grant.granted_by, Grant.expires_at, Grant.reason)
+            .where(Grant.user_id.in_(wanted))
+            .order_by(Grant.scope, Grant.user_id)
+        )
+        expected = [(one.id, "read:items"), (other.id, "read:items"), (one.id, "write:items")]
+        assert [tuple(each) for each in made] == [
+            (*each, granter.id, None, None) for each in expected
+        ]
+        terms = {"expires_at": None, "reason": None}
+        assert (await told(session, "grant.made"))[before:] == [
+            (granter.id, user_id, {"scope": scope, **terms}) for user_id, scope in expected
+        ]
+        with pytest.raises(BeyondAuthority):
+            await grant_to_newcomers(session, {one.id: {"write:users"}}, by=by, now=now)
 
 
 async def test_only_registered_scopes_are_granted_to_users_there_are_until_some_time_to_come(

@@ -6,7 +6,7 @@ import uuid
 
 import httpx2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
@@ -19,6 +19,7 @@ from app.identity.clients import (
     make_secret,
     revoke_secret,
 )
+from app.identity.models import Session
 from app.identity.users import disable_user, enable_user
 from app.runtime import Runtime
 from tests.clock import MovableClock
@@ -170,7 +171,7 @@ async def test_no_login_slips_past_a_password_change(
 @pytest.mark.parametrize("which", ["access_token", "refresh_token"])
 @pytest.mark.parametrize("hint", [{}, {"token_type_hint": "refresh_token"}])
 async def test_revoking_a_token_ends_its_session(
-    client: httpx2.AsyncClient, alice: Someone, which: str, hint: dict[str, str]
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, which: str, hint: dict[str, str]
 ) -> None:
     pair, other = await sign_in(client, alice), await sign_in(client, alice)
     for _ in range(2):
@@ -178,6 +179,9 @@ async def test_revoking_a_token_ends_its_session(
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "no-store"
     assert [await works(client, each) for each in (pair, other)] == [False, True]
+    async with runtime.sessions() as session:
+        ended = select(Session.end_reason).where(Session.ended_at.is_not(None))
+        assert (await session.scalars(ended)).all() == ["token revoked"]
     refresh = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
     assert (await client.post("/token", data=refresh)).status_code == 400
 
@@ -215,6 +219,7 @@ async def test_introspection_shows_the_scopes_that_count_now(
 ) -> None:
     _, _, credentials = await service(runtime, "gateway", "introspect")
     pair = await sign_in(client, alice)
+    await sign_in(client, alice)
 
     async def introspect(token: str) -> dict[str, object]:
         answer = await client.post("/introspect", data={"token": token, **credentials})
@@ -233,6 +238,7 @@ async def test_introspection_shows_the_scopes_that_count_now(
     assert {"exp", "iat", "jti", "sid"} <= set(access)
     refresh = await introspect(pair["refresh_token"])
     assert (refresh["active"], refresh["sid"]) == (True, access["sid"])
+    assert (refresh["token_type"], refresh["scope"]) == ("refresh_token", "read:items")
     async with runtime.unit_of_work() as session:
         await revoke(session, user_id=alice.id, scope="read:items", by=OPERATOR, now=runtime.now())
     assert (await introspect(pair["access_token"]))["scope"] == ""
@@ -284,6 +290,8 @@ async def test_client_credentials_give_an_access_token_and_no_other(
         assert answer.json()["scope"] == "read:items"
         assert "refresh_token" not in answer.json()
         token = header(answer.json())
+        claims = await runtime.access_tokens.read(answer.json()["access_token"], now=runtime.now())
+        assert (claims.subject, claims.client_id) == (user_id, "worker")
         me = (await client.get("/users/me", headers=token)).json()
         assert (me["kind"], me["username"]) == ("service", "worker")
         assert (await client.get("/items", headers=token)).status_code == 200
@@ -349,6 +357,27 @@ async def test_two_secrets_live_at_a_time_for_changing_over(
         with pytest.raises(SecretNotFound):
             await revoke_secret(session, user_id=user_id, secret_id=first.id, by=OPERATOR)
     assert [await status(first), await status(second)] == [401, 200]
+
+
+@pytest.mark.parametrize("grant_type", ["client_credentials", "refresh_token"])
+async def test_a_secret_revoked_in_the_instant_of_its_use_opens_nothing(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, grant_type: str
+) -> None:
+    user_id, secret, credentials = await service(own_runtime, "worker", "read:items")
+    alice = await make_user(own_runtime, "read:items")
+    bound = (await login(own_client, alice, **credentials)).json()
+    form = {
+        "grant_type": grant_type,
+        "refresh_token": bound["refresh_token"],
+        **credentials,
+    }
+    async with own_runtime.unit_of_work() as session:
+        await revoke_secret(session, user_id=user_id, secret_id=secret.id, by=OPERATOR)
+        asking = asyncio.create_task(own_client.post("/token", data=form))
+        done, _ = await asyncio.wait({asking}, timeout=0.2)
+        assert not done, "it waits for whoever changes the account"
+    answer = await asking
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize("name", ["scopegate", "Scopegate", "a:b", "dienst-ü", "two words"])

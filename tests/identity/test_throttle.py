@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import Actor
 from app.audit.models import AuditEntry
 from app.identity import throttle
+from app.identity.clients import ClientRefused, authenticate_client
 from app.identity.login import LoginRefused, change_password
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.throttle import (
@@ -209,6 +210,45 @@ async def test_failures_charged_at_once_by_two_replicas_add_up_exactly(
         assert told["login.failed"] == checked
         # The account's limit, and that of the account at home: each once, perhaps at one failure.
         assert told["login.throttled"] in {1, 2}
+
+
+@pytest.mark.parametrize("wrong", ["password", "client secret"])
+async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_charged(
+    own_runtime: Runtime, wrong: str
+) -> None:
+    """Or else very many at once would hold all connections, each waiting for the one before."""
+    alice = await make_user(own_runtime)
+
+    async def fail_once() -> None:
+        if wrong == "password":
+            await sign_in(own_runtime, alice.username, "wrong", address=HOME)
+            return
+        with pytest.raises(ClientRefused):
+            await authenticate_client(
+                own_runtime.sessions,
+                own_runtime.throttle,
+                client_id="worker",
+                secret="wrong",
+                by=Actor(address=HOME),
+                now=own_runtime.now(),
+            )
+
+    async with own_runtime.sessions() as session:
+        await session.execute(text("LOCK TABLE audit_entries IN SHARE MODE"))
+        failing = [asyncio.create_task(fail_once()) for _ in range(3)]
+        async with asyncio.timeout(60):
+            while await audits_held_up(session) != len(failing):
+                done, _ = await asyncio.wait(failing, timeout=0.01)
+                assert not done
+    await asyncio.gather(*failing)
+    assert (await actions(own_runtime))["login.failed"] == len(failing)
+
+
+async def audits_held_up(session: AsyncSession) -> int:
+    """How many wait to write into the audit log."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'audit_entries'::regclass"
+    found: int = await session.scalar(text(f"{waiting} AND NOT granted"))
+    return found
 
 
 async def test_a_limit_reached_in_one_replica_counts_in_the_other(

@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from app.access.authority import OPERATOR
 from app.identity.clients import create_service
-from app.identity.models import Session
+from app.identity.models import Session, User
 from app.runtime import Runtime
 from app.tokens.refresh import MAC_BYTES, PREFIX, RefreshTokenReused, RefreshTokens
 from tests.conftest import SECRET, TokenKind, settings_for
@@ -123,6 +123,45 @@ async def test_the_grace_is_over_a_moment_after_its_end_and_each_use_has_its_own
         now += timedelta(microseconds=1)
         with pytest.raises(RefreshTokenReused):
             await tokens.rotate(session, late, **terms, by=OPERATOR, now=now)
+
+
+async def test_a_user_found_disabled_gets_no_successor_though_the_session_lives(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    """As when somebody disables them in the database, by hand."""
+    await make_user(runtime)
+    token = (await login(client, alice)).json()["refresh_token"]
+    disabled = update(User).where(User.id == alice.id)
+    async with runtime.unit_of_work() as session:
+        await session.execute(disabled.values(disabled_at=runtime.now()))
+    assert (await refresh(client, token)).status_code == 400
+    async with runtime.unit_of_work() as session:
+        await session.execute(disabled.values(disabled_at=None))
+    assert (await refresh(client, token)).status_code == 200
+
+
+async def test_each_use_tells_when_it_was_and_puts_off_the_end_of_idling_until_the_end_of_all(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    token = (await login(client, alice)).json()["refresh_token"]
+    tokens, now, idle = runtime.issuer.refresh_tokens, runtime.now(), timedelta(days=14)
+    terms: dict[str, Any] = {"client_id": None, "grace": timedelta(), "idle_timeout": idle}
+    async with runtime.unit_of_work() as session:
+        for _ in range(3):
+            now += timedelta(days=9)
+            used = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            assert used.last_used_at == used.rotated_at == now
+            assert used.idle_expires_at == min(now + idle, used.expires_at)
+            token = tokens.write(used)
+        assert used.idle_expires_at == used.expires_at, "30 days after the login"
+
+
+def test_refresh_tokens_outlive_an_upgrade() -> None:
+    """Those that are out were written so: who writes them otherwise signs everybody out."""
+    session = Session(id=uuid.UUID(int=1), generation=2, refresh_key=b"k" * 32)
+    assert RefreshTokens([SECRET]).write(session) == (
+        "sgr_AAAAAAAAAAAAAAAAAAAAAQAAAAIEQuCmEBWTOmfL60IGfMjneCtMecQf6Cup6cPPsMqNZLDo"
+    )
 
 
 async def test_refresh_tokens_outlive_a_change_of_secret(own_database_url: str) -> None:

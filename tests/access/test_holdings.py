@@ -1,0 +1,23 @@
+"""Holdings: what is granted now, of whom it is asked and of nobody else."""
+
+from datetime import timedelta
+
+from app.access.holdings import scopes_of_each
+from app.runtime import Runtime
+from tests.clock import MovableClock
+from tests.factories import make_user
+
+
+async def test_what_each_of_several_users_holds_now_is_told_by_name(
+    runtime: Runtime, clock: MovableClock
+) -> None:
+    one = await make_user(runtime, "write:items", "read:items", "admin")
+    nobody = await make_user(runtime)
+    await make_user(runtime, "read:items")
+    brief = await make_user(runtime, "read:items", expires_at=clock() + timedelta(hours=1))
+    asked = [one.id, nobody.id, brief.id]
+    held = {one.id: ["admin", "read:items", "write:items"], nobody.id: [], brief.id: ["read:items"]}
+    async with runtime.sessions() as session:
+        assert await scopes_of_each(session, asked, now=clock()) == held
+        clock.move(hours=1)
+        assert await scopes_of_each(session, asked, now=clock()) == {**held, brief.id: []}
