@@ -41,7 +41,7 @@ async def read_opaque_token(sessions: async_sessionmaker[AsyncSession], token: s
     """The claims of this token, expired or not. Raises InvalidToken when there is no such token."""
     statement = (
         select(OpaqueToken, Session.user_id, Session.client_id)
-        .join(Session, Session.id == OpaqueToken.session_id)
+        .join(Session)
         .where(OpaqueToken.digest == token_digest(token))
     )
     async with sessions() as session:

@@ -356,6 +356,20 @@ async def test_whoever_gives_up_waiting_takes_the_answer_from_nobody(
     assert scopes_of(await asking[1]) == {SCOPE}
 
 
+async def test_loads_under_way_are_given_up_at_the_end(own_runtime: Runtime, alice: Login) -> None:
+    other = await sign_in(own_runtime, await make_user(own_runtime, SCOPE))
+    principals = held_principals(own_runtime)
+    async with held(own_runtime) as hold:
+        asking = [
+            asyncio.create_task(find(principals, own_runtime, login)) for login in (alice, other)
+        ]
+        await hold.until_held(loads=2)
+        await principals.close()
+        assert len(principals) == 0, "and they are over"
+        await asyncio.wait(asking)
+    assert all(each.cancelled() for each in asking)
+
+
 async def test_never_more_than_its_size_is_remembered(own_runtime: Runtime) -> None:
     users = [await make_user(own_runtime, SCOPE) for _ in range(3)]
     logins = [await sign_in(own_runtime, user) for user in users for _ in range(4)]
@@ -383,8 +397,11 @@ async def test_only_what_a_change_may_touch_is_forgotten(
         for login in (alice, other):
             assert await find(principals, own_runtime, login)
         key = {"session": alice.session_id, "user": alice.user.id}.get(kind)
+        forgotten = principals.counts.forgotten
         principals.hear(Change(kind, key))  # type: ignore[arg-type]
+        principals.hear(Change("session", uuid.uuid4()))
         assert len(principals) == left
+        assert principals.counts.forgotten == forgotten + 2 - left
 
 
 @pytest.mark.long
