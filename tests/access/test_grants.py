@@ -41,6 +41,30 @@ async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(
         assert not await revoke(session, **terms, by=by, now=now)
 
 
+async def test_granting_the_same_again_changes_and_tells_nothing_and_another_term_does(
+    runtime: Runtime,
+) -> None:
+    user, now = await make_user(runtime), runtime.now()
+    later = now + timedelta(hours=1)
+    granted: dict[str, Any] = {"user_id": user.id, "scope": "read:items"}
+    terms: list[dict[str, Any]] = [
+        {"expires_at": later, "reason": "a"},
+        {"expires_at": later, "reason": "b"},
+        {"expires_at": None, "reason": "b"},
+        {"expires_at": None, "reason": None},
+    ]
+    expected = []
+    for each in terms:
+        for _ in range(2):
+            async with runtime.unit_of_work() as session:
+                await grant(session, **granted, **each, by=OPERATOR, now=now)
+        end = each["expires_at"] and each["expires_at"].isoformat().replace("+00:00", "Z")
+        detail = {"scope": "read:items", "expires_at": end, "reason": each["reason"]}
+        expected.append((None, user.id, detail))
+        async with runtime.sessions() as session:
+            assert await told(session, "grant.made") == expected
+
+
 async def told(session: AsyncSession, action: str) -> list[tuple[Any, ...]]:
     """What the audit log tells of such acts: by whom, to whom, and the rest."""
     entries = select(AuditEntry).where(AuditEntry.action == action).order_by(AuditEntry.id)

@@ -1,7 +1,10 @@
 """Holdings: what is granted now, of whom it is asked and of nobody else."""
 
 from datetime import timedelta
+from typing import Any
 
+from app.access.authority import OPERATOR
+from app.access.grants import grant
 from app.access.holdings import grants_of, scopes_of_each
 from app.runtime import Runtime
 from tests.clock import MovableClock
@@ -27,7 +30,12 @@ async def test_one_users_grants_are_told_in_order_page_by_page(
     runtime: Runtime, clock: MovableClock
 ) -> None:
     user = await make_user(runtime, "write:items", "read:items", "admin")
-    await make_user(runtime, "read:users", expires_at=clock() + timedelta(hours=1))
+    await make_user(runtime, "read:users")
+    end = clock() + timedelta(hours=1)
+    async with runtime.unit_of_work() as session:
+        terms: dict[str, Any] = {"scope": "write:users", "expires_at": end}
+        await grant(session, user_id=user.id, **terms, by=OPERATOR, now=clock())
+    clock.move(hours=1)
     async with runtime.sessions() as session:
         first = await grants_of(session, user.id, limit=2, now=clock())
         rest = await grants_of(session, user.id, after=first[-1].scope, now=clock())

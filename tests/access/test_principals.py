@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
-from app.access.principals import Principal, Principals, load_holder
+from app.access.principals import Counts, Principal, Principals, load_holder
 from app.db.changes import Change
 from app.identity.models import Session, User
 from app.identity.sessions import end_session, open_session
@@ -210,6 +210,7 @@ async def test_what_ends_at_a_moment_is_over_at_that_moment(own_runtime: Runtime
             )
             assert scopes_of(found) == {SCOPE}
         assert scopes_of(await principals.find(login.session_id, **whom, now=end)) == frozenset()
+    assert principals.counts == Counts(unvouched=3), "of what nothing is remembered"
 
 
 async def test_whoever_joins_a_load_late_gets_nothing_that_has_ended_meanwhile(

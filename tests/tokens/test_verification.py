@@ -20,6 +20,7 @@ from tests.conftest import client_of, following, settings_for
 from tests.factories import login, make_user
 from tests.holding import HeldSession, held
 from tests.processes import until
+from tests.statements import statements_of
 
 MOMENT = timedelta(microseconds=1)
 
@@ -100,6 +101,32 @@ async def test_never_more_tokens_than_its_size_are_remembered(
     with pytest.raises(InvalidToken):
         await tokens.read("forged", now=own_runtime.now())
     assert len(tokens) == 3
+
+
+async def test_what_is_remembered_is_asked_once_and_what_is_used_is_kept(
+    own_database_url: str,
+) -> None:
+    settings = settings_for(own_database_url, access_token_format="opaque", cache_size=3)
+    async with Runtime.open(settings) as runtime, following(runtime), client_of(runtime) as client:
+        first, *others = [await access_token(client, runtime) for _ in range(5)]
+
+        async def asks(token: str) -> bool:
+            with statements_of(runtime) as statements:
+                await runtime.access_tokens.read(token, now=runtime.now())
+            return bool(statements)
+
+        assert await asks(first)
+        for token in others:
+            assert await asks(token)
+            assert not await asks(token)
+            assert not await asks(first)
+        assert await asks(others[0]), "it was forgotten for later ones"
+
+
+async def test_a_string_that_no_utf8_spells_is_no_token(runtime: Runtime) -> None:
+    for token in ("\ud800", "sgo_\ud800"):
+        with pytest.raises(InvalidToken):
+            await runtime.access_tokens.read(token, now=runtime.now())
 
 
 async def test_a_change_takes_away_what_it_may_touch_and_nothing_else(
