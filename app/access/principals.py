@@ -99,7 +99,7 @@ def _select_holder() -> Select[Any]:
             case((literal(ADMIN) == any_(grants.c.scopes), registered)),
             func.least(Session.expires_at, Session.idle_expires_at, grants.c.first_end),
         )
-        .join(Session, Session.user_id == User.id)
+        .join(Session)
         .join(grants, true())
         .where(
             Session.id == bindparam("session_id"),

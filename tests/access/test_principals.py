@@ -199,6 +199,22 @@ async def test_what_ends_by_itself_ends_to_the_second_although_it_is_remembered(
     assert await find(own_runtime.principals, own_runtime, login) is None, "the session"
 
 
+@pytest.mark.parametrize("which", ["expires_at", "idle_expires_at"])
+async def test_a_remembered_session_ends_when_the_first_of_its_ends_comes(
+    own_runtime: Runtime, alice: Login, which: str
+) -> None:
+    end = own_runtime.now() + timedelta(minutes=5)
+    async with own_runtime.unit_of_work() as session:
+        row = await session.get_one(Session, alice.session_id)
+        setattr(row, which, end)
+    whom: dict[str, Any] = {"user_id": alice.user.id, "token_scopes": frozenset({SCOPE})}
+    principals = Principals(own_runtime.sessions, own_runtime.feed, size=1)
+    for _ in range(2):
+        before = end - timedelta(microseconds=1)
+        assert await principals.find(alice.session_id, **whom, now=before)
+    assert await principals.find(alice.session_id, **whom, now=end) is None
+
+
 async def test_what_ends_at_a_moment_is_over_at_that_moment(own_runtime: Runtime) -> None:
     end = own_runtime.now() + timedelta(seconds=60)
     login = await sign_in(own_runtime, await make_user(own_runtime, SCOPE, expires_at=end))
@@ -316,11 +332,11 @@ async def until_answer(ask: Any, expected: object) -> None:
 
 
 async def test_a_session_is_of_its_user_alone(own_runtime: Runtime, alice: Login) -> None:
-    other = await make_user(own_runtime, SCOPE)
-    for _ in range(2):
-        assert await find(own_runtime.principals, own_runtime, alice)
-        stolen = Login(other, alice.session_id)
-        assert await find(own_runtime.principals, own_runtime, stolen) is None
+    stolen = Login(await make_user(own_runtime, SCOPE), alice.session_id)
+    for principals in (own_runtime.principals, held_principals(own_runtime, size=0)):
+        for _ in range(2):
+            assert await find(principals, own_runtime, stolen) is None
+            assert await find(principals, own_runtime, alice)
 
 
 async def test_nobody_is_remembered_where_nothing_was_found(own_runtime: Runtime) -> None:

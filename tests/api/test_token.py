@@ -6,9 +6,9 @@ from unittest.mock import ANY
 
 import httpx2
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from app.identity.models import User
+from app.identity.models import KnownNetwork, Session, User
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import PASSWORD, Someone, login, make_user
@@ -54,6 +54,17 @@ async def test_answer_has_the_fields_of_rfc_6749(
         "refresh_token": ANY,
     }
     assert_not_stored(answer)
+
+
+async def test_a_login_is_remembered_with_where_it_came_from(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    assert (await login(client, alice)).status_code == 200
+    async with runtime.sessions() as session:
+        known = (await session.scalars(select(KnownNetwork))).one()
+        opened = (await session.scalars(select(Session))).one()
+    assert (known.user_id, known.network) == (alice.id, "127.0.0.1")
+    assert (opened.user_id, opened.address) == (alice.id, "127.0.0.1")
 
 
 async def test_scopes_are_requested_intersected_with_granted(
