@@ -1,13 +1,38 @@
 """What a string of scopes means, and what counts as holding enough."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import OPERATOR
-from app.access.scopes import format_scope, parse_scope, register_scope, satisfies
+from app.access.models import Grant, Scope
+from app.access.remarks import MAX_REMARK
+from app.access.scopes import (
+    MAX_SCOPE,
+    SHIPPED,
+    ScopeGranted,
+    ScopeNotRegistered,
+    ScopeShips,
+    format_scope,
+    parse_scope,
+    put_shipped_scopes,
+    register_scope,
+    registered_of,
+    registered_scopes,
+    remove_scope,
+    require_registered,
+    satisfies,
+)
+from app.audit.models import AuditEntry
 from app.errors import InvalidScope, Refused
 from app.runtime import Runtime
+from tests.clock import MovableClock
+from tests.factories import make_user, signed_in
 
 scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users", "introspect"]))
 
@@ -49,3 +74,100 @@ async def test_what_could_not_be_named_in_a_path_or_shown_is_not_registered(
     async with runtime.unit_of_work() as session:
         with pytest.raises(Refused):
             await register_scope(session, name, description=description, by=OPERATOR)
+
+
+async def told(session: AsyncSession) -> list[tuple[Any, ...]]:
+    """What the audit log tells of scopes."""
+    entries = select(AuditEntry).where(AuditEntry.action.startswith("scope."))
+    return [
+        (each.action, each.actor, each.detail)
+        for each in await session.scalars(entries.order_by(AuditEntry.id))
+    ]
+
+
+async def test_a_scope_may_be_as_long_as_is_said_and_registering_it_again_is_nothing(
+    runtime: Runtime,
+) -> None:
+    root = await make_user(runtime, "admin")
+    by, name, remark = await signed_in(runtime, root, "admin"), "x" * MAX_SCOPE, "y" * MAX_REMARK
+    async with runtime.unit_of_work() as session:
+        for _ in range(2):
+            scope = await register_scope(session, name, description=remark, by=by)
+            assert (scope.name, scope.description) == (name, remark)
+        assert await told(session) == [
+            ("scope.registered", root.id, {"scope": name, "description": remark})
+        ]
+        scope = await register_scope(session, name, description="Another", by=by)
+        assert scope.description == "Another"
+        assert len(await told(session)) == 2
+        for longer in (
+            {"name": name + "x", "description": ""},
+            {"name": "a", "description": remark + "y"},
+        ):
+            with pytest.raises(Refused):
+                await register_scope(session, **longer, by=by)
+        with pytest.raises(ScopeShips):
+            await register_scope(session, "admin", description="Mine", by=by)
+        others = select(Scope).where(Scope.name != name).order_by(Scope.name)
+        assert {each.name: each.description for each in await session.scalars(others)} == SHIPPED
+
+
+async def test_the_registered_scopes_are_told_in_order_page_by_page(runtime: Runtime) -> None:
+    names = sorted([*SHIPPED, "a:first"])
+    async with runtime.unit_of_work() as session:
+        await register_scope(session, "a:first", description="First", by=OPERATOR)
+        first = [each.name for each in await registered_scopes(session, limit=3)]
+        rest = [each.name for each in await registered_scopes(session, after=first[-1])]
+        assert await registered_of(session, {"a:first", "admin", "no:such", "\0"}) == {
+            "a:first",
+            "admin",
+        }
+        await require_registered(session, {"a:first", "admin"})
+        with pytest.raises(ScopeNotRegistered, match="no scope no:such: see"):
+            await require_registered(session, {"admin", "no:such", "\0"})
+    assert (first, rest) == (names[:3], names[3:])
+
+
+async def test_removing_a_scope_takes_what_has_ended_of_it_and_nothing_that_is_held(
+    runtime: Runtime, clock: MovableClock
+) -> None:
+    root, end = await make_user(runtime, "admin"), clock() + timedelta(hours=1)
+    by = await signed_in(runtime, root, "admin")
+    async with runtime.unit_of_work() as session:
+        for name in ("x:y", "z"):
+            await register_scope(session, name, description="", by=by)
+    user = await make_user(runtime, "x:y", "z", "read:items", expires_at=end)
+    async with runtime.unit_of_work() as session:
+        with pytest.raises(ScopeShips):
+            await remove_scope(session, "read:items", by=by, now=end)
+        with pytest.raises(ScopeGranted):
+            await remove_scope(session, "x:y", by=by, now=end - timedelta(microseconds=1))
+        await remove_scope(session, "x:y", by=by, now=end)
+        with pytest.raises(ScopeNotRegistered):
+            await remove_scope(session, "x:y", by=by, now=end)
+        left = select(Grant.scope).where(Grant.user_id == user.id).order_by(Grant.scope)
+        assert (await session.scalars(left)).all() == ["read:items", "z"]
+        assert {each.name for each in await registered_scopes(session)} == {*SHIPPED, "z"}
+        assert (await told(session))[-1] == ("scope.removed", root.id, {"scope": "x:y"})
+
+
+async def test_the_shipped_scopes_are_put_right_and_written_only_where_they_are_wrong(
+    runtime: Runtime,
+) -> None:
+    async with runtime.unit_of_work() as session:
+
+        async def written() -> set[str]:
+            """Whose rows are written by that: each is somewhere else then."""
+            before = {tuple(row) for row in await session.execute(places)}
+            await (await session.connection()).run_sync(put_shipped_scopes)
+            after = {tuple(row) for row in await session.execute(places)}
+            return {name for name, _ in after - before}
+
+        places = text("SELECT name, ctid::text FROM scopes")
+        assert await written() == set()
+        await session.execute(delete(Scope).where(Scope.name == "introspect"))
+        of_items = update(Scope).where(Scope.name == "read:items")
+        await session.execute(of_items.values(description="Something else"))
+        assert await written() == {"introspect", "read:items"}
+        found = {each.name: each.description for each in await session.scalars(select(Scope))}
+        assert found == SHIPPED
