@@ -7,9 +7,10 @@ from datetime import timedelta
 import httpx2
 import jwt
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from app.access.authority import OPERATOR
+from app.audit.models import AuditEntry
 from app.errors import Unavailable
 from app.runtime import Runtime
 from app.tokens.keys import (
@@ -70,6 +71,62 @@ async def test_a_key_is_published_then_signs_then_the_old_one_retires(
     assert not await works(own_client, last_of_old)
     clock.move(seconds=-20)
     assert await works(own_client, first_of_new)
+
+
+async def test_a_key_is_retired_only_while_another_signs_now_and_another_stays(
+    runtime: Runtime,
+) -> None:
+    now, moment = runtime.now(), timedelta(microseconds=1)
+    signs_from, rotated_out = now + timedelta(seconds=10), now + timedelta(seconds=30)
+    async with runtime.unit_of_work() as session:
+        (first,) = await list_keys(session)
+        second = await rotate_key(
+            session,
+            runtime.cipher,
+            algorithm="ES256",
+            publication=timedelta(seconds=10),
+            overlap=timedelta(seconds=20),
+            by=OPERATOR,
+            now=now,
+        )
+        await session.refresh(first)
+        assert (second.signs_from, first.retires_at) == (signs_from, rotated_out)
+        with pytest.raises(LastSigningKey):
+            await retire_key(session, second.kid, by=OPERATOR, now=now)
+        with pytest.raises(LastSigningKey):
+            await retire_key(session, first.kid, by=OPERATOR, now=signs_from - moment)
+        await retire_key(session, first.kid, by=OPERATOR, now=signs_from)
+        assert [each.kid for each in await list_keys(session)] == [first.kid, second.kid]
+        await session.refresh(first)
+        assert first.retires_at == signs_from
+        entries = await session.scalars(
+            select(AuditEntry.detail)
+            .where(AuditEntry.action == "key.rotated")
+            .order_by(AuditEntry.id.desc())
+        )
+        made = {"made": second.kid, "algorithm": "ES256"}
+        assert entries.all()[:2] == [{"retired": first.kid}, made]
+
+
+async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_retired(
+    runtime: Runtime,
+) -> None:
+    now = runtime.now()
+    async with runtime.unit_of_work() as session:
+        (leaked,) = await list_keys(session)
+        for signs_from, retires_at in ((now, now), (now + timedelta(seconds=1), None)):
+            session.add(
+                SigningKey(
+                    kid=secrets.token_hex(12),
+                    algorithm="ES256",
+                    encrypted_private_key=leaked.encrypted_private_key,
+                    signs_from=signs_from,
+                    retires_at=retires_at,
+                )
+            )
+        await session.flush()
+        with pytest.raises(LastSigningKey):
+            await retire_key(session, leaked.kid, by=OPERATOR, now=now)
 
 
 async def test_a_key_that_waits_never_signs_once_another_signs_at_once(
