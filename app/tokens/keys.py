@@ -125,7 +125,6 @@ async def rotate_key(
         algorithm=algorithm,
         encrypted_private_key=cipher.encrypt(_serialise(_generate(algorithm))).decode(),
         signs_from=signs_from,
-        retires_at=None,
     )
     session.add(key)
     await session.flush()

@@ -237,17 +237,20 @@ async def hashing_held(runtime: Runtime) -> AsyncIterator[Hashing]:
         await asyncio.gather(*busy)
 
 
+@pytest.mark.parametrize(("scope", "lasts"), [("admin", True), ("write:users", False)])
 async def test_a_password_is_not_set_for_whoever_was_granted_more_while_it_was_hashed(
-    own_client: httpx2.AsyncClient, own_runtime: Runtime
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, scope: str, lasts: bool
 ) -> None:
-    clerk = await bearer(own_client, await make_user(own_runtime, "write:users"))
+    """What the one who sets it doesn't hold, or holds for less long."""
+    end = None if lasts else own_runtime.now() + timedelta(hours=1)
+    clerk = await bearer(own_client, await make_user(own_runtime, "write:users", expires_at=end))
     user = await make_user(own_runtime)
     new, path = {"password": "something else entirely"}, f"/users/{user.id}/password"
     async with hashing_held(own_runtime) as held:
         setting = asyncio.create_task(own_client.post(path, json=new, headers=clerk))
         await held.until_somebody_waits()
         async with own_runtime.unit_of_work() as session:
-            await grant(session, user_id=user.id, scope="admin", by=OPERATOR, now=own_runtime.now())
+            await grant(session, user_id=user.id, scope=scope, by=OPERATOR, now=own_runtime.now())
     assert (await setting).status_code == 403
     assert (await login(own_client, user)).status_code == 200, "the password is the old one"
 

@@ -2,6 +2,7 @@
 
 import hmac
 import uuid
+from datetime import UTC, timedelta
 
 import httpx2
 import jwt
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.utils import base64url_encode
 
 from app.runtime import Runtime
+from app.tokens.jwt import Claims
 from tests.factories import assert_invalid_token, bearer, login, make_user
 
 
@@ -52,6 +54,37 @@ async def test_claims_of_another_kind_of_token_are_refused(
         forge(client_id=7),
     ):
         await assert_invalid_token(client, token)
+
+
+async def test_what_is_read_is_what_was_written_whatever_this_machines_clock_says(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    """Long expired, or of a day to come: the time is the service's, and not looked at here."""
+    written = runtime.issuer.jwt
+    key = runtime.keyring.signing(runtime.now())
+    for issued_at in (key.signs_from, key.signs_from + timedelta(days=1)):
+        issued_at = issued_at.replace(microsecond=0) + timedelta(seconds=1)
+        claims = Claims(
+            subject=uuid.uuid4(),
+            session_id=uuid.uuid4(),
+            client_id="worker",
+            scopes=frozenset({"read:items", "write:items"}),
+            issued_at=issued_at,
+            expires_at=issued_at + timedelta(seconds=1),
+            token_id=uuid.uuid4(),
+        )
+        token = written.encode(claims)
+        found, by = await written.decode(token, now=issued_at + timedelta(days=2))
+        assert (found, by) == (claims, key)
+        assert found.issued_at.tzinfo == found.expires_at.tzinfo == UTC
+        payload = jwt.decode(token, options={"verify_signature": False})
+        early = jwt.encode(
+            {**payload, "exp": 1, "nbf": 2**33},
+            key.private,
+            algorithm=key.algorithm,
+            headers={"kid": key.kid, "typ": "at+jwt"},
+        )
+        assert await written.decode(early, now=issued_at)
 
 
 async def test_hmac_with_the_public_key_is_refused(

@@ -1,21 +1,28 @@
 """Signing keys: made once, kept encrypted, one algorithm each."""
 
 import asyncio
+import uuid
+from datetime import datetime, timedelta
 
 import jwt
 import pytest
 from joserfc import jwt as jose
 from joserfc.jwk import KeySet
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
+from app.db.changes import EVERYTHING, Change
 from app.errors import ConfigurationError
 from app.runtime import Runtime
 from app.settings import Algorithm
-from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher
+from app.tokens.keyring import Key, Keyring, NoSigningKey
+from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher, rewrap_keys
 from app.tokens.models import SigningKey
 from tests.clock import MovableClock
 from tests.conftest import SECRET, client_of, settings_for
 from tests.factories import login, make_user
+from tests.statements import statements_of
 
 ALGORITHMS: list[Algorithm] = ["ES256", "RS256", "EdDSA", "HS256"]
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"
@@ -46,7 +53,10 @@ async def test_tokens_of_every_algorithm_work_and_joserfc_verifies_them(
         if algorithm == "HS256":
             assert jwks == {"keys": []}, "a shared secret is not published"
             return
-        assert not {"d", "k", "p", "q"} & set(jwks["keys"][0])
+        (key,) = jwks["keys"]
+        assert not {"d", "k", "p", "q"} & set(key)
+        kid = jwt.get_unverified_header(token)["kid"]
+        assert (key["kid"], key["alg"], key["use"]) == (kid, algorithm, "sig")
         decoded = jose.decode(token, KeySet.import_key_set(jwks), algorithms=[algorithm])
         assert decoded.claims["iss"] == settings.token_issuer
         assert decoded.claims["aud"] == settings.token_audience
@@ -83,6 +93,89 @@ async def test_another_algorithm_is_a_rotation_and_old_tokens_go_on(
         assert answer.status_code == 200
         clock.move(seconds=905)
         assert len((await client.get("/.well-known/jwks.json")).json()["keys"]) == 1
+
+
+def test_which_key_signs_is_told_by_the_moment_and_by_the_algorithm_that_is_chosen(
+    runtime: Runtime,
+) -> None:
+    now, moment = runtime.now(), timedelta(microseconds=1)
+    keyring = Keyring(runtime.sessions, runtime.cipher, runtime.feed, algorithm="EdDSA")
+
+    def key(kid: str, algorithm: str, signs_from: datetime, retires_at: datetime | None) -> Key:
+        return Key(kid, algorithm, b"", "", signs_from, retires_at)
+
+    keyring._keys = {
+        each.kid: each
+        for each in (
+            key("chosen", "EdDSA", now, None),
+            key("newer", "ES256", now + moment, None),
+            key("ending", "EdDSA", now + moment, now + 3 * moment),
+            key("newest", "EdDSA", now + 2 * moment, None),
+        )
+    }
+    moments = [now + number * moment for number in range(3)]
+    assert [keyring.signing(each).kid for each in moments] == ["chosen", "chosen", "newest"]
+    with pytest.raises(NoSigningKey):
+        keyring.signing(now - moment)
+    ending = keyring._keys["ending"]
+    assert [ending.is_retired(now + number * moment) for number in (2, 3)] == [False, True]
+    assert not keyring._keys["chosen"].is_retired(now)
+
+
+async def test_the_keys_are_read_again_when_a_change_of_them_is_heard_and_opened_only_once(
+    own_runtime: Runtime,
+) -> None:
+    keyring = own_runtime.keyring
+    await keyring.refresh()
+
+    async def reads() -> int:
+        with statements_of(own_runtime) as statements:
+            await keyring.refresh()
+        return len(statements)
+
+    private = keyring.signing(own_runtime.now()).private
+    for _ in range(2):
+        for change in (Change("keys"), EVERYTHING):
+            keyring.hear(change)
+            assert [await reads(), await reads()] == [1, 0]
+        for change in (Change("scopes"), Change("user", uuid.uuid4())):
+            keyring.hear(change)
+            assert await reads() == 0
+    assert keyring.signing(own_runtime.now()).private is private
+    await rewrap(own_runtime)
+    await keyring.load()
+    assert keyring.signing(own_runtime.now()).private is not private, "it is written otherwise"
+
+
+async def rewrap(runtime: Runtime) -> None:
+    async with runtime.unit_of_work() as session:
+        await rewrap_keys(session, runtime.cipher)
+
+
+async def test_the_public_keys_are_told_when_the_database_tells_nothing(
+    own_runtime: Runtime,
+) -> None:
+    async with own_runtime.engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE signing_keys RENAME TO gone"))
+    keyring, now = own_runtime.keyring, own_runtime.now()
+    keyring.hear(EVERYTHING)
+    with pytest.raises(DBAPIError):
+        await keyring.refresh()
+    assert len((await keyring.jwks(now))["keys"]) == 1
+    nobody_listens = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
+    keyring._sessions = async_sessionmaker(nobody_listens)
+    with pytest.raises(OSError, match="Connect call failed"):
+        await keyring.refresh()
+    assert len((await keyring.jwks(now))["keys"]) == 1
+
+
+def test_private_keys_outlive_an_upgrade() -> None:
+    """Those in a database were encrypted so: who does it otherwise can't read them."""
+    stored = (
+        b"gAAAAABrSdIAGXqmgubz6J1p28LbrLCLwteTUWdyO4VAU8O-jAGJknpjNfdG"
+        b"32FiCFf83m73WNOPugkUQeQNe2vDYa-Z9Wazr6UUisQ2PfNcX7T70LXof0k="
+    )
+    assert key_cipher([SECRET]).decrypt(stored) == b"a key of the tests"
 
 
 async def test_private_keys_are_kept_encrypted(own_runtime: Runtime) -> None:

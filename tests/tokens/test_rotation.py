@@ -114,7 +114,8 @@ async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_reti
     now = runtime.now()
     async with runtime.unit_of_work() as session:
         (leaked,) = await list_keys(session)
-        for signs_from, retires_at in ((now, now), (now + timedelta(seconds=1), None)):
+        soon = now + timedelta(seconds=1)
+        for signs_from, retires_at in ((soon, None), (now, now)):
             session.add(
                 SigningKey(
                     kid=secrets.token_hex(12),
@@ -125,6 +126,8 @@ async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_reti
                 )
             )
         await session.flush()
+        in_order = [leaked.signs_from, now, soon]
+        assert [each.signs_from for each in await list_keys(session)] == in_order
         with pytest.raises(LastSigningKey):
             await retire_key(session, leaked.kid, by=OPERATOR, now=now)
 
