@@ -6,18 +6,20 @@ from datetime import datetime, timedelta
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc import jwt as jose
 from joserfc.jwk import KeySet
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
+from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
 from app.errors import ConfigurationError
 from app.runtime import Runtime
 from app.settings import Algorithm
 from app.tokens.keyring import Key, Keyring, NoSigningKey
-from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher, rewrap_keys
+from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher, rewrap_keys, rotate_key
 from app.tokens.models import SigningKey
 from tests.clock import MovableClock
 from tests.conftest import SECRET, client_of, settings_for
@@ -167,6 +169,31 @@ async def test_the_public_keys_are_told_when_the_database_tells_nothing(
     with pytest.raises(OSError, match="Connect call failed"):
         await keyring.refresh()
     assert len((await keyring.jwks(now))["keys"]) == 1
+
+
+async def test_a_key_of_each_algorithm_is_of_its_kind_and_size(runtime: Runtime) -> None:
+    made = {}
+    async with runtime.unit_of_work() as session:
+        for algorithm in ALGORITHMS:
+            row = await rotate_key(
+                session,
+                runtime.cipher,
+                algorithm=algorithm,
+                publication=timedelta(),
+                overlap=timedelta(),
+                by=OPERATOR,
+                now=runtime.now(),
+            )
+            made[algorithm] = decrypt_private_key(row, runtime.cipher)
+    elliptic, rsa_key, edwards, shared = made.values()
+    assert isinstance(elliptic, ec.EllipticCurvePrivateKey)
+    assert isinstance(elliptic.curve, ec.SECP256R1)
+    assert isinstance(rsa_key, rsa.RSAPrivateKey)
+    assert rsa_key.key_size == 3072
+    assert rsa_key.public_key().public_numbers().e == 65537
+    assert isinstance(edwards, ed25519.Ed25519PrivateKey)
+    assert isinstance(shared, bytes)
+    assert len(shared) == 32
 
 
 def test_private_keys_outlive_an_upgrade() -> None:
