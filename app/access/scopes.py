@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
-from sqlalchemy import Connection, String, any_, delete, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import Connection, any_, delete, literal, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -92,7 +92,7 @@ async def registered_scopes(
 async def registered_of(session: AsyncSession, names: AbstractSet[str]) -> frozenset[str]:
     """Those of the names that are registered scopes."""
     # One parameter, however many names: a statement has at most 32767.
-    asked = literal(list(filter(is_scope_name, names)), ARRAY(String()))
+    asked = literal(list(filter(is_scope_name, names)))
     known = select(Scope.name).where(Scope.name == any_(asked))
     return frozenset(await session.scalars(known))
 

@@ -122,6 +122,7 @@ async def test_the_registered_scopes_are_told_in_order_page_by_page(runtime: Run
             "a:first",
             "admin",
         }
+        assert await registered_of(session, {"\0"}) == set()
         await require_registered(session, {"a:first", "admin"})
         with pytest.raises(ScopeNotRegistered, match="There is no scope no, no:such: see"):
             await require_registered(session, {"admin", "no:such", "no", "\0"})

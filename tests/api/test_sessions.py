@@ -218,8 +218,7 @@ async def test_introspection_shows_the_scopes_that_count_now(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, clock: MovableClock
 ) -> None:
     _, _, credentials = await service(runtime, "gateway", "introspect")
-    pair = await sign_in(client, alice)
-    await sign_in(client, alice)
+    before, pair, after = [await sign_in(client, alice) for _ in range(3)]
 
     async def introspect(token: str) -> dict[str, object]:
         answer = await client.post("/introspect", data={"token": token, **credentials})
@@ -239,6 +238,8 @@ async def test_introspection_shows_the_scopes_that_count_now(
     refresh = await introspect(pair["refresh_token"])
     assert (refresh["active"], refresh["sid"]) == (True, access["sid"])
     assert (refresh["token_type"], refresh["scope"]) == ("refresh_token", "read:items")
+    others = {(await introspect(each["refresh_token"]))["sid"] for each in (before, after)}
+    assert len(others - {access["sid"]}) == 2
     async with runtime.unit_of_work() as session:
         await revoke(session, user_id=alice.id, scope="read:items", by=OPERATOR, now=runtime.now())
     assert (await introspect(pair["access_token"]))["scope"] == ""
