@@ -113,17 +113,17 @@ async def test_a_scope_may_be_as_long_as_is_said_and_registering_it_again_is_not
 
 
 async def test_the_registered_scopes_are_told_in_order_page_by_page(runtime: Runtime) -> None:
-    names = sorted([*SHIPPED, "a:first"])
+    names = sorted([*SHIPPED, "aa:first"])
     async with runtime.unit_of_work() as session:
-        await register_scope(session, "a:first", description="First", by=OPERATOR)
+        await register_scope(session, "aa:first", description="First", by=OPERATOR)
         first = [each.name for each in await registered_scopes(session, limit=3)]
         rest = [each.name for each in await registered_scopes(session, after=first[-1])]
-        assert await registered_of(session, {"a:first", "admin", "no:such", "\0"}) == {
-            "a:first",
+        assert await registered_of(session, {"aa:first", "admin", "no:such", "\0"}) == {
+            "aa:first",
             "admin",
         }
         assert await registered_of(session, {"\0"}) == set()
-        await require_registered(session, {"a:first", "admin"})
+        await require_registered(session, {"aa:first", "admin"})
         with pytest.raises(ScopeNotRegistered, match="There is no scope no, no:such: see"):
             await require_registered(session, {"admin", "no:such", "no", "\0"})
     assert (first, rest) == (names[:3], names[3:])
