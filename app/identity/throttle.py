@@ -187,7 +187,8 @@ async def record_failure(
 ) -> None:
     """Charge a failure, and audit it with the limits that it has reached, if any.
 
-    No other connection may be held: many who fail at once would hold all that there are.
+    One after the other: what was charged stays so, also when it can't be audited. No other
+    connection may be held: many who fail at once would hold all that there are.
     """
     # They charge one account, too: none may keep the others waiting for its own next statement, or
     # for the disk.
