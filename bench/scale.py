@@ -102,7 +102,7 @@ async def log_in(place: Place) -> None:
             session,
             place.runtime.issuer,
             user=user,
-            client_id=None,
+            client=None,
             requested=None,
             by=Actor(address="192.0.2.1"),
             now=place.runtime.now(),

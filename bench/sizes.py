@@ -78,7 +78,7 @@ async def log_in(database: str) -> None:
                 session,
                 runtime.issuer,
                 user=user,
-                client_id=None,
+                client=None,
                 requested=None,
                 by=BROWSER,
                 now=runtime.now(),

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -35,13 +35,7 @@ class Hold:
 
     async def until_held(self, loads: int = 1) -> None:
         """Wait until so many loads have read, and wait."""
-        waiting = text(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
-            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-        async with self.runtime.engine.connect() as connection, asyncio.timeout(60):
-            while await connection.scalar(waiting) != loads:
-                await asyncio.sleep(0.01)
+        await until_waiting(self.runtime, "advisory", loads)
 
     async def release(self) -> None:
         """Let them go on; those that come later are not held."""
@@ -53,3 +47,16 @@ async def held(runtime: Runtime) -> AsyncIterator[Hold]:
     async with runtime.engine.connect() as connection:
         await connection.execute(text(f"SELECT pg_advisory_xact_lock({HOLD})"))
         yield Hold(runtime, connection)
+
+
+async def until_waiting(
+    runtime: Runtime, kind: Literal["advisory", "relation"], count: int = 1
+) -> None:
+    """Wait until so many wait for locks of this kind in the runtime's database."""
+    waiting = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = :kind AND NOT granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    async with runtime.engine.connect() as connection, asyncio.timeout(60):
+        while await connection.scalar(waiting, {"kind": kind}) != count:
+            await asyncio.sleep(0.01)

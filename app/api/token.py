@@ -79,7 +79,7 @@ async def _password(request: Request, form: OAuthForm, by: Actor) -> Issued:
             session,
             runtime.issuer,
             user=user,
-            client_id=client.client_id if client else None,
+            client=client,
             requested=requested,
             by=by,
             now=runtime.now(),

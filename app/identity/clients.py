@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
-from app.identity.locks import hold_users, share_user
+from app.identity.locks import hold_users, share_users
 from app.identity.models import ClientSecret, User
 from app.identity.throttle import AT_THIS_ADDRESS, Throttle, record_failure
-from app.identity.users import add_user, find_user, normalise_username
+from app.identity.users import NOBODY, add_user, find_user, normalise_username
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
@@ -40,6 +40,8 @@ class SecretNotFound(NotFound):
 
 class ClientRefused(InvalidClient):
     """One answer for every reason: a caller must not learn which clients exist."""
+
+    keeps_writes = True
 
     def __init__(self) -> None:
         super().__init__("There is no such client, or its secret is wrong.")
@@ -138,7 +140,7 @@ async def authenticate_client(
             session, AT_THIS_ADDRESS, name=client_id, user_id=user_id, address=by.address, now=now
         )
         stored = await session.scalars(
-            select(ClientSecret.digest).where(ClientSecret.user_id == user_id)
+            select(ClientSecret.digest).where(ClientSecret.user_id == (user_id or NOBODY))
         )
     presented = _digest(secret)
     # A list, not any(): every stored secret is compared, wherever the right one stands.
@@ -158,13 +160,13 @@ async def authenticate_client(
     raise ClientRefused
 
 
-async def confirm_client(session: AsyncSession, client: Client) -> None:
+async def confirm_client(session: AsyncSession, client: Client, *, by: Actor) -> None:
     """Return only if the client's secret is still live and it is not disabled, until the commit.
 
     So whoever revokes the secret and ends the sessions comes before this, or after what it opens.
-    Raises ClientRefused.
+    Raises ClientRefused, which is audited.
     """
-    await share_user(session, client.id)
+    await share_users(session, client.id)
     same = (
         select(User.id)
         .join(ClientSecret, ClientSecret.user_id == User.id)
@@ -175,6 +177,7 @@ async def confirm_client(session: AsyncSession, client: Client) -> None:
         )
     )
     if await session.scalar(same) is None:
+        record(session, "login.failed", by=by, subject=client.id, reason="changed meanwhile")
         raise ClientRefused
 
 

@@ -5,6 +5,7 @@ be overtaken by ever more logins, each of which shares it with those before.
 """
 
 import uuid
+from collections.abc import Iterable
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,14 +15,19 @@ _HIGHEST_BIT = -(1 << 63)
 
 async def hold_users(session: AsyncSession, *user_ids: uuid.UUID | None) -> None:
     """Until the commit nobody else holds these users, and nobody signs in as one of them."""
-    # In one order for all: of two who hold each other's users one waits, and neither for ever.
-    for key in sorted(map(_lock_key, filter(None, user_ids))):
+    for key in _in_order(filter(None, user_ids)):
         await session.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-async def share_user(session: AsyncSession, user_id: uuid.UUID) -> None:
-    """Until the commit nobody holds this user: they may sign in, as others do as them."""
-    await session.execute(select(func.pg_advisory_xact_lock_shared(_lock_key(user_id))))
+async def share_users(session: AsyncSession, *user_ids: uuid.UUID) -> None:
+    """Until the commit nobody holds these users: they may sign in, as others do as them."""
+    for key in _in_order(user_ids):
+        await session.execute(select(func.pg_advisory_xact_lock_shared(key)))
+
+
+def _in_order(user_ids: Iterable[uuid.UUID]) -> list[int]:
+    # One order for all: of two who want each other's users one waits, and neither for ever.
+    return sorted(map(_lock_key, user_ids))
 
 
 def _lock_key(user_id: uuid.UUID) -> int:

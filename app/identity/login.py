@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
 from app.errors import DomainError, InvalidGrant, InvalidToken
-from app.identity.locks import hold_users, share_user
+from app.identity.locks import hold_users, share_users
 from app.identity.models import Session, User
 from app.identity.passwords import Gone, PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of, is_live
@@ -23,6 +23,8 @@ from app.identity.users import find_user
 
 class LoginRefused(InvalidGrant):
     """One answer for every reason: a caller must not learn which names exist."""
+
+    keeps_writes = True
 
     def __init__(self) -> None:
         super().__init__("The username or the password is wrong.")
@@ -92,19 +94,20 @@ async def authenticate(
     return user
 
 
-async def confirm_login(session: AsyncSession, user: User) -> None:
+async def confirm_login(session: AsyncSession, user: User, *, by: Actor) -> None:
     """Return only if the login of a moment ago still holds, and keep it so until the commit.
 
     Without this, a login could open a session just after a new password ended all of them.
-    Raises LoginRefused.
+    Raises LoginRefused, which is audited.
     """
-    await share_user(session, user.id)
+    await share_users(session, user.id)
     same = select(User.id).where(
         User.id == user.id,
         User.password_hash == user.password_hash,
         User.disabled_at.is_(None),
     )
     if await session.scalar(same) is None:
+        record(session, "login.failed", by=by, subject=user.id, reason="changed meanwhile")
         raise LoginRefused
 
 

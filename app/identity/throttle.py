@@ -52,7 +52,7 @@ class Limit:
 # as many as the hashing queues of all replicas hold, each quarter of an hour.
 ACCOUNT_AND_ADDRESS = Limit("account and address", burst=10, interval=timedelta(seconds=30))
 # An office or a school behind one address mistypes more. One account can't use this up alone: its
-# own limit stops it, so a program with an outdated password locks nobody out.
+# own limit stops it, so a program with an outdated password makes no other account wait.
 ADDRESS = Limit("address", burst=100, interval=timedelta(seconds=2))
 # For guesses from very many addresses: 17,280 a day. Whoever signs in from a new place meanwhile
 # may have to wait, so it is generous.

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.holdings import issuable_scopes
 from app.audit.log import Actor
 from app.identity.clients import FIRST_PARTY_CLIENT, Client, confirm_client
+from app.identity.locks import share_users
 from app.identity.login import confirm_login
 from app.identity.models import Session, User
 from app.identity.sessions import open_session
@@ -74,7 +75,7 @@ async def password_grant(
     issuer: Issuer,
     *,
     user: User,
-    client_id: str | None,
+    client: Client | None,
     requested: AbstractSet[str] | None,
     by: Actor,
     now: datetime,
@@ -82,14 +83,19 @@ async def password_grant(
     """RFC 6749 §4.3, for a user who was authenticated: scopes are requested ∩ granted now.
 
     Opens a session, bound to the client if one authenticated. Raises InvalidScope when nothing
-    requested is granted, LoginRefused when the user was disabled or changed meanwhile.
+    requested is granted; LoginRefused or ClientRefused when the user or the client was disabled or
+    changed meanwhile.
     """
-    await confirm_login(session, user)
+    if client:
+        # Both before either is asked for by itself: only together are they taken in order.
+        await share_users(session, user.id, client.id)
+        await confirm_client(session, client, by=by)
+    await confirm_login(session, user, by=by)
     scopes = await issuable_scopes(session, user.id, requested=requested, now=now)
     opened = await open_session(
         session,
         user_id=user.id,
-        client_id=client_id,
+        client_id=client.client_id if client else None,
         scopes=scopes,
         by=by,
         lifetime=issuer.session_lifetime,
@@ -115,7 +121,7 @@ async def client_credentials_grant(
     InvalidScope when nothing requested is granted, ClientRefused when the account was disabled or
     the secret revoked meanwhile.
     """
-    await confirm_client(session, client)
+    await confirm_client(session, client, by=by)
     scopes = await issuable_scopes(session, client.id, requested=requested, now=now)
     opened = await open_session(
         session,
@@ -148,7 +154,7 @@ async def refresh_grant(
     revoked meanwhile; then the token stays good.
     """
     if client:
-        await confirm_client(session, client)
+        await confirm_client(session, client, by=by)
     refreshed = await issuer.refresh_tokens.rotate(
         session,
         refresh_token,

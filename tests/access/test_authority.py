@@ -351,10 +351,10 @@ async def test_logins_do_not_overtake_whoever_disables_the_account(own_runtime: 
 
     async def sign_in() -> None:
         async with own_runtime.unit_of_work() as session:
-            await confirm_login(session, await user_of_id(session, user.id))
+            await confirm_login(session, await user_of_id(session, user.id), by=OPERATOR)
 
     async with own_runtime.unit_of_work() as session:
-        await confirm_login(session, await user_of_id(session, user.id))
+        await confirm_login(session, await user_of_id(session, user.id), by=OPERATOR)
         disabling = asyncio.create_task(disable(own_runtime, Caller(user_id=user.id)))
         await asyncio.wait({disabling}, timeout=0.2)
         signing_in = asyncio.create_task(sign_in())

@@ -174,7 +174,7 @@ class AuthorityMachine(RuleBasedStateMachine):
                 session,
                 self.runtime.issuer,
                 user=await user_of_id(session, caller.id),
-                client_id=None,
+                client=None,
                 requested=asked,
                 by=Actor(),
                 now=self.runtime.now(),

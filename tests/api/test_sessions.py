@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
+from app.audit.models import AuditEntry
 from app.errors import Refused
 from app.identity.clients import (
     NewSecret,
@@ -19,12 +20,14 @@ from app.identity.clients import (
     make_secret,
     revoke_secret,
 )
+from app.identity.locks import _lock_key, hold_users
 from app.identity.models import Session
 from app.identity.users import disable_user, enable_user
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, settings_for
 from tests.factories import PASSWORD, Someone, login, make_user
+from tests.holding import until_waiting
 
 pytestmark = pytest.mark.every_token_kind
 
@@ -360,7 +363,7 @@ async def test_two_secrets_live_at_a_time_for_changing_over(
     assert [await status(first), await status(second)] == [401, 200]
 
 
-@pytest.mark.parametrize("grant_type", ["client_credentials", "refresh_token"])
+@pytest.mark.parametrize("grant_type", ["client_credentials", "refresh_token", "password"])
 async def test_a_secret_revoked_in_the_instant_of_its_use_opens_nothing(
     own_client: httpx2.AsyncClient, own_runtime: Runtime, grant_type: str
 ) -> None:
@@ -370,15 +373,38 @@ async def test_a_secret_revoked_in_the_instant_of_its_use_opens_nothing(
     form = {
         "grant_type": grant_type,
         "refresh_token": bound["refresh_token"],
+        "username": alice.username,
+        "password": PASSWORD,
         **credentials,
     }
     async with own_runtime.unit_of_work() as session:
         await revoke_secret(session, user_id=user_id, secret_id=secret.id, by=OPERATOR)
         asking = asyncio.create_task(own_client.post("/token", data=form))
-        done, _ = await asyncio.wait({asking}, timeout=0.2)
-        assert not done, "it waits for whoever changes the account"
+        await until_waiting(own_runtime, "advisory")
     answer = await asking
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    async with own_runtime.sessions() as session:
+        told = select(AuditEntry.detail).where(AuditEntry.action == "login.failed")
+        (detail,) = await session.scalars(told.where(AuditEntry.subject == user_id))
+    assert detail == {"reason": "changed meanwhile"}
+
+
+@pytest.mark.parametrize("first", ["the person", "the client"])
+async def test_a_login_with_a_client_takes_its_locks_as_whoever_holds_both_does(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, first: str
+) -> None:
+    """Or else each would wait for the other, whichever of the two comes first in order."""
+    client_id, _, credentials = await service(own_runtime, "worker")
+    person = await make_user(own_runtime)
+    while (_lock_key(person.id) < _lock_key(client_id)) != (first == "the person"):
+        person = await make_user(own_runtime)
+    lower, higher = sorted((person.id, client_id), key=_lock_key)
+    async with own_runtime.unit_of_work() as session:
+        await hold_users(session, lower)
+        signing_in = asyncio.create_task(login(own_client, person, **credentials))
+        await until_waiting(own_runtime, "advisory")
+        await hold_users(session, higher)
+    assert (await signing_in).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["scopegate", "Scopegate", "a:b", "dienst-ü", "two words"])
@@ -452,7 +478,7 @@ async def test_a_service_disabled_meanwhile_gets_no_token_that_enabling_would_re
     async with own_runtime.sessions() as blocking:
         await blocking.execute(text("LOCK TABLE grants"))
         asking = asyncio.create_task(own_client.post("/token", data=form))
-        await until_waiting(own_runtime, "grants")
+        await until_waiting(own_runtime, "relation")
         disabling = asyncio.create_task(disable(own_runtime, user_id))
         await asyncio.wait({disabling}, timeout=0.2)
         await blocking.rollback()
@@ -466,19 +492,6 @@ async def test_a_service_disabled_meanwhile_gets_no_token_that_enabling_would_re
 async def disable(runtime: Runtime, user_id: uuid.UUID) -> None:
     async with runtime.unit_of_work() as session:
         await disable_user(session, user_id, by=OPERATOR, now=runtime.now())
-
-
-async def until_waiting(runtime: Runtime, table: str) -> None:
-    """Wait until somebody waits for a lock on this table."""
-    waiting = text(
-        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST(:table AS regclass)"
-    )
-    async with asyncio.timeout(30):
-        while True:
-            async with runtime.sessions() as session:
-                if await session.scalar(waiting, {"table": table}):
-                    return
-            await asyncio.sleep(0.01)
 
 
 async def test_an_access_token_never_outlives_its_session(

@@ -34,6 +34,7 @@ from app.tokens.issuing import password_grant
 from tests.clock import MovableClock
 from tests.conftest import following, settings_for
 from tests.factories import PASSWORD, Someone, authenticated, make_user
+from tests.holding import until_waiting
 
 HOME = "192.0.2.1"
 AWAY = "198.51.100.7"
@@ -60,7 +61,7 @@ async def sign_in(
             session,
             runtime.issuer,
             user=user,
-            client_id=None,
+            client=None,
             requested=None,
             by=by,
             now=runtime.now(),
@@ -236,19 +237,9 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
     async with own_runtime.sessions() as session:
         await session.execute(text("LOCK TABLE audit_entries IN SHARE MODE"))
         failing = [asyncio.create_task(fail_once()) for _ in range(3)]
-        async with asyncio.timeout(60):
-            while await audits_held_up(session) != len(failing):
-                done, _ = await asyncio.wait(failing, timeout=0.01)
-                assert not done
+        await until_waiting(own_runtime, "relation", len(failing))
     await asyncio.gather(*failing)
     assert (await actions(own_runtime))["login.failed"] == len(failing)
-
-
-async def audits_held_up(session: AsyncSession) -> int:
-    """How many wait to write into the audit log."""
-    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'audit_entries'::regclass"
-    found: int = await session.scalar(text(f"{waiting} AND NOT granted"))
-    return found
 
 
 async def test_a_limit_reached_in_one_replica_counts_in_the_other(
