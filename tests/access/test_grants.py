@@ -6,19 +6,18 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import OPERATOR, BeyondAuthority
 from app.access.grants import grant, grant_to_newcomers, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
 from app.access.scopes import ScopeNotRegistered
-from app.audit.models import AuditEntry
 from app.errors import Refused
 from app.identity.users import UserNotFound
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import make_user, signed_in
+from tests.telling import told
 
 
 async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(
@@ -63,12 +62,6 @@ async def test_granting_the_same_again_changes_and_tells_nothing_and_another_ter
         expected.append((None, user.id, detail))
         async with runtime.sessions() as session:
             assert await told(session, "grant.made") == expected
-
-
-async def told(session: AsyncSession, action: str) -> list[tuple[Any, ...]]:
-    """What the audit log tells of such acts: by whom, to whom, and the rest."""
-    entries = select(AuditEntry).where(AuditEntry.action == action).order_by(AuditEntry.id)
-    return [(each.actor, each.subject, each.detail) for each in await session.scalars(entries)]
 
 
 async def test_revoking_takes_one_scope_of_one_user_and_tells_which(runtime: Runtime) -> None:

@@ -1,13 +1,11 @@
 """What a string of scopes means, and what counts as holding enough."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, text, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import OPERATOR
 from app.access.models import Grant, Scope
@@ -28,11 +26,11 @@ from app.access.scopes import (
     require_registered,
     satisfies,
 )
-from app.audit.models import AuditEntry
 from app.errors import InvalidScope, Refused
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import make_user, signed_in
+from tests.telling import told
 
 scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users", "introspect"]))
 
@@ -76,15 +74,6 @@ async def test_what_could_not_be_named_in_a_path_or_shown_is_not_registered(
             await register_scope(session, name, description=description, by=OPERATOR)
 
 
-async def told(session: AsyncSession) -> list[tuple[Any, ...]]:
-    """What the audit log tells of scopes."""
-    entries = select(AuditEntry).where(AuditEntry.action.startswith("scope."))
-    return [
-        (each.action, each.actor, each.detail)
-        for each in await session.scalars(entries.order_by(AuditEntry.id))
-    ]
-
-
 async def test_a_scope_may_be_as_long_as_is_said_and_registering_it_again_is_nothing(
     runtime: Runtime,
 ) -> None:
@@ -94,12 +83,11 @@ async def test_a_scope_may_be_as_long_as_is_said_and_registering_it_again_is_not
         for _ in range(2):
             scope = await register_scope(session, name, description=remark, by=by)
             assert (scope.name, scope.description) == (name, remark)
-        assert await told(session) == [
-            ("scope.registered", root.id, {"scope": name, "description": remark})
-        ]
+        registered = (root.id, None, {"scope": name, "description": remark})
+        assert await told(session, "scope.registered") == [registered]
         scope = await register_scope(session, name, description="Another", by=by)
         assert scope.description == "Another"
-        assert len(await told(session)) == 2
+        assert len(await told(session, "scope.registered")) == 2
         for longer in (
             {"name": name + "x", "description": ""},
             {"name": "a", "description": remark + "y"},
@@ -149,7 +137,7 @@ async def test_removing_a_scope_takes_what_has_ended_of_it_and_nothing_that_is_h
         left = select(Grant.scope).where(Grant.user_id == user.id).order_by(Grant.scope)
         assert (await session.scalars(left)).all() == ["read:items", "z"]
         assert {each.name for each in await registered_scopes(session)} == {*SHIPPED, "z"}
-        assert (await told(session))[-1] == ("scope.removed", root.id, {"scope": "x:y"})
+        assert await told(session, "scope.removed") == [(root.id, None, {"scope": "x:y"})]
 
 
 async def test_the_shipped_scopes_are_put_right_and_written_only_where_they_are_wrong(

@@ -10,7 +10,6 @@ from sqlalchemy import select, text
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
-from app.audit.models import AuditEntry
 from app.errors import Refused
 from app.identity.clients import (
     NewSecret,
@@ -28,6 +27,7 @@ from tests.clock import MovableClock
 from tests.conftest import client_of, settings_for
 from tests.factories import PASSWORD, Someone, login, make_user
 from tests.holding import until_waiting
+from tests.telling import told
 
 pytestmark = pytest.mark.every_token_kind
 
@@ -384,9 +384,8 @@ async def test_a_secret_revoked_in_the_instant_of_its_use_opens_nothing(
     answer = await asking
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
     async with own_runtime.sessions() as session:
-        told = select(AuditEntry.detail).where(AuditEntry.action == "login.failed")
-        (detail,) = await session.scalars(told.where(AuditEntry.subject == user_id))
-    assert detail == {"reason": "changed meanwhile"}
+        refused = (None, user_id, {"reason": "changed meanwhile"})
+        assert await told(session, "login.failed") == [refused]
 
 
 @pytest.mark.parametrize("first", ["the person", "the client"])

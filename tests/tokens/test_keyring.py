@@ -144,14 +144,10 @@ async def test_the_keys_are_read_again_when_a_change_of_them_is_heard_and_opened
             keyring.hear(change)
             assert await reads() == 0
     assert keyring.signing(own_runtime.now()).private is private
-    await rewrap(own_runtime)
+    async with own_runtime.unit_of_work() as session:
+        await rewrap_keys(session, own_runtime.cipher)
     await keyring.load()
     assert keyring.signing(own_runtime.now()).private is not private, "it is written otherwise"
-
-
-async def rewrap(runtime: Runtime) -> None:
-    async with runtime.unit_of_work() as session:
-        await rewrap_keys(session, runtime.cipher)
 
 
 async def test_the_public_keys_are_told_when_the_database_tells_nothing(
@@ -169,6 +165,7 @@ async def test_the_public_keys_are_told_when_the_database_tells_nothing(
     with pytest.raises(OSError, match="Connect call failed"):
         await keyring.refresh()
     assert len((await keyring.jwks(now))["keys"]) == 1
+    await nobody_listens.dispose()
 
 
 async def test_a_key_of_each_algorithm_is_of_its_kind_and_size(runtime: Runtime) -> None:
