@@ -18,7 +18,8 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000, on an embedded Postgres
 	@exec scopegate serve
 
 test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
-	@python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term $(ARGS)
+	@python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 \
+		--cov --cov-report term $(ARGS)
 
 fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--help" for more)
 	@python -m tests.fuzz $(ARGS)

@@ -5,10 +5,12 @@
 """
 
 import asyncio
+import inspect
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from pathlib import Path
 
 import httpx2
@@ -18,6 +20,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from app.access.principals import Principals
 from app.identity.throttle import Throttle
 from app.main import create_app
+from app.ops.background import end
 from app.runtime import Runtime
 from app.settings import Settings
 from app.tokens.verification import AccessTokens
@@ -30,6 +33,7 @@ from tests.servers import Server, start_server
 
 SECRET = "a-secret-for-the-tests-only-0123456789"
 SERVER = pytest.StashKey[Server]()
+LONGEST_TEST = 1200.0  # seconds: a deadline against hanging, not a budget
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +52,26 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     server = config.stash.get(SERVER, None)
     return f"postgres: {server.name}" if server else ""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = _ending(item.obj)
+
+
+def _ending(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The test, which fails where it waits for ever.
+
+    What this can't end, because it keeps the event loop busy or waits in a fixture, faulthandler
+    ends later, with its process; of a coroutine that shows only the loop.
+    """
+
+    @wraps(test)
+    async def ending(*arguments: object, **fixtures: object) -> None:
+        async with asyncio.timeout(LONGEST_TEST):
+            await test(*arguments, **fixtures)
+
+    return ending
 
 
 class ShareServer:
@@ -222,5 +246,4 @@ async def following(runtime: Runtime) -> AsyncIterator[None]:
         await until(runtime.feed.fresh)
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await end([task])

@@ -21,6 +21,7 @@ from app.db.changes import EVERYTHING, Change, ChangeFeed, announce, parse_chang
 from app.db.clock import DatabaseClock
 from app.db.engine import connect_apart, normalise_url
 from app.db.primary import Primary
+from app.ops.background import end
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, settings_for
@@ -51,8 +52,7 @@ async def heard_by(feed: ChangeFeed) -> AsyncIterator[list[Change]]:
         heard.clear()
         yield heard
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await end([task])
 
 
 async def execute(runtime: Runtime, statement: str, **values: object) -> None:
@@ -240,8 +240,7 @@ async def test_a_listener_of_another_database_is_not_trusted(
         await until(lambda: len(runtime.feed._unheard) >= 3)
         assert (await client.get("/items", headers=token)).status_code == 200
         assert not runtime.feed.fresh()
-        task.cancel()
-        await asyncio.wait([task])
+        await end([task])
 
 
 @pytest.mark.skipif(
@@ -271,8 +270,7 @@ async def test_behind_pgbouncer_the_feed_is_trusted_only_where_it_goes_past_it(
             else:
                 await until(lambda: heard.count(EVERYTHING) > 1 or feed.fresh())
                 assert not feed.fresh()
-            task.cancel()
-            await asyncio.wait([task])
+            await end([task])
 
 
 async def test_the_feed_goes_its_own_way_where_one_is_set(own_database_url: str) -> None:

@@ -37,6 +37,8 @@ def fuzz(seed: int) -> tuple[int, int]:
     command = [sys.executable, "-m", "pytest", str(Path(__file__).parent), "-v", "--no-header"]
     command += ["--hypothesis-profile=fuzz", f"--hypothesis-seed={seed}"]
     command += ["--hypothesis-show-statistics", "--numprocesses=auto", "--dist=load"]
+    # A round may take as long as it likes.
+    command += ["--override-ini=faulthandler_timeout=0"]
     pytest = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert pytest.stdout
     lines = []
