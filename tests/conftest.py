@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app.access.principals import Principals
+from app.db.changes import ChangeFeed
 from app.identity.throttle import Throttle
 from app.main import create_app
 from app.ops.background import end
@@ -239,11 +240,18 @@ def client_of(runtime: Runtime) -> httpx2.AsyncClient:
 
 
 @asynccontextmanager
-async def following(runtime: Runtime) -> AsyncIterator[None]:
-    """Follow the database's changes meanwhile, as a serving process does."""
-    task = asyncio.create_task(runtime.feed.run())
+async def running(feed: ChangeFeed) -> AsyncIterator[None]:
+    """Let the feed run meanwhile."""
+    task = asyncio.create_task(feed.run())
     try:
-        await until(runtime.feed.fresh)
         yield
     finally:
         await end([task])
+
+
+@asynccontextmanager
+async def following(runtime: Runtime) -> AsyncIterator[None]:
+    """Follow the database's changes meanwhile, as a serving process does."""
+    async with running(runtime.feed):
+        await until(runtime.feed.fresh)
+        yield

@@ -1,6 +1,5 @@
 """The change feed: what it hears, and that it is trusted only while it hears everything."""
 
-import asyncio
 import logging
 import os
 import shutil
@@ -21,10 +20,9 @@ from app.db.changes import EVERYTHING, Change, ChangeFeed, announce, parse_chang
 from app.db.clock import DatabaseClock
 from app.db.engine import connect_apart, normalise_url
 from app.db.primary import Primary
-from app.ops.background import end
 from app.runtime import Runtime
 from tests.clock import MovableClock
-from tests.conftest import client_of, following, settings_for
+from tests.conftest import client_of, following, running, settings_for
 from tests.factories import Someone, bearer, login, make_user
 from tests.faults import OwnPostgres, pgbouncer_before, proxy_to
 from tests.processes import until
@@ -46,13 +44,10 @@ async def heard_by(feed: ChangeFeed) -> AsyncIterator[list[Change]]:
     """What is heard meanwhile, from the moment when the feed is fresh."""
     heard: list[Change] = []
     feed.subscribe(heard.append)
-    task = asyncio.create_task(feed.run())
-    try:
+    async with running(feed):
         await until(feed.fresh)
         heard.clear()
         yield heard
-    finally:
-        await end([task])
 
 
 async def execute(runtime: Runtime, statement: str, **values: object) -> None:
@@ -236,11 +231,10 @@ async def test_a_listener_of_another_database_is_not_trusted(
     )
     async with Runtime.open(settings) as runtime, client_of(runtime) as client:
         token = await bearer(client, await make_user(runtime, "read:items"))
-        task = asyncio.create_task(runtime.feed.run())
-        await until(lambda: len(runtime.feed._unheard) >= 3)
-        assert (await client.get("/items", headers=token)).status_code == 200
-        assert not runtime.feed.fresh()
-        await end([task])
+        async with running(runtime.feed):
+            await until(lambda: len(runtime.feed._unheard) >= 3)
+            assert (await client.get("/items", headers=token)).status_code == 200
+            assert not runtime.feed.fresh()
 
 
 @pytest.mark.skipif(
@@ -264,13 +258,12 @@ async def test_behind_pgbouncer_the_feed_is_trusted_only_where_it_goes_past_it(
             )
             heard: list[Change] = []
             feed.subscribe(heard.append)
-            task = asyncio.create_task(feed.run())
-            if listen_directly:
-                await until(feed.fresh)
-            else:
-                await until(lambda: heard.count(EVERYTHING) > 1 or feed.fresh())
-                assert not feed.fresh()
-            await end([task])
+            async with running(feed):
+                if listen_directly:
+                    await until(feed.fresh)
+                else:
+                    await until(lambda: heard.count(EVERYTHING) > 1 or feed.fresh())
+                    assert not feed.fresh()
 
 
 async def test_the_feed_goes_its_own_way_where_one_is_set(own_database_url: str) -> None:
