@@ -117,6 +117,8 @@ def test_a_scrape_of_one_worker_tells_what_all_have_counted(settings: dict[str, 
     with serving([*SERVE, "--workers", "2"], **settings) as service:
         asked = ask_until(service, lambda found: is_served_by(found) == {"0", "1"})
         count = "scopegate_request_duration_seconds_count"
+        # A request is counted when its answer is out.
+        eventually(lambda: total(scrape(service), count, route="/items", status="401") == asked)
         for _ in range(5):
             assert total(scrape(service), count, route="/items", status="401") == asked
         assert total(scrape(service), "scopegate_feed_fresh") == 2
