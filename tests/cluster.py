@@ -1,6 +1,7 @@
 """A primary with a streaming standby, to be killed, stalled and promoted."""
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -58,6 +59,19 @@ class Node:
         """Make the standby the primary; on return it takes writes."""
         await self.execute("SELECT pg_promote()")
 
+    async def wait_for_standbys(self) -> None:
+        """Have every commit wait until a standby has it."""
+        await self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        await self.execute("SELECT pg_reload_conf()")
+
+    def end(self, number: signal.Signals) -> None:
+        """Signal the postmaster, and wait until it has ended."""
+        process, self._process = self._process, None
+        assert process is not None
+        postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, number)
+        process.wait(PATIENCE)
+
     def kill(self) -> None:
         """`kill -9` all of it, if it runs."""
         process, self._process = self._process, None
@@ -87,12 +101,9 @@ async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, s
     try:
         await primary.start()
         await primary.execute(f"CREATE DATABASE {NAME}")
-        where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
-        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
-        _run(home, "pg_basebackup", *where, "-D", str(standby.data), *options)
+        copy_of(primary, standby)
         await standby.start()
-        await primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        await primary.execute("SELECT pg_reload_conf()")
+        await primary.wait_for_standbys()
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://{NAME}@{hosts}/{NAME}"
         engine = create_engine(normalise_url(url), Settings(_env_file=None))
@@ -102,6 +113,13 @@ async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, s
     finally:
         for node in (primary, standby):
             node.kill()
+
+
+def copy_of(primary: Node, standby: Node) -> None:
+    """Make the data of a standby, which follows the primary once it is started."""
+    where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
+    options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+    _run(standby.data.parent, "pg_basebackup", *where, "-D", str(standby.data), *options)
 
 
 def _run(home: Path, program: str, *arguments: str) -> None:

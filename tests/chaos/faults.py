@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import make_url
 
-from tests.faults import OwnPostgres
+from tests.chaos.postgres import Cluster
 from tests.processes import SERVE, Service, serving
 
 # Whatever asks this process for the time of day gets it wrong by so much. (Read at its start.)
@@ -65,19 +64,13 @@ class Replica:
 class Stage:
     """What there is to break."""
 
-    postgres: OwnPostgres
+    postgres: Cluster
     replicas: list[Replica]
     chance: random.Random
 
     async def database(self) -> asyncpg.Connection:
-        """A connection of the checker's own."""
-        url = make_url(self.postgres.url)
-        return await asyncpg.connect(
-            host=url.query["host"],
-            port=int(str(url.query["port"])),
-            user=url.username,
-            database=url.database,
-        )
+        """Return a connection of the checker's own, to the primary."""
+        return await self.postgres.connect()
 
 
 async def feed_cut(stage: Stage) -> None:
@@ -178,6 +171,35 @@ async def connections_taken(stage: Stage) -> None:
             connection.terminate()
 
 
+async def fenced_switchover(stage: Stage) -> None:
+    """The standby is promoted; the old primary stays up for a while, and takes no writes."""
+    await _switch_over(stage, fenced=True)
+
+
+async def unfenced_switchover(stage: Stage) -> None:
+    """The standby is promoted; the old primary stays up, and would take writes."""
+    await _switch_over(stage, fenced=False)
+
+
+async def triggers_disabled(stage: Stage) -> None:
+    """The triggers of a table are off for a while, or for a moment."""
+    database = await stage.database()
+    table = stage.chance.choice(("users", "sessions", "grants"))
+    try:
+        await database.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        await asyncio.sleep(stage.chance.choice((0, 0.2, 2)))
+    finally:
+        await database.execute(ALWAYS_AGAIN)
+        await database.close()
+
+
+async def mass_sessions(stage: Stage) -> None:
+    """A person has ten thousand live sessions more."""
+    database = await stage.database()
+    await database.execute(MANY_SESSIONS, 10_000)
+    await database.close()
+
+
 FAULTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     fault.__name__.replace("_", " "): fault
     for fault in (
@@ -192,6 +214,10 @@ FAULTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         clock_moved,
         tables_locked,
         connections_taken,
+        fenced_switchover,
+        unfenced_switchover,
+        triggers_disabled,
+        mass_sessions,
     )
 }
 
@@ -203,6 +229,32 @@ TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name LIKE $1 ORDER BY random() LIMIT $2)"
 )
+
+ALWAYS_AGAIN = """
+DO $$
+DECLARE each record;
+BEGIN
+    FOR each IN
+        SELECT tgrelid::regclass AS owner, tgname FROM pg_trigger WHERE NOT tgisinternal
+    LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', each.owner, each.tgname);
+    END LOOP;
+END $$
+"""
+MANY_SESSIONS = """
+INSERT INTO sessions (id, user_id, scopes, expires_at, idle_expires_at, refresh_key)
+SELECT gen_random_uuid(), user_id, '{}', now() + interval '1 h', now() + interval '1 h', '\\x00'
+FROM (SELECT user_id FROM grants WHERE scope <> 'admin' ORDER BY random() LIMIT 1) AS one,
+    generate_series(1, $1)
+"""
+
+
+async def _switch_over(stage: Stage, *, fenced: bool) -> None:
+    await stage.postgres.promote(fenced=fenced)
+    try:
+        await asyncio.sleep(stage.chance.uniform(0, 4))
+    finally:
+        await stage.postgres.rebuild_standby()
 
 
 async def _execute(stage: Stage, statement: str, *values: object) -> None:

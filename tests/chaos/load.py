@@ -29,6 +29,9 @@ AGAIN = 0.03
 """Seconds after which is tried again what was answered by 503 or not at all."""
 KINDS = ("login", "refresh", "read", "write", "grant", "revoke", "sign out", "disable", "enable")
 DEAD_KEPT = 200
+UPGRADE_OFFERS = 0.1
+"""How many of all requests offer another protocol, as `curl --http2` and Java's client do."""
+UPGRADE = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
 
 
 @dataclass
@@ -330,6 +333,8 @@ class Load:
         **what: Any,
     ) -> httpx2.Response | None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if self._chance.random() < UPGRADE_OFFERS:
+            headers |= UPGRADE
         return await self._noted(
             kind, lambda: client.request(method, path, headers=headers, **what)
         )

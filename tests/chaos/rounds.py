@@ -13,9 +13,9 @@ from pathlib import Path
 from app.runtime import Runtime
 from tests.chaos.faults import FAULTS, Replica, Stage
 from tests.chaos.load import Load, Tally
+from tests.chaos.postgres import cluster
 from tests.conftest import SECRET, client_of, settings_for
 from tests.factories import Someone, login, make_user
-from tests.faults import OwnPostgres
 from tests.processes import free_port
 
 PEOPLE = 5
@@ -46,8 +46,7 @@ async def run_rounds(
     chance, of_load = (random.Random(seed) for _ in range(2))  # noqa: S311 - to be repeated
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scopegate-chaos-")))
-        postgres = await OwnPostgres.start(folder / "home")
-        stack.push_async_callback(postgres.stop)
+        postgres = await stack.enter_async_context(cluster(folder))
         root, people = await make_people(postgres.url)
         replicas = await stack.enter_async_context(
             started(2, folder, database_url=postgres.url, revocation_bound=bound)
