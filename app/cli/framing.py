@@ -29,8 +29,8 @@ class FramedProtocol(HttpToolsProtocol):
         """Parse what the client sent; refuse what is not HTTP.
 
         httptools ends a request that offers an upgrade behind its head, whatever body it declares.
-        But an offer that is not taken changes nothing (RFC 9110 §7.8). So another parser of the same
-        kind reads the head once more, without the offer.
+        But an offer that is not taken changes nothing (RFC 9110 §7.8). So a parser of the same kind
+        reads the head once more, without the offer.
         """
         self._unset_keepalive_if_required()
         while data:
