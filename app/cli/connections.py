@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.cli.framing import FramedProtocol
 from app.ops.workers import Worker
 from app.settings import Settings
 
@@ -67,7 +64,7 @@ def _make_app(settings: Settings, worker: Worker | None) -> "FastAPI":
     return create_app(settings, worker)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(FramedProtocol):
     """One client's connection.
 
     Past `max_connections` the app is told to refuse its requests, past twice that it is closed.
@@ -130,7 +127,7 @@ class Connection(HttpToolsProtocol):
         self._request_due = self._soon()
         super().on_message_begin()
 
-    def on_headers_complete(self) -> None:
+    def begin_request(self) -> None:
         """Start the request; when there are too many, or at shutdown, it is this client's last."""
         crowded = max(len(self.connections), len(self.tasks) + 1) > self._max_connections
         if crowded:
@@ -139,7 +136,7 @@ class Connection(HttpToolsProtocol):
             self._pipelined.clear()
         else:
             self._pipelined.append(self.cycle)
-        super().on_headers_complete()
+        super().begin_request()
         if crowded or "draining" in self.app_state:
             self.cycle.keep_alive = False
 
@@ -148,10 +145,10 @@ class Connection(HttpToolsProtocol):
         self._framing -= len(body)
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        """The client has done its part."""
+    def end_request(self) -> None:
+        """Stop waiting: the client has done its part."""
         self._framing, self._request_due = 0, None
-        super().on_message_complete()
+        super().end_request()
 
     def send_400_response(self, _msg: str) -> None:
         """Refuse what is no HTTP."""
@@ -166,9 +163,6 @@ class Connection(HttpToolsProtocol):
         """It has taken some."""
         self._taking_due = None
         super().resume_writing()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade is only offered (RFC 9110 §7.8): not to take it is nothing to warn of."""
 
     async def _ask(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -202,12 +196,12 @@ class Connection(HttpToolsProtocol):
         self._watch = self.loop.call_at(due or self._soon(), self._close_if_late)
 
     def _may_answer(self) -> bool:
-        """Whether an answer would be to what came last, and in no other one's midst."""
-        if any(not cycle.response_complete for cycle in self._pipelined):
+        """Whether what came last has no answer yet, and all requests before it have theirs."""
+        if self.transport.is_closing() or not all(one.response_complete for one in self._pipelined):
             return False
-        cycle = self.cycle
-        half_in = cycle is not None and cycle.more_body and not cycle.response_started
-        return cycle is None or cycle.response_complete or half_in
+        if self.in_body:
+            return not self.cycle.response_started
+        return self.cycle is None or self.cycle.response_complete
 
     def _give_up(self) -> None:
         # uvicorn tells only the last of several pipelined requests, and not before the loop's next
