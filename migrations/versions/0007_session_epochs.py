@@ -24,7 +24,7 @@ BEGIN
             PERFORM pg_sleep(0.1 * random());
         END;
     END LOOP;
-    RAISE lock_not_available USING MESSAGE = 'users and sessions are in use: run the migration again';
+    RAISE lock_not_available USING MESSAGE = 'the tables are in use: run it again';
 END $$
 """
 # They run with a search path of their own, so the schema of the tables is put in for SCHEMA.
@@ -137,8 +137,7 @@ TRIGGERS: list[Trigger] = [
     (
         "sessions_notify_delete",
         "AFTER DELETE ON sessions",
-        f"{ROW} WHEN ({SESSION_WAS_LIVE}) "
-        f"EXECUTE FUNCTION scopegate_notify_session({ONE_BY_ONE})",
+        f"{ROW} WHEN ({SESSION_WAS_LIVE}) EXECUTE FUNCTION scopegate_notify_session({ONE_BY_ONE})",
     ),
     (
         "opaque_tokens_notify_update",
@@ -169,7 +168,6 @@ TRIGGERS += [
         ),
     )
 ]
-
 
 
 REPLACED: list[Trigger] = [
@@ -219,7 +217,11 @@ REPLACED: list[Trigger] = [
 
 def upgrade() -> None:
     op.execute(LOCK_TABLES)
-    for table, name in (("users", "session_epoch"), ("users", "ended_epoch"), ("sessions", "epoch")):
+    for table, name in (
+        ("users", "session_epoch"),
+        ("users", "ended_epoch"),
+        ("sessions", "epoch"),
+    ):
         column = sa.Column(name, sa.Integer(), server_default=sa.text("0"), nullable=False)
         op.add_column(table, column)
     # Rows that are there are of epoch 0; a new one is of its user's, by the trigger.
