@@ -63,7 +63,7 @@ class Session(Identified, Created, Base):
 
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     epoch: Mapped[int] = mapped_column(server_default=FetchedValue())
-    """The user's `session_epoch` when it was opened: a trigger sets it."""
+    """The user's `session_epoch` when it was opened; a trigger sets it where an INSERT does not."""
     client_id: Mapped[str | None]
     """The client that signed in with its secret, and must do so to refresh; None: a public one."""
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String))

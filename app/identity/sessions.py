@@ -5,7 +5,17 @@ import uuid
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, Update, and_, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Update,
+    and_,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
@@ -64,6 +74,8 @@ async def open_session(
     opened = Session(
         id=uuid7(),  # for the audit entry, which is written with it
         user_id=user_id,
+        # A trigger would set it as well, at the cost of a function call.
+        epoch=_epoch_of(user_id),
         client_id=client_id,
         scopes=sorted(scopes),
         created_at=now,
@@ -114,8 +126,11 @@ async def live_sessions(
 
 def _of_current_epoch(user_id: uuid.UUID) -> ColumnElement[bool]:
     """Return the condition by which the index of live sessions finds those of this user."""
-    epoch = select(User.session_epoch).where(User.id == user_id).scalar_subquery()
-    return and_(Session.user_id == user_id, Session.epoch == epoch)
+    return and_(Session.user_id == user_id, Session.epoch == _epoch_of(user_id))
+
+
+def _epoch_of(user_id: uuid.UUID) -> ScalarSelect[int]:
+    return select(User.session_epoch).where(User.id == user_id).scalar_subquery()
 
 
 async def end_session(

@@ -89,7 +89,8 @@ ONE_BY_ONE = 16
 SESSION_WAS_LIVE = """
     OLD.ended_at IS NULL AND OLD.expires_at > now() AND OLD.idle_expires_at > now()
 """
-# A refresh only makes a session live longer: no notification.
+# A refresh only makes a session live longer: no notification. Asked first, as most updates are
+# refreshes.
 SESSION_CUT_SHORT = """
     (NEW.ended_at IS NOT NULL
         OR NEW.expires_at < OLD.expires_at
@@ -131,7 +132,7 @@ TRIGGERS: list[Trigger] = [
     (
         "sessions_notify_update",
         "AFTER UPDATE ON sessions",
-        f"{ROW} WHEN ({SESSION_WAS_LIVE} AND {SESSION_CUT_SHORT}) "
+        f"{ROW} WHEN ({SESSION_CUT_SHORT} AND {SESSION_WAS_LIVE}) "
         f"EXECUTE FUNCTION scopegate_notify_session({ONE_BY_ONE})",
     ),
     (
