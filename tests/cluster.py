@@ -1,4 +1,4 @@
-"""Replication: a primary with a standby, to be killed and promoted; a publisher and a subscriber."""
+"""A primary with a standby, to be killed, stalled and promoted; a publisher with a subscriber."""
 
 import asyncio
 import signal

@@ -108,7 +108,7 @@ async def live_sessions(
     limit: int,
     now: datetime,
 ) -> list[Session]:
-    """Return up to `limit` of the user's live sessions, those that expire first, first.
+    """Return up to `limit` of the user's live sessions, soonest to expire first.
 
     `after` is the session that the page before ended with.
     """

@@ -19,14 +19,16 @@ from tests.processes import PATIENCE, until
 
 
 async def test_what_a_subscription_applies_is_heard(tmp_path: Path) -> None:
-    async with publisher_and_subscriber(tmp_path) as (publisher_url, subscriber_url):
-        # The first runtime makes the signing key, and the other one uses it.
-        async with Runtime.open(settings_for(publisher_url)) as publisher:
-            people = [await make_user(publisher, "read:items") for _ in range(5)]
-            await until_applied(subscriber_url, people)
-            async with Runtime.open(settings_for(subscriber_url)) as replica, following(replica):
-                await tokens_stop(publisher, replica, people)
-                await all_kinds_are_heard(publisher, replica)
+    async with (
+        publisher_and_subscriber(tmp_path) as (publisher_url, subscriber_url),
+        Runtime.open(settings_for(publisher_url)) as publisher,
+    ):
+        people = [await make_user(publisher, "read:items") for _ in range(5)]
+        # With them, the signing key arrives. Else the second runtime would make its own.
+        await until_applied(subscriber_url, people)
+        async with Runtime.open(settings_for(subscriber_url)) as replica, following(replica):
+            await tokens_stop(publisher, replica, people)
+            await all_kinds_are_heard(publisher, replica)
 
 
 async def tokens_stop(publisher: Runtime, replica: Runtime, people: list[Someone]) -> None:
