@@ -210,6 +210,7 @@ def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) ->
         session_lifetime=timedelta(seconds=settings.session_lifetime),
         session_idle_timeout=timedelta(seconds=settings.session_idle_timeout),
         refresh_grace=timedelta(seconds=settings.refresh_grace),
+        max_sessions=settings.max_sessions,
     )
 
 

@@ -132,6 +132,14 @@ class Settings(BaseSettings):
     session_idle_timeout: Annotated[
         int, Field(ge=60, description="Seconds without a refresh after which a login ends.")
     ] = 14 * 86400
+    max_sessions: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Live sessions of a person: past it, the one that expires first ends. "
+            "Service accounts have any number.",
+        ),
+    ] = 1000
     refresh_grace: Annotated[
         int,
         Field(ge=0, le=60, description="Seconds in which a used refresh token gets its successor."),

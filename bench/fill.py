@@ -106,11 +106,11 @@ def _grants(population: Population) -> Iterator[Row]:
             yield population.user_id(number), scope
 
 
-_SESSIONS = ("id", "user_id", "scopes", "expires_at", "idle_expires_at", "refresh_key")
+_SESSIONS = ("id", "user_id", "epoch", "scopes", "expires_at", "idle_expires_at", "refresh_key")
 
 
 def _sessions(population: Population) -> Iterator[Row]:
     end = datetime.now(UTC) + SESSION_LIFETIME
     for number in range(population.sessions):
         owner = population.user_id(population.owner(number))
-        yield population.session_id(number), owner, SCOPES, end, end, bytes(32)
+        yield population.session_id(number), owner, 0, SCOPES, end, end, bytes(32)

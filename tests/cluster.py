@@ -1,4 +1,4 @@
-"""A primary with a streaming standby, to be killed, stalled and promoted."""
+"""A primary with a standby, to be killed, stalled and promoted; a publisher with a subscriber."""
 
 import asyncio
 import os
@@ -17,6 +17,8 @@ from app.settings import Settings
 from tests.faults import signal_server
 from tests.processes import PATIENCE, free_port
 
+PUBLISHED = "users, scopes, grants, sessions, opaque_tokens, signing_keys"
+
 
 class Node:
     """One server, on loopback."""
@@ -26,10 +28,10 @@ class Node:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
-        """Start it, and wait until it can be asked."""
+    async def start(self, *more: str) -> None:
+        """Start it, with more settings if given, and wait until it can be asked."""
         settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={self.port}"]
-        settings += ["shared_buffers=32MB", "fsync=off"]
+        settings += ["shared_buffers=32MB", "fsync=off", *more]
         options = [option for setting in settings for option in ("-c", setting)]
         self._process = subprocess.Popen(
             [*_as_server(self.data.parent), _program("postgres"), "-D", str(self.data), *options],
@@ -94,10 +96,7 @@ class Node:
 async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, str]]:
     """Both, migrated, and a URL that names both. A commit waits until the standby has it."""
     home = folder / "cluster"
-    _make_own(home)
-    primary, standby = Node(home / "one"), Node(home / "two")
-    options = ["--auth=trust", f"--username={NAME}", "--no-sync", "--no-instructions"]
-    _run(home, "initdb", "-D", str(primary.data), *options)
+    primary, standby = _make_node(home), Node(home / "two")
     try:
         await primary.start()
         await primary.execute(f"CREATE DATABASE {NAME}")
@@ -106,9 +105,7 @@ async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, s
         await primary.wait_for_standbys()
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://{NAME}@{hosts}/{NAME}"
-        engine = create_engine(normalise_url(url), Settings(_env_file=None))
-        await upgrade(engine)
-        await engine.dispose()
+        await _migrate(url)
         yield primary, standby, url
     finally:
         for node in (primary, standby):
@@ -120,6 +117,48 @@ def copy_of(primary: Node, standby: Node) -> None:
     where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
     options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
     _run(standby.data.parent, "pg_basebackup", *where, "-D", str(standby.data), *options)
+
+
+@asynccontextmanager
+async def publisher_and_subscriber(folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """The URLs of two migrated databases: the second subscribes to the first.
+
+    Published are the tables that decide what a token is worth. What migrations put there is in both
+    from the start.
+    """
+    node = _make_node(folder / "cluster")
+    try:
+        await node.start("wal_level=logical")
+        urls = []
+        for name in (NAME, "subscriber"):
+            await node.execute(f"CREATE DATABASE {name}")
+            urls.append(f"postgresql://{NAME}@127.0.0.1:{node.port}/{name}")
+            await _migrate(urls[-1])
+        await node.execute(f"CREATE PUBLICATION everything FOR TABLE {PUBLISHED}", NAME)
+        # Not by CREATE SUBSCRIPTION, which would wait for itself: both are in one cluster.
+        await node.execute("SELECT pg_create_logical_replication_slot('copy', 'pgoutput')", NAME)
+        await node.execute(
+            f"CREATE SUBSCRIPTION copy CONNECTION '{urls[0]}' PUBLICATION everything "
+            "WITH (create_slot = false, copy_data = false)",
+            "subscriber",
+        )
+        yield urls[0], urls[1]
+    finally:
+        node.kill()
+
+
+def _make_node(home: Path) -> Node:
+    _make_own(home)
+    node = Node(home / "one")
+    options = ["--auth=trust", f"--username={NAME}", "--no-sync", "--no-instructions"]
+    _run(home, "initdb", "-D", str(node.data), *options)
+    return node
+
+
+async def _migrate(url: str) -> None:
+    engine = create_engine(normalise_url(url), Settings(_env_file=None))
+    await upgrade(engine)
+    await engine.dispose()
 
 
 def _run(home: Path, program: str, *arguments: str) -> None:

@@ -54,7 +54,7 @@ async def list_sessions(
     limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[SessionAnswer]:
-    """One's own live sessions, oldest first."""
+    """One's own live sessions, soonest to expire first."""
     found = await live_sessions(
         session, principal.user_id, after=after, limit=limit + 1, now=runtime.now()
     )

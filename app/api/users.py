@@ -150,7 +150,7 @@ async def list_sessions(
     limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[SessionAnswer]:
-    """The user's live sessions, oldest first."""
+    """The user's live sessions, soonest to expire first."""
     await user_of_id(session, user_id)
     found = await live_sessions(session, user_id, after=after, limit=limit + 1, now=runtime.now())
     return Page.of([SessionAnswer.model_validate(each) for each in found], limit=limit)

@@ -23,7 +23,7 @@ REASON = "ended by an operator"
 
 @session.command("list")
 def session_list(name: Name, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """A user's live sessions, oldest first."""
+    """A user's live sessions, soonest to expire first."""
 
     async def work(runtime: Runtime) -> list[dict[str, Any]]:
         async with runtime.unit_of_work() as database:

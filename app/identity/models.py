@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, text
+from sqlalchemy import CheckConstraint, FetchedValue, ForeignKey, Index, String, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,7 +14,10 @@ class User(Identified, Created, Base):
     """A person, or a service account. Never deleted by the service: disabled."""
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint("kind IN ('person', 'service')", name="kind"),)
+    __table_args__ = (
+        CheckConstraint("kind IN ('person', 'service')", name="kind"),
+        Index("ix_users_behind", "id", postgresql_where=text("ended_epoch < session_epoch")),
+    )
 
     username: Mapped[str]
     username_key: Mapped[str] = mapped_column(unique=True)
@@ -22,6 +25,10 @@ class User(Identified, Created, Base):
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     password_hash: Mapped[str | None]
     disabled_at: Mapped[datetime | None]
+    session_epoch: Mapped[int] = mapped_column(server_default=text("0"))
+    """Sessions of an earlier epoch have ended. Disabling the user increments it, by a trigger."""
+    ended_epoch: Mapped[int] = mapped_column(server_default=text("0"))
+    """Housekeeping has set `ended_at` of the sessions of all epochs before this one."""
 
 
 class ClientSecret(Identified, Created, Base):
@@ -42,9 +49,21 @@ class Session(Identified, Created, Base):
     """
 
     __tablename__ = "sessions"
-    __table_args__ = (Index(None, "user_id", "id"),)
+    __table_args__ = (
+        Index(
+            "ix_sessions_live",
+            "user_id",
+            "epoch",
+            "expires_at",
+            "id",
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index(None, "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    )
 
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    epoch: Mapped[int] = mapped_column(server_default=FetchedValue())
+    """The user's `session_epoch` when it was opened; a trigger sets it where an INSERT does not."""
     client_id: Mapped[str | None]
     """The client that signed in with its secret, and must do so to refresh; None: a public one."""
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
@@ -58,7 +77,8 @@ class Session(Identified, Created, Base):
     generation: Mapped[int] = mapped_column(server_default=text("0"))
     rotated_at: Mapped[datetime | None]
     refresh_key: Mapped[bytes]
-    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+    """When its end was written; it may have ended before, with its epoch: see `is_live`."""
     end_reason: Mapped[str | None]
 
 

@@ -5,18 +5,45 @@ import uuid
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Update, and_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Update,
+    and_,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
 from app.audit.log import Actor, record
 from app.db.changes import Change, announce
 from app.errors import NotFound
 from app.identity.locks import hold_users
-from app.identity.models import Session
+from app.identity.models import Session, User
 
 REFRESH_KEY_BYTES = 32
 MAX_USER_AGENT = 400
+ENDED_AT_ONCE = 1000
+"""Rows that one transaction ends, at most: their number must not decide whether it succeeds."""
+
+
+_OWNER = aliased(User)
+_OWNERS_EPOCH = (
+    select(_OWNER.session_epoch)
+    .where(_OWNER.id == Session.user_id)
+    .correlate(Session)
+    .scalar_subquery()
+)
+# Neither was the session ended, nor were all those of its epoch. Not `==`: a refresh that waits for
+# a change of password sees the session's new epoch beside the user's old one, because of a
+# statement that waited Postgres reads only the row that it updates anew. Built once: each request
+# that asks the database would build it.
+_HAS_NOT_ENDED = and_(Session.ended_at.is_(None), Session.epoch >= _OWNERS_EPOCH)
 
 
 class SessionNotFound(NotFound):
@@ -27,8 +54,8 @@ class SessionNotFound(NotFound):
 
 
 def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
-    """The condition that a session counts at that moment."""
-    return and_(Session.ended_at.is_(None), Session.expires_at > now, Session.idle_expires_at > now)
+    """Return the condition that a session counts at that moment."""
+    return and_(_HAS_NOT_ENDED, Session.expires_at > now, Session.idle_expires_at > now)
 
 
 async def open_session(
@@ -47,6 +74,8 @@ async def open_session(
     opened = Session(
         id=uuid7(),  # for the audit entry, which is written with it
         user_id=user_id,
+        # A trigger would set it as well, at the cost of a function call.
+        epoch=_epoch_of(user_id),
         client_id=client_id,
         scopes=sorted(scopes),
         created_at=now,
@@ -79,11 +108,29 @@ async def live_sessions(
     limit: int,
     now: datetime,
 ) -> list[Session]:
-    """Up to `limit` of the user's live sessions, oldest first, that come after the given one."""
-    statement = select(Session).where(Session.user_id == user_id, is_live(now))
+    """Return up to `limit` of the user's live sessions, soonest to expire first.
+
+    `after` is the session that the page before ended with.
+    """
+    place = tuple_(Session.expires_at, Session.id)
+    statement = select(Session).where(_of_current_epoch(user_id), is_live(now))
     if after is not None:
-        statement = statement.where(Session.id > after)
-    return list(await session.scalars(statement.order_by(Session.id).limit(limit)))
+        # Housekeeping may have removed its row by now; then all that came before it has expired.
+        expires_at = select(Session.expires_at).where(
+            Session.id == after, Session.user_id == user_id
+        )
+        came = tuple_(func.coalesce(expires_at.scalar_subquery(), now), after)
+        statement = statement.where(place > came)
+    return list(await session.scalars(statement.order_by(*place).limit(limit)))
+
+
+def _of_current_epoch(user_id: uuid.UUID) -> ColumnElement[bool]:
+    """Return the condition by which the index of live sessions finds those of this user."""
+    return and_(Session.user_id == user_id, Session.epoch == _epoch_of(user_id))
+
+
+def _epoch_of(user_id: uuid.UUID) -> ScalarSelect[int]:
+    return select(User.session_epoch).where(User.id == user_id).scalar_subquery()
 
 
 async def end_session(
@@ -92,7 +139,9 @@ async def end_session(
     """End that session and all its tokens. False: there is none, or it has ended before."""
     announce(session, Change("session", session_id))
     user_id = await session.scalar(
-        _ending(reason, now).where(Session.id == session_id).returning(Session.user_id)
+        _ending(reason, now)
+        .where(Session.id == session_id, _HAS_NOT_ENDED)
+        .returning(Session.user_id)
     )
     if user_id is None:
         return False
@@ -119,16 +168,76 @@ async def end_sessions_of(
     now: datetime,
     but: uuid.UUID | None = None,
 ) -> None:
-    """End all sessions of the user, except perhaps one."""
+    """End all sessions of the user, except perhaps one: at the same cost however many there are.
+
+    The user's new epoch ends them. Operators and the release before look at `ended_at`: it is
+    written here for those that expire last, ENDED_AT_ONCE at most, and by housekeeping for the
+    rest. The audit entry counts the former.
+    """
     await hold_users(session, user_id)
     announce(session, Change("user", user_id))
-    statement = _ending(reason, now).where(Session.user_id == user_id)
+    epoch = await session.scalar(
+        update(User)
+        .where(User.id == user_id)
+        .values(session_epoch=User.session_epoch + 1)
+        .returning(User.session_epoch)
+        .execution_options(synchronize_session=False)
+    )
+    if epoch is None:
+        return
     if but is not None:
-        statement = statement.where(Session.id != but)
-    ended = len((await session.execute(statement.returning(Session.id))).all())
+        kept = update(Session).where(Session.id == but, Session.user_id == user_id)
+        await session.execute(kept.values(epoch=epoch).execution_options(synchronize_session=False))
+    last = (
+        select(Session.id)
+        .where(
+            Session.user_id == user_id,
+            Session.epoch == epoch - 1,
+            Session.ended_at.is_(None),
+            Session.expires_at > now,
+            Session.idle_expires_at > now,
+        )
+        .order_by(Session.expires_at.desc(), Session.id.desc())
+        .limit(ENDED_AT_ONCE)
+    )
+    ended = await _end(session, last, reason=reason, now=now)
     if ended:
         # How many, not which: a busy service account has thousands.
-        record(session, "session.ended", by=by, subject=user_id, sessions=ended, reason=reason)
+        record(session, "session.ended", by=by, subject=user_id, sessions=len(ended), reason=reason)
+
+
+async def end_surplus_sessions(
+    session: AsyncSession, opened: Session, *, most: int, by: Actor, now: datetime
+) -> None:
+    """End those of the user's live sessions that expire first, until `most` are left.
+
+    `opened` is left in any case. Of logins at the same moment each counts without the others: the
+    next one ends what is too much.
+    """
+    surplus = (
+        select(Session.id)
+        .where(_of_current_epoch(opened.user_id), is_live(now), Session.id != opened.id)
+        .order_by(Session.expires_at.desc(), Session.id.desc())
+        .offset(most - 1)
+        .limit(ENDED_AT_ONCE)
+        .with_for_update(skip_locked=True, of=Session)
+    )
+    reason = "too many sessions"
+    for ended in await _end(session, surplus, reason=reason, now=now):
+        announce(session, Change("session", ended))
+        record(
+            session, "session.ended", by=by, subject=opened.user_id, session=ended, reason=reason
+        )
+
+
+async def _end(
+    session: AsyncSession, which: Select[uuid.UUID], *, reason: str, now: datetime
+) -> list[uuid.UUID]:
+    """Write the end of these sessions; return the ids of those that had none."""
+    ended = await session.scalars(
+        _ending(reason, now).where(Session.id.in_(which)).returning(Session.id)
+    )
+    return list(ended)
 
 
 def _ending(reason: str, now: datetime) -> Update:

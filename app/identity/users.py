@@ -150,12 +150,13 @@ async def disable_user(
     Whether they can be done without is not asked here: see `access.accounts.disable_account`.
     """
     await hold_users(session, user_id)
+    # Before the user is disabled: that begins another epoch, whose predecessor has no sessions.
+    await end_sessions_of(session, user_id, reason="user disabled", by=by, now=now)
     disabled = (
         update(User).where(User.id == user_id, User.disabled_at.is_(None)).values(disabled_at=now)
     )
     if await session.scalar(disabled.returning(User.id)):
         record(session, "user.disabled", by=by, subject=user_id)
-    await end_sessions_of(session, user_id, reason="user disabled", by=by, now=now)
 
 
 async def enable_user(session: AsyncSession, user_id: uuid.UUID, *, by: Actor) -> None:

@@ -1,16 +1,17 @@
 """Housekeeping: clearing away what has expired, in small bites, by one replica at a time."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, delete, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Executable, delete, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.audit.models import AuditEntry
-from app.identity.models import FailureBudget, KnownNetwork, Session
+from app.identity.models import FailureBudget, KnownNetwork, Session, User
 from app.identity.throttle import KNOWN_FOR, SLACK
 from app.tokens.models import OpaqueToken, SigningKey
 
@@ -22,10 +23,11 @@ HOUSEKEEPING_LOCK = 0x5C09E6A8
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """One kind of rows, and how to remove a batch of them."""
+    """One kind of rows, and how to clear away a batch of them."""
 
     name: str
-    batch: Executable
+    clear: Callable[[AsyncSession], Awaitable[int]]
+    """Return how many rows it was. As long as these are BATCH or more, there may be others."""
 
 
 def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Chore]:
@@ -35,27 +37,29 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
     """
     cutoff = now - kept
     return [
-        Chore("opaque tokens", _batch(OpaqueToken.digest, where=OpaqueToken.expires_at <= now)),
+        Chore("sessions of earlier epochs", partial(_end_earlier_epochs, now=now)),
+        Chore("opaque tokens", _removal(OpaqueToken.digest, where=OpaqueToken.expires_at <= now)),
         Chore(
             "sessions",
             # Idle expiry is never later than the absolute one.
-            _batch(
+            _removal(
                 Session.id, where=or_(Session.ended_at <= cutoff, Session.idle_expires_at <= cutoff)
             ),
         ),
-        Chore("signing keys", _batch(SigningKey.kid, where=SigningKey.retires_at <= cutoff)),
+        Chore("signing keys", _removal(SigningKey.kid, where=SigningKey.retires_at <= cutoff)),
         Chore(
-            "failure budgets", _batch(FailureBudget.key, where=FailureBudget.open_at <= now - SLACK)
+            "failure budgets",
+            _removal(FailureBudget.key, where=FailureBudget.open_at <= now - SLACK),
         ),
         Chore(
             "known networks",
-            _batch(
+            _removal(
                 KnownNetwork.user_id,
                 KnownNetwork.network,
                 where=KnownNetwork.signed_in_at <= now - KNOWN_FOR,
             ),
         ),
-        Chore("audit entries", _batch(AuditEntry.id, where=AuditEntry.at <= now - audit_kept)),
+        Chore("audit entries", _removal(AuditEntry.id, where=AuditEntry.at <= now - audit_kept)),
     ]
 
 
@@ -67,25 +71,70 @@ async def prune(
     audit_kept: timedelta,
     report: Callable[[str, int], None] | None = None,
 ) -> bool:
-    """Remove all that has expired; `report` is told of every batch.
+    """Remove all that has expired, and write the end of sessions that ended with their epoch.
+
+    `report` is told of every batch.
 
     False when another replica is at it: then there is nothing to do here.
     """
     for chore in chores(now=now, kept=kept, audit_kept=audit_kept):
-        removed = BATCH
-        while removed == BATCH:
+        cleared = BATCH
+        while cleared >= BATCH:
             async with sessions.begin() as session:
                 if not await session.scalar(
                     text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": HOUSEKEEPING_LOCK}
                 ):
                     return False
-                removed = len((await session.execute(chore.batch)).all())
+                cleared = await chore.clear(session)
             if report:
-                report(chore.name, removed)
+                report(chore.name, cleared)
     return True
 
 
-def _batch(*key: InstrumentedAttribute[Any], where: ColumnElement[bool]) -> Executable:
+def _removal(
+    *key: InstrumentedAttribute[Any], where: ColumnElement[bool]
+) -> Callable[[AsyncSession], Awaitable[int]]:
     some = select(*key).where(where).limit(BATCH).with_for_update(skip_locked=True)
     statement = delete(key[0].class_).where(tuple_(*key).in_(some)).returning(*key)
-    return statement.execution_options(synchronize_session=False)
+    return partial(_run, statement=statement)
+
+
+async def _end_earlier_epochs(session: AsyncSession, *, now: datetime) -> int:
+    """Set `ended_at` of live rows that ended with their epoch, of BATCH users at most.
+
+    They count for nothing already. Operators read the column, and the release before looks at it.
+    """
+    users = list(
+        await session.scalars(
+            select(User.id)
+            .where(User.ended_epoch < User.session_epoch)
+            .limit(BATCH)
+            .with_for_update(key_share=True, skip_locked=True)
+        )
+    )
+    if not users:
+        return 0
+    earlier = (
+        select(Session.id)
+        .join(User, User.id == Session.user_id)
+        .where(
+            User.id.in_(users),
+            Session.epoch < User.session_epoch,
+            Session.ended_at.is_(None),
+            Session.expires_at > now,
+            Session.idle_expires_at > now,
+        )
+        .limit(BATCH)
+    )
+    end = update(Session).where(Session.id.in_(earlier)).returning(Session.id)
+    ended = await _run(session, end.values(ended_at=now, end_reason="all sessions ended"))
+    if ended < BATCH:
+        done = update(User).where(User.id.in_(users)).values(ended_epoch=User.session_epoch)
+        await _run(session, done.returning(User.id))
+    return len(users) + ended
+
+
+async def _run(session: AsyncSession, statement: Executable) -> int:
+    """Run it, and return how many rows it returns."""
+    options = {"synchronize_session": False}
+    return len((await session.execute(statement, execution_options=options)).all())

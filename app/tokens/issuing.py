@@ -13,7 +13,7 @@ from app.identity.clients import FIRST_PARTY_CLIENT, Client, confirm_client
 from app.identity.locks import share_users
 from app.identity.login import confirm_login
 from app.identity.models import Session, User
-from app.identity.sessions import open_session
+from app.identity.sessions import end_surplus_sessions, open_session
 from app.identity.throttle import remember_network
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import write_opaque_token
@@ -41,6 +41,8 @@ class Issuer:
     session_lifetime: timedelta
     session_idle_timeout: timedelta
     refresh_grace: timedelta
+    max_sessions: int
+    """Live sessions of a person; service accounts have any number."""
 
     async def issue(
         self,
@@ -82,7 +84,8 @@ async def password_grant(
 ) -> Issued:
     """RFC 6749 §4.3, for a user who was authenticated: scopes are requested ∩ granted now.
 
-    Opens a session, bound to the client if one authenticated. Raises InvalidScope when nothing
+    Opens a session, bound to the client if one authenticated, and ends the oldest when there are
+    more than `max_sessions`. Raises InvalidScope when nothing
     requested is granted; LoginRefused or ClientRefused when the user or the client was disabled or
     changed meanwhile.
     """
@@ -101,6 +104,9 @@ async def password_grant(
         lifetime=issuer.session_lifetime,
         idle_timeout=issuer.session_idle_timeout,
         now=now,
+    )
+    await end_surplus_sessions(
+        session, opened, most=issuer.max_sessions, by=by.signed_in_as(user.id), now=now
     )
     await remember_network(session, user.id, address=by.address, now=now)
     return await issuer.issue(session, opened, scopes=scopes, refreshable=True, now=now)
