@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from cryptography.fernet import MultiFernet
-from sqlalchemy import URL, QueuePool
+from sqlalchemy import URL, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.access.principals import Principals
+from app.db.beats import NoStandby
 from app.db.changes import AnnouncingSession, ChangeFeed
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import configured_url, connect_apart, open_engine
@@ -68,7 +69,7 @@ class Runtime:
         another secret.
         """
         async with AsyncExitStack() as stack:
-            primary = Primary()
+            primary = Primary(patience=settings.revocation_bound / 5)
             engine = await stack.enter_async_context(open_engine(settings, primary))
             clock = DatabaseClock()
             async with engine.connect() as connection:
@@ -173,14 +174,31 @@ class Runtime:
         async with self.engine.connect() as connection:
             return not is_behind(await current_revision(connection))
 
+    async def takes_no_writes(self) -> str | None:
+        """Return why the database commits nothing; None when it does, as far as is known.
+
+        The change feed's beats are writes. Only when none succeeded lately, the database is asked.
+        """
+        if self.feed.writes():
+            return None
+        if isinstance(self.feed.failure, NoStandby):
+            return str(self.feed.failure)
+        async with self.engine.connect() as connection:
+            read_only = await connection.scalar(text("SHOW transaction_read_only"))
+        return "it is a standby or read-only" if read_only == "on" else None
+
 
 def open_feed(
     engine: AsyncEngine, settings: Settings, clock: DatabaseClock, primary: Primary
 ) -> ChangeFeed:
     """The change feed, not followed yet, on a way to Postgres that need not be the engine's."""
+    listening, writing = listen_url(engine, settings), engine.url
     return ChangeFeed(
-        to_listen=partial(connect_apart, listen_url(engine, settings), settings, primary),
-        to_write=partial(connect_apart, engine.url, settings, primary),
+        primary,
+        to_listen=partial(
+            connect_apart, listening, settings, primary.find, name="scopegate changes"
+        ),
+        to_write=partial(connect_apart, writing, settings, primary.survey, name="scopegate beat"),
         bound=settings.revocation_bound,
         clock=clock,
     )

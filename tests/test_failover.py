@@ -110,16 +110,16 @@ async def test_an_old_primary_that_comes_back_is_refused_by_who_has_seen_the_new
         standby_first = {key: where[key][::-1] for key in ("host", "port")}
         first = await seen.connect(**{**where, **standby_first})
         assert first.get_settings().in_hot_standby == "off"
-        assert not seen.was_replaced(first)
+        assert not seen.leads_elsewhere(first)
         old.kill()
         await new.promote()
         second = await seen.connect(**where)
-        assert seen.was_replaced(first)
+        assert seen.leads_elsewhere(first)
         await old.start()
         with pytest.raises(ServerReplaced):
             await seen.connect(**only_old)
         third = await seen.connect(**where)
-        assert not seen.was_replaced(third)
+        assert not seen.leads_elsewhere(third)
         # Who has not seen it can't know: that is for whoever promotes to prevent.
         fourth = await unaware.connect(**only_old)
         for connection in (first, second, third, fourth):
@@ -151,7 +151,7 @@ async def test_a_postgres_that_does_not_tell_which_it_is_serves_all_the_same(
     primary = Primary()
     plain = await primary.connect(**{**where, "user": "plain"})
     assert await plain.fetchval("SELECT 1") == 1
-    assert not primary.was_replaced(plain)
+    assert not primary.leads_elsewhere(plain)
     await plain.close()
 
 

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 REALM = "scopegate"
 OAUTH_PATHS = {"/token", "/revoke", "/introspect"}
+LIMIT_EXCEEDED = "54000"
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -37,6 +38,16 @@ class DatabaseUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The database does not answer: try again in a moment.")
+
+
+class NotificationQueueFull(Unavailable):
+    """Postgres keeps no more notifications, so no change that notifies can be committed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Postgres' queue of notifications is full: a session that listens, in a transaction "
+            "that it does not end, holds it up. Until that session ends, nothing can be changed."
+        )
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -142,6 +153,11 @@ async def on_database_gone(request: Request, error: Exception) -> JSONResponse:
     Why, is logged: without its text, which can repeat what a client sent.
     """
     why = {"error": type(error).__name__, "sqlstate": sqlstate_of(error)}
+    # The SQLSTATE is that of any limit. Postgres translates the rest of this message.
+    if sqlstate_of(error) == LIMIT_EXCEEDED and "NOTIFY" in str(error):
+        full = NotificationQueueFull()
+        logger.warning("%s", full, extra=why)
+        return await on_domain_error(request, full)
     logger.warning("the database can't be asked", extra=why)
     return await on_domain_error(request, DatabaseUnavailable())
 

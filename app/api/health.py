@@ -18,6 +18,13 @@ class ShuttingDown(Unavailable):
         super().__init__("This process is shutting down.")
 
 
+class NoWrites(Unavailable):
+    """The database answers, but commits nothing."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(f"The database takes no writes: {why}.")
+
+
 class SchemaOutdated(Unavailable):
     """The database lacks what this code needs."""
 
@@ -33,7 +40,7 @@ async def live() -> Health:
 
 @router.get("/ready", responses=refusals(503))
 async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
-    """The database answers and has all that this version needs, and there is a key to sign with.
+    """The database takes writes and has all that this version needs; there is a key to sign with.
 
     503 as well from SIGTERM on, while requests are still answered.
 
@@ -44,6 +51,8 @@ async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
         raise ShuttingDown
     if not await runtime.schema_is_current():
         raise SchemaOutdated
+    if why := await runtime.takes_no_writes():
+        raise NoWrites(why)
     await runtime.keyring.refresh()
     runtime.keyring.signing(runtime.now())
     return Readiness(status="ready", checks="cached" if runtime.feed.fresh() else "database")

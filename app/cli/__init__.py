@@ -93,13 +93,17 @@ def migrate(
         typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there are no users at all."),
     ] = False,
 ) -> None:
-    """Bring the database up to this version. Several may run at once: one works, the rest wait."""
+    """Bring the database up to this version. Several may run at once: one works, the rest wait.
+
+    Also puts back triggers that are missing, off or altered.
+    """
     # Here, as no other command needs Alembic: the service starts sooner and is smaller without.
-    from app.db.migrating import migrator_settings, upgrade
+    from app.db.migrating import migrator_settings, restore, upgrade
 
     async def work() -> None:
         async with open_engine(migrator_settings(Settings())) as engine:
             await upgrade(engine)
+            await restore(engine)
 
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")

@@ -1,14 +1,16 @@
-"""The change feed: the database tells of its own changes, and every process hears of them at once.
+"""The change feed: every process hears of every change in the database within moments.
 
-Triggers notify in the writing transaction (migration 0003), so a change is told whoever makes it:
-this process, another replica, or somebody with psql.
+Triggers notify in the writing transaction (migration 0003), so a change is heard whoever makes it:
+this process, another replica, or a person with psql.
 
-Whether nothing was missed is told by a heartbeat that is a notification itself: sent on one
-connection, where the requests' database is, and heard on another. Postgres delivers notifications
-in the order of their commits: once this process hears its own beat, it has heard of every change
-that was committed before the beat was sent. A network that swallows bytes, a pooler that keeps
-notifications to itself or a listener that leads to another database hears no beat, and is
-distrusted, whatever else it answers.
+A heartbeat that is itself a notification proves that no change was missed. Each beat is sent on a
+fresh connection, made as the request pool makes its own, to where requests must lead at that
+moment (`Primary.survey`). Postgres delivers notifications in the order of their commits: a process
+that hears its own beat has heard of every change that was committed there before. Behind a
+network that swallows bytes or a pooler that keeps notifications to itself, or at a primary that was
+replaced, it hears no beat, and trusts nothing that it remembers.
+
+With each beat goes a look at the triggers: they must be there, enabled and as they were migrated.
 """
 
 import asyncio
@@ -16,31 +18,26 @@ import logging
 import math
 import random
 import secrets
-import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
-from app.db.clock import DatabaseClock
-from app.errors import ScopegateError
+from app.db.beats import send_beat
+from app.db.clock import DatabaseClock, monotonic
+from app.db.listener import CHANNEL, Connect, FeedDeaf, Listener, ListensElsewhere
+from app.db.primary import UNREACHABLE, Primary
+from app.db.triggers import Triggers
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = "scopegate"
-BEATS_PER_BOUND = 5
+BEATS_PER_BOUND = 3
 MAX_BACKOFF = 5.0
 """Seconds between two attempts to connect, at the most."""
-# Nobody would miss a beat, so it need not wait for the disk. For this transaction only: behind a
-# pooler the connection is others' too.
-BEAT = """
-SELECT clock_timestamp() FROM set_config('synchronous_commit', 'off', true), pg_notify($1, $2)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,43 +70,48 @@ def parse_change(payload: str) -> Change:
     return EVERYTHING
 
 
-class FeedDeaf(ScopegateError):
-    """The database answers on the feed's connection, but no notification comes through."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "notifications do not come through: behind a pooler like PgBouncer, set "
-            "SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads directly to Postgres"
-        )
-
-
-Connect = Callable[[], Awaitable[Any]]
-"""Makes a connection of asyncpg's that is nobody else's."""
-
-
 class ChangeFeed:
     """Hears of every change, and knows up to when it has heard of all of them.
 
-    `to_listen` connects to where the notifications come from, `to_write` to the database that the
-    requests use: mostly the same. `bound`, in seconds, is how long a beat is believed. The clock
-    is set by the way.
+    `to_listen` connects to where the notifications come from, `to_write` to where requests must
+    lead now, as `primary` finds it. `bound` is for how many seconds a beat proves anything. Each
+    beat also sets the clock.
     """
 
+    _listener: Listener
+    _successor: Listener | None
+
     def __init__(
-        self, *, to_listen: Connect, to_write: Connect, bound: float, clock: DatabaseClock
+        self,
+        primary: Primary,
+        *,
+        to_listen: Connect,
+        to_write: Connect,
+        bound: float,
+        clock: DatabaseClock,
     ) -> None:
+        self._primary = primary
         self._to_listen = to_listen
         self._to_write = to_write
         self.bound = bound
         self._clock = clock
         self._hearers: list[Callable[[Change], None]] = []
-        self._heard_up_to = -math.inf
-        self._unheard: dict[str, float] = {}
-        """The beats on their way, and when each was sent."""
         self._beat_channel = f"{CHANNEL}_beat_{secrets.token_hex(8)}"
+        self._number = 0
+        """Of the last beat."""
+        self._sent: dict[int, tuple[float, float]] = {}
+        """Committed beats that are not heard yet: when each survey began, when each was sent."""
+        self._heard_up_to = self._written_at = -math.inf
+        self._logged: str | None = None
+        self.triggers: Triggers | None = None
+        """What the last beat found."""
+        self.failure: Exception | None = None
+        """Why the last beat could not be sent; None when it was."""
         self.changes_heard = 0
         self.lag = math.nan
         """Seconds from sending the last beat to hearing it."""
+        self.queue_usage = math.nan
+        """How full Postgres' queue of notifications is, from 0 to 1."""
 
     def subscribe(self, hearer: Callable[[Change], None]) -> None:
         """Have it called, at once and on the event loop, with every change that is heard."""
@@ -120,10 +122,14 @@ class ChangeFeed:
 
         Only then may anything that was remembered be relied on.
         """
-        return time.monotonic() - self._heard_up_to < self.bound
+        return monotonic() - self._heard_up_to < self.bound
+
+    def writes(self) -> bool:
+        """Whether the database has committed a beat within the last `bound` seconds."""
+        return monotonic() - self._written_at < self.bound
 
     def tell(self, change: Change) -> None:
-        """Let everybody who subscribed hear of the change."""
+        """Call every subscriber with the change."""
         for hearer in self._hearers:
             hearer(change)
 
@@ -146,44 +152,132 @@ class ChangeFeed:
             backoff = min(0.1 * 2 ** min(failures, 10), MAX_BACKOFF)
             await asyncio.sleep(random.uniform(0.5, 1) * backoff)  # noqa: S311
 
+    async def prove(self) -> None:
+        """Send one beat and wait until it is heard.
+
+        Raises what keeps it from that: FeedDeaf, ListensElsewhere, or an error of `UNREACHABLE`.
+        """
+        self._listener, self._successor = await self._listen(), None
+        try:
+            await self._beat()
+            async with asyncio.timeout(self.bound):
+                await self._listener.proven.wait()
+        except TimeoutError:
+            raise FeedDeaf from None
+        finally:
+            self._listener.close()
+
     async def _follow(self) -> None:
-        lost = asyncio.Event()
-        async with AsyncExitStack() as stack:
-            # However long it takes: of several hosts, the first may not answer at all.
-            listening = await stack.enter_async_context(_connected(self._to_listen, lost))
-            writing = await stack.enter_async_context(_connected(self._to_write, lost))
-            await listening.add_listener(CHANNEL, self._on_change)
-            await listening.add_listener(self._beat_channel, self._on_beat)
-            # Whatever was told before this moment, nobody here has heard.
+        self._listener, self._successor = await self._listen(), None
+        try:
+            # What changed before this moment, this process has not heard of.
             self.tell(EVERYTHING)
-            self._unheard.clear()
+            self._sent.clear()
             self._clock.doubt()
-            while not lost.is_set():
-                await self._beat(writing)
-                await _wait(lost, self.bound / BEATS_PER_BOUND)
-                if len(self._unheard) >= BEATS_PER_BOUND:
-                    raise FeedDeaf
+            while not self._listener.lost.is_set():
+                next_at = monotonic() + self.bound / BEATS_PER_BOUND
+                await self._renew()
+                await self._try_beat()
+                await self._listener.wait_until_lost(next_at - monotonic())
+                self._refuse_deafness()
             raise ConnectionError("the connection was closed")
+        finally:
+            self._listener.close()
+            if self._successor:
+                self._successor.close()
 
-    async def _beat(self, writing: Any) -> None:
-        """Send a beat, and set the clock by the way."""
-        beat, sent = secrets.token_hex(8), time.monotonic()
-        self._unheard[beat] = sent
-        # A transaction keeps both halves of a statement together, where there is a pooler.
-        async with asyncio.timeout(self.bound), writing.transaction():
-            told = await writing.fetchval(BEAT, self._beat_channel, beat)
-            self._clock.adopt(told, sent=sent, received=time.monotonic())
+    async def _listen(self) -> Listener:
+        listener = Listener(await self._to_listen(), self._settle)
+        try:
+            await listener.listen(self._beat_channel, self._on_change)
+        except BaseException:
+            listener.close()
+            raise
+        listener.since = self._number
+        return listener
 
-    def _on_beat(self, _connection: object, _pid: int, _channel: str, beat: str) -> None:
-        sent = self._unheard.get(beat)
-        if sent is not None:
-            self._heard_up_to = sent
-            self.lag = time.monotonic() - sent
-            self._unheard = {each: at for each, at in self._unheard.items() if at > sent}
+    async def _renew(self) -> None:
+        """Open a successor to a listener that has served its time. Nothing is lost meanwhile.
 
-    def _on_change(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
+        Both listen until both have heard a beat that was sent after the successor began to listen:
+        then the older has heard of all changes that the newer has not.
+        """
+        now = monotonic()
+        if self._successor and now - self._successor.opened_at > self.bound:
+            self._successor.close()
+            self._successor, self._listener.ends_at = None, now + self.bound
+        if not self._successor and now > self._listener.ends_at:
+            try:
+                async with asyncio.timeout(self.bound / BEATS_PER_BOUND):
+                    self._successor = await self._listen()
+            except UNREACHABLE:
+                self._listener.ends_at = now + self.bound
+
+    async def _try_beat(self) -> None:
+        try:
+            await self._beat()
+        except UNREACHABLE as error:
+            self.failure = error
+            if not self.fresh():
+                self._warn(f"no beat can be sent: {str(error) or type(error).__name__}")
+
+    async def _beat(self) -> None:
+        surveyed_at = monotonic()
+        connection = await self._to_write()
+        if self._primary.server_of(self._listener.connection) != self._primary.current:
+            connection.terminate()
+            raise ListensElsewhere
+        self._number += 1
+        beat = await send_beat(
+            connection, self._beat_channel, str(self._number), seconds=self.bound
+        )
+        self._clock.adopt(beat.now, sent=beat.sent_at, received=beat.answered_at)
+        self._written_at, self.queue_usage, self.failure = surveyed_at, beat.queue_usage, None
+        self._note(beat.triggers)
+        # Only a beat that was committed counts, though it may have been heard already.
+        if not beat.triggers.wrong:
+            self._sent[self._number] = (surveyed_at, beat.sent_at)
+            self._settle()
+
+    def _note(self, triggers: Triggers) -> None:
+        """Distrust what was heard while a trigger was not as it must be."""
+        before, self.triggers = self.triggers, triggers
+        if triggers.wrong:
+            self._heard_up_to = -math.inf
+            self._sent.clear()
+            self._warn(f"changes go unheard, run scopegate migrate to mend it: {triggers}")
+        else:
+            self._logged = None
+            if before and before != triggers:
+                self.tell(EVERYTHING)
+
+    def _settle(self) -> None:
+        """Count the beats that were heard, and let a successor take over that heard one."""
+        heard = [number for number in self._sent if number <= self._listener.heard]
+        if heard:
+            self._heard_up_to, sent_at = self._sent[max(heard)]
+            self.lag = monotonic() - sent_at
+            for number in heard:
+                del self._sent[number]
+        old, new = self._listener, self._successor
+        if new and min(old.heard, new.heard) > new.since:
+            self._listener, self._successor = new, None
+            old.close()
+
+    def _refuse_deafness(self) -> None:
+        """Raise FeedDeaf when a beat was sent long ago and is still not heard."""
+        if any(monotonic() - sent_at > self.bound for _, sent_at in self._sent.values()):
+            raise FeedDeaf
+
+    def _on_change(self, payload: str) -> None:
         self.changes_heard += 1
         self.tell(parse_change(payload))
+
+    def _warn(self, trouble: str) -> None:
+        """Log what makes every request ask the database: once, until it is another or over."""
+        if trouble != self._logged:
+            logger.warning("every request asks the database: %s", trouble)
+            self._logged = trouble
 
 
 class AnnouncingSession(Session):
@@ -205,23 +299,3 @@ def _tell_what_was_announced(session: Session, transaction: SessionTransaction) 
     if transaction.parent is None:
         for change in session.info.pop("announced", ()):
             session.info["feed"].tell(change)
-
-
-@asynccontextmanager
-async def _connected(connect: Connect, lost: asyncio.Event) -> AsyncIterator[Any]:
-    """A connection; `lost` is set when it ends before the block does."""
-    connection = await connect()
-    connection.add_termination_listener(lambda _: lost.set())
-    try:
-        yield connection
-    finally:
-        # Not close(), which would wait for a server that may have gone.
-        connection.terminate()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

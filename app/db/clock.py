@@ -15,21 +15,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 DRIFT = 1e-3
 """How much two clocks are taken to part, in seconds a second: twice what NTP's slewing may do."""
 
+# Python's monotonic clock stands still on Linux while the machine sleeps; this one does not.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def monotonic() -> float:
+    """Return the seconds on a clock that only runs forward, also while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
+
 
 class DatabaseClock:
     """Call it for the time. It is off by at most half the round trip in which it was set."""
 
     def __init__(self) -> None:
-        self._epoch = time.time() - time.monotonic()
+        self._epoch = time.time() - monotonic()
         self._error = math.inf
         self._set_at = -math.inf
 
     def __call__(self) -> datetime:
         """The time now; by this machine's clock only as long as the database was never asked."""
-        return datetime.fromtimestamp(self._epoch + time.monotonic(), UTC)
+        return datetime.fromtimestamp(self._epoch + monotonic(), UTC)
 
     def adopt(self, told: datetime, *, sent: float, received: float) -> None:
-        """Set the clock to what the database told between two moments of `time.monotonic`.
+        """Set the clock to what the database told between two moments of `monotonic`.
 
         An answer that took so long that the clock knows better is passed over.
         """
@@ -46,6 +54,6 @@ class DatabaseClock:
 
 async def set_clock(clock: DatabaseClock, connection: AsyncConnection) -> None:
     """Set it by asking the database once."""
-    sent = time.monotonic()
+    sent = monotonic()
     told = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
-    clock.adopt(told, sent=sent, received=time.monotonic())
+    clock.adopt(told, sent=sent, received=monotonic())

@@ -2,12 +2,11 @@
 
 import asyncio
 import itertools
-import math
+import random
 import re
 import secrets
-import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,8 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
+from app.db.clock import monotonic
 from app.db.embedded import EmbeddedPostgres
-from app.db.primary import Primary
+from app.db.primary import LONGEST_LIFE, Primary
 from app.db.spent import add_up_statements
 from app.errors import ConfigurationError
 from app.settings import Settings
@@ -131,7 +131,7 @@ def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL
 def create_engine(url: URL, settings: Settings, primary: Primary | None = None) -> AsyncEngine:
     """An engine whose every wait is bounded, so that a lost database is noticed, not waited for.
 
-    Its connections lead to `primary`, and are dropped when that has become another server.
+    Its connections lead to `primary`, and are dropped when they do not lead there any more.
     """
     primary = primary or Primary()
     engine = create_async_engine(
@@ -139,6 +139,8 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_pool_timeout,
+        # Each process at its own time.
+        pool_recycle=round(random.uniform(0.8, 1) * LONGEST_LIFE),  # noqa: S311
         hide_parameters=True,
         connect_args={
             **_connect_args(settings, application_name="scopegate"),
@@ -153,21 +155,24 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
 
 
 def _give_up_lost_connections(engine: Engine, primary: Primary) -> None:
-    """Have the pool hand out no connection that leads nowhere, or to a server that was replaced."""
+    """Have the pool hand out no connection that leads nowhere, or not where it must."""
 
     @event.listens_for(engine, "checkin")
     def note_when(_connection: object, record: ConnectionPoolEntry) -> None:
-        record.info["used_at"] = time.monotonic()
+        record.info["used_at"] = monotonic()
 
     @event.listens_for(engine, "checkout")
     def refuse_a_lost_server(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        # A new one was looked at just now. The pool gives up where two in a row are refused.
+        if "used_at" not in record.info:
+            return
         # Here the pool makes a new one.
         driver = connection.driver_connection
-        if primary.was_replaced(driver):
+        if primary.leads_elsewhere(driver):
             raise DisconnectionError
         if driver.is_closed():
             raise InvalidatePoolError
-        if time.monotonic() - record.info.get("used_at", math.inf) > TRUSTED_FOR:
+        if monotonic() - record.info["used_at"] > TRUSTED_FOR:
             try:
                 # In one message: a pooler can't give half of it to another server.
                 await_only(driver.execute(PING, timeout=PING_TIMEOUT))
@@ -205,19 +210,18 @@ def _unprepared() -> dict[str, Any]:
     return {
         "prepared_statement_name_func": lambda: "",
         "prepared_statement_cache_size": 0,
-        "statement_cache_size": 0,
     }
 
 
-async def connect_apart(url: URL, settings: Settings, primary: Primary) -> Any:
-    """A connection of asyncpg's own that no pool knows: a pool would make it forget its LISTEN."""
+async def connect_apart(
+    url: URL, settings: Settings, way: Callable[..., Awaitable[Any]], *, name: str
+) -> Any:
+    """Return a connection of asyncpg's own that no pool knows, made by `way`, one of a Primary's.
+
+    A pool would make it forget its LISTEN. `name` is what Postgres shows of it.
+    """
     _, where = url.get_dialect()().create_connect_args(url)
-    return await primary.connect(
-        **where,
-        **_connect_args(settings, application_name="scopegate changes"),
-        # A pooler may give the next statement to another server, which has not prepared it.
-        statement_cache_size=0,
-    )
+    return await way(**where, **_connect_args(settings, application_name=name))
 
 
 def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any]:
@@ -225,6 +229,9 @@ def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any
         "timeout": settings.database_connect_timeout,
         "command_timeout": settings.database_statement_timeout,
         "server_settings": {"application_name": application_name, "timezone": "UTC"},
+        # asyncpg's own, beside SQLAlchemy's. A pooler may give the next statement to another
+        # server, which has not prepared it.
+        "statement_cache_size": 0,
     }
 
 

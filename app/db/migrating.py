@@ -6,7 +6,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.schema import PROJECT
+from app.db.schema import PROJECT, current_revision, head_revision
+from app.db.triggers import restore_triggers
 from app.errors import ScopegateError
 from app.settings import Settings
 
@@ -39,6 +40,13 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
             await connection.run_sync(run)
     except CommandError as error:
         raise CannotMigrate(f"the database can't be migrated by this version: {error}") from error
+
+
+async def restore(engine: AsyncEngine) -> None:
+    """Put back every trigger that is missing, off or altered, in a database at this version."""
+    async with engine.begin() as connection:
+        if await current_revision(connection) == head_revision():
+            await connection.run_sync(restore_triggers)
 
 
 def migrator_settings(settings: Settings) -> Settings:

@@ -1,9 +1,18 @@
-"""Finding the server that takes the writes, and never going back to one that was replaced."""
+"""Find the server that takes the writes, and never go back to one that was replaced."""
 
-from typing import Any
+import asyncio
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import asyncpg
+
+LONGEST_LIFE = 600.0
+"""Seconds after which a connection that is kept is replaced, though nothing is wrong with it.
+
+So none leads for ever to where the URL led once.
+"""
 
 UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 NOT_TOLD = (
@@ -11,12 +20,33 @@ NOT_TOLD = (
     asyncpg.FeatureNotSupportedError,
     asyncpg.UndefinedFunctionError,
 )
-"""What a Postgres raises that was made to replicate in ways of its own, and does not tell."""
+"""What a Postgres raises that replicates in ways of its own and keeps its timeline to itself."""
 # A promotion begins a new timeline. A standby refuses `pg_current_wal_lsn`.
 WHICH = """
-SELECT system_identifier, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+SELECT system_identifier, CASE WHEN NOT pg_is_in_recovery() THEN
+        ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint END,
+    pg_postmaster_start_time(), current_setting('transaction_read_only')::bool
 FROM pg_control_system()
 """
+WHICH_AT_LEAST = """
+SELECT 0, 0, pg_postmaster_start_time(), current_setting('transaction_read_only')::bool
+"""
+
+
+class Server(NamedTuple):
+    """One running server: the cluster it belongs to, its timeline, and when it was started.
+
+    Servers of one cluster are ordered by timeline. The start tells two servers apart that were
+    promoted to the same timeline, or that do not tell their cluster and timeline (0 and 0).
+    """
+
+    cluster: int
+    timeline: int
+    started: datetime
+
+
+Host = tuple[Any, Any]
+"""A host of the URL with its port."""
 
 
 class ServerReplaced(ConnectionError):
@@ -34,66 +64,145 @@ class TakesNoWrites(ConnectionError):
 
 
 class Primary:
-    """Which server takes the writes, as far as this process has seen.
+    """The server that takes the writes, as far as this process has seen.
 
-    One that crashed, and comes back after its standby was promoted, takes writes too: nobody
-    replicates them, and it knows of no revocation since. So once a process has seen the promoted
-    server, it refuses the older one.
+    An old primary that still runs after its standby was promoted may take writes too, but nothing
+    replicates them, and it knows of no revocation since. So the newest timeline of a cluster
+    counts, whatever the order of the hosts. Between clusters no order is known: there the URL
+    decides, by where it leads now and by the order of its hosts.
+
+    Once one host has answered, the others are waited for `patience` seconds at most.
     """
 
-    def __init__(self) -> None:
-        self._last: tuple[Any, Any] | None = None
+    def __init__(self, *, patience: float = 1.0) -> None:
+        self._patience = patience
+        self.current: Server | None = None
+        """Where requests must lead."""
+        self._host: Host | None = None
+        """The host that `current` was last found at."""
         self._newest: dict[int, int] = {}
-        """The newest timeline of each cluster: pg_upgrade, say, makes another cluster."""
-        self._seen: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
+        """The newest timeline of each cluster."""
+        self._seen: WeakKeyDictionary[Any, tuple[Server, Host]] = WeakKeyDictionary()
+        self._which = WHICH
 
     async def connect(self, *, host: Any = None, port: Any = None, **how: Any) -> Any:
-        """A connection of asyncpg's to the first host that takes writes and was not replaced.
+        """Return a connection of asyncpg's to where requests must lead.
 
-        Each host has the `timeout` to itself, so that one which swallows every byte keeps nobody
-        from the next; the host that served last comes first. Raises what the last one raised.
+        The host that was found last comes first. Only when it does not lead there any more, all
+        hosts are asked. Raises an error of `UNREACHABLE`.
         """
-        hosts = list(zip(host, port, strict=True)) if isinstance(host, list) else [(host, port)]
-        hosts.sort(key=lambda each: each != self._last)
-        failure: Exception | None = None
-        for each in hosts:
+        hosts = _hosts(host, port)
+        if len(hosts) > 1 and self._host in hosts:
             try:
-                connection = await self._connect_to(*each, **how)
-            except UNREACHABLE as error:
-                failure = error
+                connection = await self._ask(self._host, **how)
+            except UNREACHABLE:
+                pass
             else:
-                self._last = each
-                return connection
-        assert failure is not None
-        raise failure
+                if not self.leads_elsewhere(connection):
+                    return connection
+                connection.terminate()
+        return await self.survey(host=host, port=port, **how)
 
-    def was_replaced(self, connection: Any) -> bool:
-        """Whether a newer server was seen since this connection was made."""
-        cluster, timeline = self._seen.get(connection, (0, 0))
-        return timeline < self._newest.get(cluster, 0)
+    async def survey(self, *, host: Any = None, port: Any = None, **how: Any) -> Any:
+        """Decide where requests must lead, and return a connection to there.
 
-    async def _connect_to(self, host: Any, port: Any, **how: Any) -> Any:
+        Raises an error of `UNREACHABLE`; then nothing is decided.
+        """
+        connection = await self.find(host=host, port=port, **how)
+        self.current, self._host = self._seen[connection]
+        return connection
+
+    async def find(self, *, host: Any = None, port: Any = None, **how: Any) -> Any:
+        """Return a connection to the newest server that takes writes; all hosts are asked at once.
+
+        Raises an error of `UNREACHABLE`.
+        """
+        asked = [asyncio.create_task(self._ask(each, **how)) for each in _hosts(host, port)]
+        best = None
+        try:
+            await self._wait_for(asked)
+            for task in asked:
+                task.cancel()
+            best = self._best(await asyncio.gather(*asked, return_exceptions=True))
+            return best
+        finally:
+            for task in asked:
+                task.cancel()
+                task.add_done_callback(partial(_close_unless, best))
+
+    def server_of(self, connection: Any) -> Server:
+        """Return the server that a connection of this object's leads to."""
+        return self._seen[connection][0]
+
+    def leads_elsewhere(self, connection: Any) -> bool:
+        """Whether a connection does not lead where requests must lead."""
+        server = self.server_of(connection)
+        return server != self.current or self._was_replaced(server)
+
+    def _was_replaced(self, server: Server) -> bool:
+        return server.timeline < self._newest.get(server.cluster, 0)
+
+    async def _ask(self, host: Host, **how: Any) -> Any:
         how.setdefault("target_session_attrs", "read-write")
         try:
-            connection = await asyncpg.connect(host=host, port=port, **how)
+            connection = await asyncpg.connect(host=host[0], port=host[1], **how)
         except asyncpg.TargetServerAttributeNotMatched:
             raise TakesNoWrites from None
         try:
-            await self._recognise(connection)
+            server = await self._identify(connection)
         except BaseException:
             connection.terminate()
             raise
+        if self._was_replaced(server):
+            connection.terminate()
+            raise ServerReplaced
+        self._newest[server.cluster] = server.timeline
+        self._seen[connection] = server, host
         return connection
 
-    async def _recognise(self, connection: Any) -> None:
-        """Note which server it leads to. Raises ServerReplaced."""
+    async def _identify(self, connection: Any) -> Server:
+        which = self._which
         try:
-            # In a transaction, for the sake of poolers.
+            # In a transaction, because a pooler may change the server between two of them.
             async with connection.transaction():
-                cluster, timeline = await connection.fetchrow(WHICH)
+                cluster, timeline, started, read_only = await connection.fetchrow(which)
         except NOT_TOLD:
-            return
-        self._seen[connection] = cluster, timeline
-        if self.was_replaced(connection):
-            raise ServerReplaced
-        self._newest[cluster] = timeline
+            if which == WHICH_AT_LEAST:
+                raise
+            # For good: Postgres logs each refusal.
+            self._which = WHICH_AT_LEAST
+            return await self._identify(connection)
+        if read_only:
+            raise TakesNoWrites
+        return Server(cluster, timeline, started)
+
+    async def _wait_for(self, asked: list[asyncio.Task[Any]]) -> None:
+        """Wait until all have answered; once one leads to a server, not much longer."""
+        waiting, timeout = set(asked), None
+        while waiting:
+            done, waiting = await asyncio.wait(
+                waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                return
+            if any(task.exception() is None for task in done):
+                timeout = self._patience
+
+    def _best(self, answers: list[Any]) -> Any:
+        """Return the first connection to a newest server. Raises what says most of why not."""
+        failures = [each for each in answers if isinstance(each, Exception)]
+        for each in answers:
+            if not isinstance(each, BaseException):
+                if not self._was_replaced(self.server_of(each)):
+                    return each
+                failures.append(ServerReplaced())
+        raise max(failures, key=lambda each: isinstance(each, ServerReplaced | TakesNoWrites))
+
+
+def _hosts(host: Any, port: Any) -> list[Host]:
+    return list(zip(host, port, strict=True)) if isinstance(host, list) else [(host, port)]
+
+
+def _close_unless(kept: Any, asked: asyncio.Task[Any]) -> None:
+    if not asked.cancelled() and asked.exception() is None and asked.result() is not kept:
+        asked.result().terminate()

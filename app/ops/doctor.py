@@ -1,8 +1,6 @@
 """The doctor: what may be wrong with an installation, and what to do. It changes nothing."""
 
-import asyncio
 import os
-import secrets
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -12,12 +10,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from app.access.authority import has_lasting_admin
+from app.db.beats import NoStandby
 from app.db.clock import DatabaseClock, set_clock
-from app.db.engine import DATABASE_GONE, connect_apart, open_engine
-from app.db.primary import Primary
+from app.db.engine import DATABASE_GONE, open_engine
+from app.db.listener import FeedDeaf, ListensElsewhere
+from app.db.primary import Primary, ServerReplaced, TakesNoWrites
 from app.db.schema import current_revision, head_revision, is_behind
+from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
 from app.errors import ScopegateError, first_line
-from app.runtime import listen_url, open_feed, secret_keys_of
+from app.runtime import open_feed, secret_keys_of
 from app.settings import Settings, unknown_settings
 from app.tokens.keyring import Keyring
 from app.tokens.keys import UnreadableKey, key_cipher, list_keys
@@ -26,6 +27,19 @@ OLDEST_POSTGRES = 15
 CLOCK_TOLERANCE = 1.0
 """Seconds that a machine's clock may be off before it is worth a word."""
 WRONG = (ScopegateError, DBAPIError, *DATABASE_GONE)
+FEED_REMEDIES: dict[type[BaseException], str] = {
+    FeedDeaf: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database directly, "
+    "past PgBouncer: till then every request asks the database",
+    ListensElsewhere: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same server as "
+    "SCOPEGATE_DATABASE_URL, or leave it out",
+    NoStandby: "look into pg_stat_replication: start the standby, or take it out of "
+    "synchronous_standby_names",
+}
+CONNECT_REMEDIES: dict[type[BaseException], str] = {
+    TakesNoWrites: "promote a standby, end what made the server read-only, or name the primary in "
+    "SCOPEGATE_DATABASE_URL",
+    ServerReplaced: "take the old server out of service, and out of SCOPEGATE_DATABASE_URL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,7 @@ async def examine(settings: Settings) -> list[Finding]:
     findings = [_environment(settings), _issuer(settings)]
     try:
         async with open_engine(settings) as engine:
-            for check in (_database, _clock, _feed, _schema, _keys, _admin):
+            for check in (_database, _clock, _schema, _feed, _triggers, _keys, _admin):
                 findings.append(await check(engine, settings))
                 if findings[-1].state == "wrong" and check in {_database, _schema}:
                     break
@@ -53,7 +67,10 @@ async def examine(settings: Settings) -> list[Finding]:
                 "database",
                 "wrong",
                 first_line(error),
-                "see that Postgres runs, and what SCOPEGATE_DATABASE_URL and _PASSWORD say",
+                CONNECT_REMEDIES.get(
+                    type(error),
+                    "see that Postgres runs, and what SCOPEGATE_DATABASE_URL and _PASSWORD say",
+                ),
             )
         )
     return findings
@@ -100,31 +117,24 @@ async def _clock(engine: AsyncEngine, _: Settings) -> Finding:
 
 
 async def _feed(engine: AsyncEngine, settings: Settings) -> Finding:
-    """Whether what is told over the engine is heard where this process listens, as it must be."""
+    """Whether a beat sent where requests lead is heard where this process listens."""
+    feed = open_feed(engine, settings, DatabaseClock(), Primary())
     try:
-        connection = await connect_apart(listen_url(engine, settings), settings, Primary())
+        await feed.prove()
     except WRONG as error:
-        remedy = "see what SCOPEGATE_LISTEN_DATABASE_URL says, or leave it out"
+        remedy = FEED_REMEDIES.get(type(error), "see what SCOPEGATE_LISTEN_DATABASE_URL says")
         return Finding("change feed", "wrong", first_line(error), remedy)
-    heard = asyncio.Event()
-    channel = f"scopegate_doctor_{secrets.token_hex(8)}"
-    try:
-        await connection.add_listener(channel, lambda *_: heard.set())
-        sent = time.monotonic()
-        async with engine.begin() as sender:
-            await sender.execute(select(func.pg_notify(channel, "")))
-        async with asyncio.timeout(settings.revocation_bound):
-            await heard.wait()
-    except TimeoutError:
-        remedy = (
-            "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database directly, "
-            "past PgBouncer: till then every request asks the database"
-        )
-        return Finding("change feed", "wrong", "notifications do not come through", remedy)
-    finally:
-        connection.terminate()
-    took = (time.monotonic() - sent) * 1000
-    return Finding("change feed", "ok", f"a notification came through in {took:.1f} ms")
+    return Finding("change feed", "ok", f"a notification came through in {feed.lag * 1000:.1f} ms")
+
+
+async def _triggers(engine: AsyncEngine, _: Settings) -> Finding:
+    async with engine.connect() as connection:
+        rows = (await connection.exec_driver_sql(LOOK, (TABLES,))).all()
+    if wrong := judge(rows, sorted(TRIGGERS)).wrong:
+        remedy = "run scopegate migrate, which puts them back: till then every request asks the "
+        remedy += "database, if they notify of changes"
+        return Finding("triggers", "wrong", ", ".join(wrong), remedy)
+    return Finding("triggers", "ok", f"all {len(TRIGGERS)} are there and enabled")
 
 
 async def _schema(engine: AsyncEngine, _: Settings) -> Finding:

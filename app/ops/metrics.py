@@ -4,6 +4,7 @@ The code that is measured counts in plain numbers and knows nothing of Prometheu
 here when somebody scrapes. Requests are counted here too.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -144,6 +145,16 @@ class Enforcement(Collector):
             "scopegate_feed_lag_seconds",
             "From sending the last heartbeat through the database to hearing it.",
             feed.lag,
+        )
+        yield GaugeMetricFamily(
+            "scopegate_feed_triggers_wrong",
+            "Triggers that should notify of changes and are missing, off or altered.",
+            len(feed.triggers.wrong) if feed.triggers else math.nan,
+        )
+        yield GaugeMetricFamily(
+            "scopegate_notification_queue_usage",
+            "How full Postgres' queue of notifications is, from 0 to 1, at the last heartbeat.",
+            feed.queue_usage,
         )
 
 

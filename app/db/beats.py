@@ -1,0 +1,67 @@
+"""A beat of the change feed: a notification that proves what was heard, and that writes succeed."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.db.clock import monotonic
+from app.db.primary import UNREACHABLE
+from app.db.triggers import LOOK, TABLES, Triggers, judge
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds in which a connection is closed politely."""
+# Where commits wait for a standby, so does the beat: it writes a message to the log, as a commit
+# that wrote nothing never waits. Elsewhere it need not even wait for the disk. For this transaction
+# only: behind a pooler the connection is shared.
+BEAT = """
+SELECT clock_timestamp(), pg_notification_queue_usage(), waits,
+    CASE WHEN waits THEN pg_logical_emit_message(true, 'scopegate', '')::text
+        ELSE set_config('synchronous_commit', 'off', true) END,
+    pg_notify($1, $2)
+FROM (SELECT current_setting('synchronous_standby_names') <> ''
+    AND current_setting('synchronous_commit') NOT IN ('off', 'local') AS waits) AS commits
+"""
+
+
+class NoStandby(ConnectionError):
+    """Commits wait for a synchronous standby, and none confirms them."""
+
+    def __init__(self) -> None:
+        super().__init__("commits wait for a synchronous standby that does not confirm them")
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A beat that was committed, and what the database said with it."""
+
+    sent_at: float
+    answered_at: float
+    now: datetime
+    """The database's time between these two."""
+    queue_usage: float
+    """How full Postgres' queue of notifications is, from 0 to 1."""
+    triggers: Triggers
+
+
+async def send_beat(connection: Any, channel: str, payload: str, *, seconds: float) -> Beat:
+    """Send a beat within so many seconds, and close the connection.
+
+    Raises an error of `UNREACHABLE`: NoStandby when a commit waited in vain. Then the beat may be
+    heard all the same.
+    """
+    waits = False
+    try:
+        async with asyncio.timeout(seconds), connection.transaction():
+            triggers = judge(await connection.fetch(LOOK, TABLES))
+            sent_at = monotonic()
+            now, usage, waits, *_ = await connection.fetchrow(BEAT, channel, payload)
+            answered_at = monotonic()
+    except TimeoutError as error:
+        raise (NoStandby() if waits else error) from None
+    finally:
+        # Politely, also after a timeout: else Postgres would go on waiting for its standby.
+        with suppress(*UNREACHABLE):
+            await connection.close(timeout=CLOSE_TIMEOUT)
+    return Beat(sent_at, answered_at, now, usage, triggers)
