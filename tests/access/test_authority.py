@@ -222,7 +222,7 @@ class Hashing:
     hasher: PasswordHasher
 
     async def until_somebody_waits(self) -> None:
-        await until(lambda: self.hasher._pending > self.hasher._threads)
+        await until(lambda: self.hasher.waiting)
 
 
 @asynccontextmanager
