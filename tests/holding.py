@@ -1,9 +1,10 @@
-"""Questions to the database that are held open, so that something can happen before the answer.
+"""Questions to the database, and hashes, that are held so that something can happen meanwhile.
 
-By an advisory lock, which a `HeldSession` waits for after it has read.
+A question by an advisory lock, which a `HeldSession` waits for after it has read.
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from app.identity.passwords import PasswordHasher
 from app.runtime import Runtime
+from tests.processes import until
 
 HOLD = 0x401D
 
@@ -60,3 +63,28 @@ async def until_waiting(
     async with runtime.engine.connect() as connection, asyncio.timeout(60):
         while await connection.scalar(waiting, {"kind": kind}) != count:
             await asyncio.sleep(0.01)
+
+
+@dataclass
+class Hashing:
+    """The hashing threads, all of which are busy."""
+
+    hasher: PasswordHasher
+
+    async def until_waiting(self, calls: int = 1) -> None:
+        """Wait until so many calls wait for a thread."""
+        await until(lambda: self.hasher.waiting >= calls)
+
+
+@asynccontextmanager
+async def hashing_held(runtime: Runtime) -> AsyncIterator[Hashing]:
+    """No password is hashed until the end."""
+    hasher, gate = runtime.hasher, threading.Event()
+    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads)]
+    # Each has its turn before anything else asks for one.
+    await asyncio.sleep(0)
+    try:
+        yield Hashing(hasher)
+    finally:
+        gate.set()
+        await asyncio.gather(*busy)

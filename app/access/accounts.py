@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.authority import Caller, confirm_caller, keep_an_admin, managed_user
 from app.errors import Refused
+from app.identity.hash_queue import source_of
 from app.identity.login import set_password
 from app.identity.models import User
 from app.identity.passwords import PasswordHasher, check_password
@@ -29,7 +30,8 @@ async def create_user(
     queue is full, or what `confirm_caller` raises.
     """
     name = normalise_username(username)
-    password_hash = await hasher.hash(check_password(password, username=name))
+    checked = check_password(password, username=name)
+    password_hash = await hasher.hash(checked, source=source_of(by))
     await confirm_caller(session, by=by, now=clock())
     return await add_user(session, username=name, kind="person", password_hash=password_hash, by=by)
 
@@ -66,7 +68,8 @@ async def replace_password(
         user = await managed_user(session, user_id, by=by, now=clock(), for_good=True)
     if user.kind != "person":
         raise Refused("Only people have passwords: a service account has secrets.")
-    password_hash = await hasher.hash(check_password(password, username=user.username))
+    checked = check_password(password, username=user.username)
+    password_hash = await hasher.hash(checked, source=source_of(by))
     async with sessions.begin() as session:
         # Asked again: while it was hashed, the caller may have lost a scope, or the user got one.
         now = clock()

@@ -2,23 +2,25 @@
 
 import uuid
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
 from app.errors import DomainError, InvalidGrant, InvalidToken
+from app.identity.hash_queue import Gone, Source, source_of
 from app.identity.locks import hold_users, share_users
 from app.identity.models import Session, User
-from app.identity.passwords import Gone, PasswordHasher, check_password
+from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of, is_live
 from app.identity.throttle import (
-    AT_THIS_ADDRESS,
+    CURRENT_PASSWORD,
     LOGIN,
     Throttle,
     record_failure,
 )
-from app.identity.users import find_user
+from app.identity.users import find_user, username_key
 
 
 class LoginRefused(InvalidGrant):
@@ -55,8 +57,8 @@ async def authenticate(
     Takes sessions, not a session, because no connection may be held while the password is hashed.
     Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
     disabled user and a service account alike; Throttled, before any, when too many of them came;
-    TooManyLogins when the hashing queue is full; CallerGone when the caller hung up in that queue,
-    with nothing hashed and nothing told.
+    TooManyLogins when the account's share of the hashing queue is used up, or the queue is full;
+    CallerGone when the caller hung up in that queue, with nothing hashed and nothing told.
     """
     # Two looks that need no transaction, whose beginning and end would be two more round trips.
     async with throttle.autocommit() as session:
@@ -66,7 +68,14 @@ async def authenticate(
             session, LOGIN, name=username, user_id=user_id, address=by.address, now=now
         )
     password_hash = user.password_hash if user else None
-    correct, renewed = await hasher.verify(password, password_hash, gone=gone)
+    correct, renewed = await hasher.verify(
+        password,
+        password_hash,
+        # What was typed, not the user's id: names that exist and others wait alike.
+        source=Source("logins", attempt.network, username_key(username)),
+        at_turn=partial(throttle.look_again, attempt),
+        gone=gone,
+    )
     refusal = _refusal(user, correct)
     if refusal:
         # Not the name, when nobody has it: people type their password there.
@@ -111,6 +120,49 @@ async def confirm_login(session: AsyncSession, user: User, *, by: Actor) -> None
         raise LoginRefused
 
 
+async def confirm_password(
+    sessions: async_sessionmaker[AsyncSession],
+    hasher: PasswordHasher,
+    throttle: Throttle,
+    *,
+    user_id: uuid.UUID,
+    session_id: uuid.UUID,
+    password: str,
+    by: Actor,
+    now: datetime,
+) -> User:
+    """Return the user if this is their current password: for every route that asks for it.
+
+    Failures are charged to the session too, so a stolen token guesses from however many addresses
+    no faster than from one. Raises WrongPassword, which is audited, Throttled for what failed in
+    this session or at this address, or TooManyLogins when the hashing queue is full.
+    """
+    async with sessions() as session:
+        user = await session.get_one(User, user_id)
+        attempt = await throttle.admit(
+            session,
+            CURRENT_PASSWORD,
+            name=user.username,
+            user_id=user_id,
+            address=by.address,
+            session_id=session_id,
+            now=now,
+        )
+    correct, _ = await hasher.verify(
+        password,
+        user.password_hash,
+        source=source_of(by),
+        at_turn=partial(throttle.look_again, attempt),
+    )
+    if not correct:
+        reason = "wrong current password"
+        await record_failure(
+            sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now
+        )
+        raise WrongPassword
+    return user
+
+
 async def change_password(
     sessions: async_sessionmaker[AsyncSession],
     hasher: PasswordHasher,
@@ -125,33 +177,27 @@ async def change_password(
 ) -> None:
     """Replace the password, and end all sessions of the user but this one.
 
-    Raises WrongPassword, which is audited, WeakPassword, Throttled for what failed at this address,
-    TooManyLogins when the hashing queue is full, or InvalidToken when this session has ended.
+    Raises what `confirm_password` raises, WeakPassword, or InvalidToken when this session has
+    ended.
     """
-    async with sessions() as session:
-        user = await session.get_one(User, user_id)
-        attempt = await throttle.admit(
-            session,
-            AT_THIS_ADDRESS,
-            name=user.username,
-            user_id=user_id,
-            address=by.address,
-            now=now,
-        )
-    correct, _ = await hasher.verify(current, user.password_hash)
-    if not correct:
-        reason = "wrong current password"
-        await record_failure(
-            sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now
-        )
-        raise WrongPassword
-    password_hash = await hasher.hash(check_password(new, username=user.username))
+    user = await confirm_password(
+        sessions,
+        hasher,
+        throttle,
+        user_id=user_id,
+        session_id=session_id,
+        password=current,
+        by=by,
+        now=now,
+    )
+    checked = check_password(new, username=user.username)
+    password_hash = await hasher.hash(checked, source=source_of(by))
     async with sessions.begin() as session:
         await hold_users(session, user_id)
         if not await session.scalar(select(is_live(now)).where(Session.id == session_id)):
             raise InvalidToken
         if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
-            # Somebody else has changed it meanwhile: then this one was not the current one.
+            # It was changed meanwhile: then this one was not the current one.
             raise WrongPassword
         record(session, "password.changed", by=by, subject=user_id)
         await end_sessions_of(

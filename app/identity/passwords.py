@@ -1,8 +1,8 @@
-"""Passwords: which are accepted, how they are hashed, and who may come in by one.
+"""Passwords: which are accepted, and how they are hashed and verified.
 
-A hash costs some 20 ms and 19 MiB on purpose. So it never runs on the event loop, and not in
-the thread pool that serves requests either, but in a few threads of its own behind a bounded
-queue; and no database connection is held meanwhile.
+A hash costs some 20 ms and 19 MiB on purpose. So it never runs on the event loop or in the thread
+pool that serves requests, but in a few threads of its own. Calls wait for them in a bounded, fair
+queue (`identity.hash_queue`), and hold no database connection meanwhile.
 """
 
 import asyncio
@@ -10,9 +10,8 @@ import os
 import re
 import sys
 import threading
-import time
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -21,7 +20,8 @@ from typing import TypeVar
 import passlib
 from passlib.context import CryptContext
 
-from app.errors import ConfigurationError, Refused, Unavailable
+from app.errors import ConfigurationError, Refused
+from app.identity.hash_queue import Gone, HashQueue, Source
 
 MIN_PASSWORD_BYTES = 8
 MAX_PASSWORD_BYTES = 1024
@@ -61,26 +61,13 @@ _ARGON2 = re.compile(
 
 T = TypeVar("T")
 
-Gone = asyncio.Future[None]
-"""Done when whoever asked has hung up."""
+COMMANDS = Source()
+AtTurn = Callable[[float], Awaitable[None]]
+"""Called when a call that had to wait gets its turn, with the seconds that it waited."""
 
 
 class WeakPassword(Refused):
     """The password is one that would be guessed, or can't be used at all."""
-
-
-class CallerGone(Unavailable):
-    """Whoever asked hung up while waiting for a hashing thread; nobody reads this."""
-
-    def __init__(self) -> None:
-        super().__init__("The caller has gone.")
-
-
-class TooManyLogins(Unavailable):
-    """The queue before the hashing threads is full; refused at once rather than made to wait."""
-
-    def __init__(self) -> None:
-        super().__init__("Too many logins at once: try again in a moment.")
 
 
 def check_password(password: str, *, username: str) -> str:
@@ -155,7 +142,7 @@ def _give_way() -> None:
 
 
 class PasswordHasher:
-    """Hashes and verifies in `threads` threads; at most `queue` calls wait for one."""
+    """Hashes and verifies in `threads` threads; `queue` logins, and as many others, may wait."""
 
     def __init__(self, *, threads: int, queue: int) -> None:
         if not passlib.__version__.startswith("1.9"):
@@ -176,22 +163,24 @@ class PasswordHasher:
             threads, thread_name_prefix="password-hash", initializer=_give_way
         )
         self._threads = threads
-        self._pending = 0
-        self.refused = 0
-        """Calls that found the queue full."""
+        self._queue = HashQueue(turns=threads, places=queue)
         self.begun = 0
         self.waited = 0.0
-        """Seconds that those which were begun had waited for it, all together."""
-        self._limit = threads + queue
+        """Seconds that the calls which were begun had waited, all together."""
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a thread."""
-        return max(0, self._pending - self._threads)
+        return len(self._queue)
 
-    async def hash(self, password: str) -> str:
+    @property
+    def refused(self) -> int:
+        """Calls that found no place in the queue."""
+        return self._queue.refused
+
+    async def hash(self, password: str, *, source: Source = COMMANDS) -> str:
         """The hash of a password that `check_password` let pass. Raises TooManyLogins."""
-        return await self._run(lambda: self._context.hash(password))
+        return await self._run(lambda: self._context.hash(password), source=source)
 
     async def hash_all(self, passwords: Iterable[str]) -> list[str]:
         """The hashes of many such passwords: they wait for a thread, rather than be refused."""
@@ -204,17 +193,27 @@ class PasswordHasher:
         return await asyncio.gather(*map(hash_in_turn, passwords))
 
     async def verify(
-        self, password: str, password_hash: str | None, *, gone: Gone | None = None
+        self,
+        password: str,
+        password_hash: str | None,
+        *,
+        source: Source = COMMANDS,
+        at_turn: AtTurn | None = None,
+        gone: Gone | None = None,
     ) -> tuple[bool, str | None]:
         """Whether the password is right, and its new hash if the old one is to be replaced.
 
         Costs one verification also when there is no hash (no such user) or the password can't
-        be anybody's. Raises TooManyLogins; CallerGone when `gone` comes true in the queue.
+        be anybody's. `at_turn` is awaited before a call that had to wait is hashed, and stops it
+        by raising. Raises TooManyLogins; CallerGone when `gone` comes true in the queue.
         """
-        return await self._run(lambda: self._verify(password, password_hash), gone)
+        return await self._run(
+            lambda: self._verify(password, password_hash), gone, source=source, at_turn=at_turn
+        )
 
     def close(self) -> None:
-        """End the threads, when their present work is done; what still waits is dropped."""
+        """End the threads when their present work is done; cancel the calls that wait."""
+        self._queue.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
@@ -234,34 +233,25 @@ class PasswordHasher:
         outdated = correct and self._context.needs_update(password_hash)
         return correct, self._context.hash(normal) if outdated else None
 
-    async def _run(self, work: Callable[[], T], gone: Gone | None = None) -> T:
-        if self._pending >= self._limit:
-            self.refused += 1
-            raise TooManyLogins
-        loop, asked = asyncio.get_running_loop(), time.monotonic()
-
-        def begin() -> T:
-            # The counts are the event loop's: threads would overwrite each other's.
-            loop.call_soon_threadsafe(self._note_wait, time.monotonic() - asked)
-            return work()
-
-        future = self._executor.submit(begin)
-        self._pending += 1
-        # Counted until the thread is done with it: what has begun costs its work, whoever has gone.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
-        if gone is not None:
-            # Does nothing once a thread has begun. What has not, no thread will begin.
-            gone.add_done_callback(lambda _: future.cancel())
+    async def _run(
+        self,
+        work: Callable[[], T],
+        gone: Gone | None = None,
+        *,
+        source: Source = COMMANDS,
+        at_turn: AtTurn | None = None,
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        waited = await self._queue.take_turn(source, gone)
         try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if gone is not None and gone.done():
-                raise CallerGone from None
+            if waited and at_turn is not None:
+                await at_turn(waited)
+            future = self._executor.submit(work)
+        except BaseException:
+            self._queue.give_back()
             raise
-
-    def _note_wait(self, seconds: float) -> None:
         self.begun += 1
-        self.waited += seconds
-
-    def _release(self) -> None:
-        self._pending -= 1
+        self.waited += waited
+        # Only when the thread is done: what it has begun costs its work, also if the caller goes.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._queue.give_back))
+        return await asyncio.wrap_future(future)

@@ -1,13 +1,21 @@
 """The throttle: how many wrong passwords and client secrets are tried, over all replicas together.
 
-Only failures are charged, to the account at that address, to the address, and gently to the
-account. Whoever is past a limit waits, never for longer than MAX_WAIT, and is refused before
-anything is hashed or written. Where somebody has signed in to an account before, failures from
-elsewhere never make them wait.
+Only failures are charged: to the account at that address, to the address, and gently to the
+account. Past a limit attempts are refused, before anything is hashed or written, for never longer
+than MAX_WAIT. Where a user has signed in before, failures from elsewhere never make them wait.
 
-A login is let in before its password is checked and charged after, so that logins that are right
-are never in each other's way. Guesses sent at once can therefore overrun a limit, by as many as
-wait to be hashed; each is charged all the same, so it is paid for by a longer wait, up to MAX_WAIT.
+A login is let in before its password is checked, and charged after, so right logins write nothing
+and never wait for each other. Guesses that are sent at once would all be let in before the first
+is charged. So an attempt that had to wait for a hashing thread is looked at again when its turn
+comes, by a statement that writes nothing (`Throttle.look_again`):
+
+- The first look refuses when `burst` failures are charged, so the budget is used up.
+- The second refuses when more than `burst` are.
+
+So of `burst` + 1 attempts at once each password is checked, in whatever order their turns come: a
+right one among `burst` wrong ones is let in. Past that, only attempts that are being hashed, or
+charged, at that moment can overrun the limit: about two for each hashing thread of all replicas.
+Each of them is charged all the same, and so paid for by a longer wait.
 
 The algorithm is GCRA. Its state is one moment a budget, `open_at`: each failure moves it on by the
 limit's interval, from `slack` in the past at the earliest; while it lies ahead, attempts are
@@ -48,8 +56,7 @@ class Limit:
         return (self.burst - 1) * self.interval
 
 
-# More than anybody mistypes; then 2,880 guesses a day from one place. In bursts sent in parallel,
-# as many as the hashing queues of all replicas hold, each quarter of an hour.
+# More than a person mistypes; then 2,880 guesses a day from one place.
 ACCOUNT_AND_ADDRESS = Limit("account and address", burst=10, interval=timedelta(seconds=30))
 # An office or a school behind one address mistypes more. One account can't use this up alone: its
 # own limit stops it, so a program with an outdated password makes no other account wait.
@@ -57,19 +64,29 @@ ADDRESS = Limit("address", burst=100, interval=timedelta(seconds=2))
 # For guesses from very many addresses: 17,280 a day. Whoever signs in from a new place meanwhile
 # may have to wait, so it is generous.
 ACCOUNT = Limit("account", burst=100, interval=timedelta(seconds=5))
+# For guesses at the current password with a stolen token, which could come from any number of
+# addresses. The user's other sessions and logins have budgets of their own.
+SESSION = Limit("session", burst=10, interval=timedelta(seconds=30))
 
+# Where several are charged, they are so in one order, the same for all.
 LOGIN = (ACCOUNT_AND_ADDRESS, ADDRESS, ACCOUNT)
-# For who must not be kept out by what happens elsewhere: a service account, as nobody guesses its
-# 256 random bits and only the work is bounded; and whoever changes a password, having signed in.
+# For service accounts. What happens elsewhere must not keep them out, and their 256 random bits
+# can't be guessed: only the work is bounded.
 AT_THIS_ADDRESS = (ACCOUNT_AND_ADDRESS, ADDRESS)
+# For the current password of a signed-in user. Not the account's budget: guesses from elsewhere
+# must not keep users from changing their password.
+CURRENT_PASSWORD = (ACCOUNT_AND_ADDRESS, ADDRESS, SESSION)
 
 MAX_WAIT = timedelta(minutes=15)
 """Long enough that parallel guesses are paid for, short enough to be waited for by a person."""
-SLACK = max(limit.slack for limit in LOGIN)
+SLACK = max(limit.slack for limit in (*LOGIN, SESSION))
 """A budget whose `open_at` is that long ago is whole, whichever it is: its row can go."""
 KNOWN_FOR = timedelta(days=365)
 """After the last login from there. Some people come once a year."""
 _RENEWED_AFTER = timedelta(days=1)
+_SPARE = 1.5
+"""Failures that the second look lets a budget be overdrawn by: one, and half a failure's interval
+since the clocks of two replicas differ a little."""
 
 
 class Throttled(Unavailable):
@@ -84,9 +101,12 @@ class Throttled(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A try to come in that was let in, and the budgets that its failure is to be charged to."""
+    """An attempt that was let in, and the budgets that its failure is to be charged to."""
 
     budgets: Mapping[Limit, bytes]
+    user_id: uuid.UUID | None
+    network: str
+    admitted_at: datetime
 
 
 class Throttle:
@@ -112,34 +132,61 @@ class Throttle:
         user_id: uuid.UUID | None,
         address: str | None,
         now: datetime,
+        session_id: uuid.UUID | None = None,
     ) -> Attempt:
         """The attempt, if it is within all limits. `user_id` is whose name it is, if anybody's.
 
         One statement, which writes nothing. Raises Throttled.
         """
         network, key = network_of(address), username_key(name)
-        budgets = {limit: self._key(limit, key, network) for limit in limits}
+        budgets = {limit: self._key(limit, key, network, session_id) for limit in limits}
+        attempt = Attempt(budgets, user_id, network, now)
+        await self._look(session, attempt, now=now, spare=0)
+        return attempt
+
+    async def look_again(self, attempt: Attempt, waited: float) -> None:
+        """Return if the attempt may still be hashed after so many seconds of waiting for it.
+
+        Refuses only when more than `burst` failures are charged: see the module's text. One
+        statement, which writes nothing, on a connection of its own. Raises Throttled.
+        """
+        now = attempt.admitted_at + timedelta(seconds=waited)
+        async with self.autocommit() as session:
+            await self._look(session, attempt, now=now, spare=_SPARE)
+
+    async def _look(
+        self, session: AsyncSession, attempt: Attempt, *, now: datetime, spare: float
+    ) -> None:
         # Nobody's id is looked up as well: not even the statement differs.
         known = exists().where(
-            KnownNetwork.user_id == (user_id or NOBODY), KnownNetwork.network == network
+            KnownNetwork.user_id == (attempt.user_id or NOBODY),
+            KnownNetwork.network == attempt.network,
         )
-        open_at = await session.scalar(
-            select(func.max(FailureBudget.open_at)).where(
-                FailureBudget.key.in_(budgets.values()),
+        found = await session.execute(
+            select(FailureBudget.key, FailureBudget.open_at).where(
+                FailureBudget.key.in_(attempt.budgets.values()),
                 # The account's budget counts only where its owner is not known.
-                or_(FailureBudget.key != budgets.get(ACCOUNT), not_(known)),
+                or_(FailureBudget.key != attempt.budgets.get(ACCOUNT), not_(known)),
             )
         )
-        if open_at is not None and open_at > now:
+        open_at = dict(found.all())
+        waits = [
+            open_at[key] - now
+            for limit, key in attempt.budgets.items()
+            if key in open_at and open_at[key] > now + spare * limit.interval
+        ]
+        if waits:
             self.refused += 1
-            raise Throttled(open_at - now)
-        return Attempt(budgets)
+            raise Throttled(max(waits))
 
-    def _key(self, limit: Limit, name: str, network: str) -> bytes:
+    def _key(
+        self, limit: Limit, name: str, network: str, session_id: uuid.UUID | None = None
+    ) -> bytes:
         parts = {
             ACCOUNT_AND_ADDRESS: (network, name),
             ADDRESS: (network,),
             ACCOUNT: (name,),
+            SESSION: (str(session_id),),
         }
         # The name comes last: it alone can contain the separator.
         text = "\0".join(("throttle", limit.counted, *parts[limit]))

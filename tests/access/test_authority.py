@@ -1,11 +1,8 @@
 """Authority at its edges: the last admin, and two who act at once."""
 
 import asyncio
-import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -31,13 +28,12 @@ from app.errors import InvalidToken
 from app.identity.clients import create_service
 from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.models import User
-from app.identity.passwords import PasswordHasher
 from app.identity.sessions import end_session, end_sessions_of
 from app.identity.users import disable_user, user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import PASSWORD, bearer, login, make_user, signed_in
-from tests.processes import until
+from tests.holding import hashing_held
 
 Attempt = Callable[[httpx2.AsyncClient, dict[str, str], uuid.UUID], Coroutine[Any, Any, int]]
 
@@ -215,28 +211,6 @@ async def test_whoever_is_admin_for_an_hour_takes_over_nobody_who_holds_anything
     assert [answer.status_code for answer in taken] == [204] * 5
 
 
-@dataclass
-class Hashing:
-    """The hashing threads, all of which are busy."""
-
-    hasher: PasswordHasher
-
-    async def until_somebody_waits(self) -> None:
-        await until(lambda: self.hasher._pending > self.hasher._threads)
-
-
-@asynccontextmanager
-async def hashing_held(runtime: Runtime) -> AsyncIterator[Hashing]:
-    """No password is hashed until the end."""
-    hasher, gate = runtime.hasher, threading.Event()
-    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads)]
-    try:
-        yield Hashing(hasher)
-    finally:
-        gate.set()
-        await asyncio.gather(*busy)
-
-
 @pytest.mark.parametrize(("scope", "lasts"), [("admin", True), ("write:users", False)])
 async def test_a_password_is_not_set_for_whoever_was_granted_more_while_it_was_hashed(
     own_client: httpx2.AsyncClient, own_runtime: Runtime, scope: str, lasts: bool
@@ -248,7 +222,7 @@ async def test_a_password_is_not_set_for_whoever_was_granted_more_while_it_was_h
     new, path = {"password": "something else entirely"}, f"/users/{user.id}/password"
     async with hashing_held(own_runtime) as held:
         setting = asyncio.create_task(own_client.post(path, json=new, headers=clerk))
-        await held.until_somebody_waits()
+        await held.until_waiting()
         async with own_runtime.unit_of_work() as session:
             await grant(session, user_id=user.id, scope=scope, by=OPERATOR, now=own_runtime.now())
     assert (await setting).status_code == 403
@@ -307,7 +281,7 @@ async def test_who_is_put_out_while_a_password_is_hashed_makes_nobody_and_sets_n
     change = {"current_password": PASSWORD, "new_password": "something else entirely"}
     async with hashing_held(own_runtime) as held:
         making = asyncio.create_task(own_client.post("/users", json=new, headers=token))
-        await held.until_somebody_waits()
+        await held.until_waiting()
         await put_out(own_runtime, caller)
     assert (await making).status_code == 401
     token = await bearer(own_client, await make_user(own_runtime, "read:users"))

@@ -1,11 +1,15 @@
 """Health, and what happens when the database can't be asked."""
 
+import asyncio
+
 import httpx2
 from sqlalchemy import text
 
+from app.identity.hash_queue import ACCOUNT_SHARE, Source
 from app.runtime import Runtime
 from tests.conftest import client_of, settings_for
-from tests.factories import bearer, login, make_user
+from tests.factories import PASSWORD, bearer, login, make_user
+from tests.holding import hashing_held
 
 
 async def test_live_asks_nothing(client: httpx2.AsyncClient) -> None:
@@ -76,11 +80,15 @@ async def test_a_full_hashing_queue_is_503_with_retry_after(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
     user = await make_user(runtime)
-    pending, runtime.hasher._pending = runtime.hasher._pending, runtime.hasher._limit
-    try:
+    source = Source("logins", "127.0.0.1", user.username)
+    async with hashing_held(runtime) as held:
+        queued = [
+            asyncio.create_task(runtime.hasher.verify(PASSWORD, None, source=source))
+            for _ in range(runtime.settings.hash_queue // ACCOUNT_SHARE)
+        ]
+        await held.until_waiting(len(queued))
         answer = await login(client, user)
-    finally:
-        runtime.hasher._pending = pending
+    await asyncio.gather(*queued)
     assert answer.status_code == 503
     assert answer.json()["error"] == "temporarily_unavailable"
     assert answer.headers["retry-after"] == "1"

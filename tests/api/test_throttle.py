@@ -12,11 +12,11 @@ from sqlalchemy import update
 from app.access.authority import OPERATOR
 from app.identity.clients import create_service
 from app.identity.models import User
-from app.identity.throttle import ACCOUNT, ACCOUNT_AND_ADDRESS
+from app.identity.throttle import ACCOUNT, ACCOUNT_AND_ADDRESS, SESSION
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of
-from tests.factories import PASSWORD, bearer, login, make_user
+from tests.factories import PASSWORD, bearer, login, make_user, refresh
 from tests.identity.test_throttle import StandingClock
 from tests.statements import statements_of
 
@@ -126,7 +126,46 @@ async def test_a_wrong_current_password_is_throttled_in_fastapis_words(
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == WAIT
     assert answer.json() == {"detail": "There were too many wrong passwords or secrets."}
+
+
+@pytest.mark.parametrize("after", ["nothing", "a refresh"])
+async def test_a_stolen_token_can_not_guess_the_password_from_however_many_addresses(
+    client: httpx2.AsyncClient, runtime: Runtime, after: str
+) -> None:
+    """And the owner, in another session, is not affected."""
+    alice = await make_user(runtime)
+    issued = (await login(client, alice)).json()
+    stolen = {"Authorization": f"Bearer {issued['access_token']}"}
+    change = {"current_password": "wrong", "new_password": "another horse battery staple"}
+    for number in range(SESSION.burst):
+        client.headers["X-Forwarded-For"] = f"203.0.113.{number}"
+        answer = await client.post("/users/me/password", json=change, headers=stolen)
+        assert answer.status_code == 403
+    if after == "a refresh":
+        issued = (await refresh(client, issued["refresh_token"])).json()
+        stolen = {"Authorization": f"Bearer {issued['access_token']}"}
+    change["current_password"] = PASSWORD
+    for number in range(20, 23):
+        client.headers["X-Forwarded-For"] = f"203.0.113.{number}"
+        answer = await client.post("/users/me/password", json=change, headers=stolen)
+        assert answer.status_code == 429
     client.headers["X-Forwarded-For"] = AWAY
+    token = await bearer(client, alice)
+    answer = await client.post("/users/me/password", json=change, headers=token)
+    assert answer.status_code == 204
+
+
+async def test_the_budget_of_a_session_is_whole_again_after_a_while(
+    client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
+) -> None:
+    token = await bearer(client, await make_user(runtime))
+    change = {"current_password": "wrong", "new_password": "another horse battery staple"}
+    for number in range(SESSION.burst + 1):
+        client.headers["X-Forwarded-For"] = f"203.0.113.{number}"
+        answer = await client.post("/users/me/password", json=change, headers=token)
+    assert answer.status_code == 429
+    clock.move(seconds=int(answer.headers["retry-after"]))
+    change["current_password"] = PASSWORD
     answer = await client.post("/users/me/password", json=change, headers=token)
     assert answer.status_code == 204, "the token's holder may be elsewhere"
 

@@ -13,11 +13,10 @@ from passlib.context import CryptContext
 from passlib.hash import bcrypt
 
 from app.errors import Refused
+from app.identity.hash_queue import CallerGone, TooManyLogins
 from app.identity.passwords import (
     NOBODYS_HASH,
-    CallerGone,
     PasswordHasher,
-    TooManyLogins,
     WeakPassword,
     check_hash,
     check_password,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from app.audit.log import Actor
 from app.audit.models import AuditEntry
 from app.identity import throttle
 from app.identity.clients import ClientRefused, authenticate_client
-from app.identity.login import LoginRefused, change_password
+from app.identity.login import LoginRefused, WrongPassword, change_password, confirm_password
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.throttle import (
     ACCOUNT,
@@ -25,16 +25,19 @@ from app.identity.throttle import (
     ADDRESS,
     LOGIN,
     MAX_WAIT,
+    SESSION,
     Limit,
     Throttled,
     remember_network,
 )
+from app.identity.users import username_key
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
 from tests.clock import MovableClock
 from tests.conftest import following, settings_for
-from tests.factories import PASSWORD, Someone, authenticated, make_user
-from tests.holding import until_waiting
+from tests.factories import PASSWORD, Someone, authenticated, make_user, signed_in
+from tests.holding import hashing_held, until_waiting
+from tests.statements import statements_of
 
 HOME = "192.0.2.1"
 AWAY = "198.51.100.7"
@@ -136,7 +139,7 @@ async def replica(database_url: str, clock: MovableClock) -> AsyncIterator[Runti
     """A runtime that turns nobody away for being busy, so that logins meet the throttle alone."""
     settings = settings_for(
         database_url,
-        hash_queue=1000,
+        hash_queue=2000,
         database_connect_timeout=60,
         database_pool_timeout=60,
         database_statement_timeout=60,
@@ -211,6 +214,113 @@ async def test_failures_charged_at_once_by_two_replicas_add_up_exactly(
         assert told["login.failed"] == checked
         # The account's limit, and that of the account at home: each once, perhaps at one failure.
         assert told["login.throttled"] in {1, 2}
+
+
+async def charge_beforehand(
+    runtime: Runtime, limit: Limit, failures: int, user: Someone
+) -> Callable[[int], str]:
+    """Charge so many failures to this limit's budget alone, for logins as this user.
+
+    Return the address that each login must come from for this limit to be the one it meets.
+    """
+    attempt = throttle.Attempt(
+        {limit: runtime.throttle._key(limit, username_key(user.username), HOME)},
+        user_id=user.id,
+        network=HOME,
+        admitted_at=runtime.now(),
+    )
+    async with runtime.unit_of_work() as session:
+        for _ in range(failures):
+            await throttle.charge(session, attempt, now=runtime.now())
+    return lambda number: numbered(number) if limit is ACCOUNT else HOME
+
+
+@pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
+async def test_of_eleven_attempts_at_once_the_right_one_is_let_in_wherever_it_stands(
+    own_database_url: str, clock: MovableClock, limit: Limit
+) -> None:
+    """On two replicas, with ten failures left."""
+    async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
+        alice = await make_user(one)
+        for place in (0, 5, 10):
+            clock.move(hours=1)
+            address = await charge_beforehand(one, limit, limit.burst - 10, alice)
+            attempts = [
+                sign_in(
+                    (one, other)[number % 2],
+                    alice.username,
+                    PASSWORD if number == place else "wrong",
+                    # For the account's own limit, from where she was never.
+                    address=address(100 * place + number),
+                )
+                for number in range(11)
+            ]
+            outcomes = await asyncio.gather(*attempts)
+            assert outcomes.pop(place) == "in"
+            assert set(outcomes) == {"refused"}, "each was looked at"
+            assert await wait_of(one, alice.username, address=address(9999)) > timedelta()
+
+
+@pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
+async def test_guesses_at_once_on_two_replicas_are_about_as_many_as_the_limit_lets_through(
+    own_database_url: str, clock: MovableClock, limit: Limit
+) -> None:
+    async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
+        alice = await make_user(one)
+        address = await charge_beforehand(one, limit, limit.burst - 10, alice)
+        guesses = [
+            sign_in(
+                (one, other)[number % 2], alice.username, f"guess {number}", address=address(number)
+            )
+            for number in range(60)
+        ]
+        outcomes = Counter(await asyncio.gather(*guesses))
+        told = await actions(one)
+    assert outcomes.total() == outcomes["refused"] + outcomes["throttled"]
+    threads = one.settings.hash_threads + other.settings.hash_threads
+    assert 11 <= outcomes["refused"] <= 11 + 3 * threads, "those under way can overrun it"
+    assert told["login.failed"] == outcomes["refused"]
+    assert told["login.throttled"] <= len(LOGIN), "what is refused at its turn is not audited"
+    assert one.throttle.refused + other.throttle.refused == outcomes["throttled"]
+
+
+async def test_a_right_password_behind_eleven_charged_failures_waits_as_long_as_it_is_told(
+    own_database_url: str, clock: MovableClock
+) -> None:
+    async with replica(own_database_url, clock) as runtime:
+        alice = await make_user(runtime)
+        async with hashing_held(runtime) as held:
+            by = Actor(address=HOME)
+            queued = asyncio.create_task(authenticated(runtime, alice.username, by=by))
+            await held.until_waiting()
+            await charge_beforehand(runtime, ACCOUNT_AND_ADDRESS, 11, alice)
+            hashed = runtime.hasher.begun
+        with pytest.raises(Throttled) as refused:
+            await queued
+    assert refused.value.retry_after == 2 * ACCOUNT_AND_ADDRESS.interval.total_seconds()
+    assert runtime.hasher.begun == hashed, "it was refused before a thread began"
+    assert runtime.hasher.waiting == 0
+
+
+async def test_only_a_login_that_had_to_wait_is_looked_at_again_and_holds_no_connection(
+    own_runtime: Runtime,
+) -> None:
+    alice = await make_user(own_runtime)
+    with statements_of(own_runtime) as at_once:
+        await authenticated(own_runtime, alice.username)
+    with statements_of(own_runtime) as queued:
+        async with hashing_held(own_runtime) as held:
+            logins = [
+                asyncio.create_task(authenticated(own_runtime, alice.username)) for _ in range(5)
+            ]
+            await held.until_waiting(len(logins))
+            assert own_runtime.pool.checkedout() <= 2, "the change feed's, and none of a login"
+        await asyncio.gather(*logins)
+    looks = [each for each in queued if "failure_budgets" in each]
+    assert len(at_once) == 2
+    assert len(queued) == len(logins) * (len(at_once) + 1)
+    assert len(looks) == len(logins) * 2
+    assert all(each.startswith("SELECT") for each in queued), "nothing is written"
 
 
 @pytest.mark.parametrize("wrong", ["password", "client secret"])
@@ -398,6 +508,40 @@ async def test_a_wrong_current_password_is_throttled(runtime: Runtime) -> None:
         )
 
 
+async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_many_addresses(
+    own_database_url: str, clock: MovableClock
+) -> None:
+    async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
+        alice = await make_user(one)
+        session = (await signed_in(one, alice)).session_id
+        assert session is not None
+
+        async def guess(number: int) -> str:
+            runtime = (one, other)[number % 2]
+            try:
+                await confirm_password(
+                    runtime.sessions,
+                    runtime.hasher,
+                    runtime.throttle,
+                    user_id=alice.id,
+                    session_id=session,
+                    password=f"guess {number}",
+                    by=Actor(user_id=alice.id, address=numbered(number)),
+                    now=runtime.now(),
+                )
+            except WrongPassword:
+                return "refused"
+            except Throttled:
+                return "throttled"
+            return "in"
+
+        outcomes = Counter(await asyncio.gather(*map(guess, range(60))))
+        threads = one.settings.hash_threads + other.settings.hash_threads
+        assert SESSION.burst < outcomes["refused"] <= SESSION.burst + 1 + 3 * threads
+        assert outcomes["throttled"] == 60 - outcomes["refused"]
+        assert await guess(1000) == "throttled"
+
+
 async def test_the_audit_log_stays_bounded_under_attack(runtime: Runtime) -> None:
     alice = await make_user(runtime)
     outcomes = Counter(
@@ -492,7 +636,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
 
     async def charge_and_compare(limit: Limit, pauses: list[int]) -> None:
         model, now = Model(limit), 0
-        attempt = throttle.Attempt({limit: b"key"})
+        attempt = throttle.Attempt({limit: b"key"}, user_id=None, network=HOME, admitted_at=start)
         async with runtime.sessions() as session:
             for pause in pauses:
                 now += pause

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.identity.passwords import TooManyLogins
+from app.identity.hash_queue import TooManyLogins
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, settings_for
 from tests.factories import PASSWORD, bearer, login, make_user

@@ -1,0 +1,200 @@
+"""The queue before the hashing threads: which call is served next, and which is refused.
+
+A call that finds no thread free waits in one of two lanes: `logins`, or `accounts` for password
+changes, resets and new users. The lanes are served in turn, so a storm of logins never keeps an
+administrator from resetting a password.
+
+In a lane, networks are served in turn, and in a network, accounts. So a call waits for one call
+of each other network, not for all calls that came before it. Two bounds keep places free:
+
+- An account holds at most an eighth of a lane's places, from all networks together.
+- When a lane is full, the longest queue gives way: the network with the most calls loses the
+  newest call of its account with the most calls. That can be the call that has just come.
+
+The account of a login is the name that was typed, so the queue treats names alike whether they
+exist or not. All of this runs on the event loop: nothing here needs a lock.
+"""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from app.audit.log import Actor
+from app.errors import Unavailable
+from app.identity.throttle import network_of
+
+ACCOUNT_SHARE = 8
+"""An account holds one place in so many."""
+LEAST_PLACES = 4
+"""Places that an account may hold in however small a queue."""
+
+Gone = asyncio.Future[None]
+"""Done when the client has hung up."""
+
+
+class CallerGone(Unavailable):
+    """The client hung up while its call waited for a hashing thread; this is never sent."""
+
+    def __init__(self) -> None:
+        super().__init__("The caller has gone.")
+
+
+class TooManyLogins(Unavailable):
+    """The call's share of the queue is used up, or the whole queue: try again in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many logins at once: try again in a moment.")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose call it is, and from where. The default is the service itself and its commands."""
+
+    lane: Literal["logins", "accounts"] = "accounts"
+    network: str = ""
+    account: str = ""
+
+
+def source_of(actor: Actor) -> Source:
+    """Return the source of what a signed-in user or a command does to an account."""
+    return Source("accounts", network_of(actor.address), str(actor.user_id))
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    source: Source
+    turn: asyncio.Future[None]
+
+
+_Accounts = dict[str, deque[_Call]]
+"""One network's waiting calls by account, in the order in which the accounts are served."""
+
+
+class _Lane:
+    """Waiting calls: networks are served in turn, and so are the accounts of each."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._share = max(LEAST_PLACES, places // ACCOUNT_SHARE)
+        self._networks: dict[str, _Accounts] = {}
+
+    def __len__(self) -> int:
+        return sum(map(_size, self._networks.values()))
+
+    def add(self, call: _Call) -> _Call | None:
+        """Add a call. Return the call that must go if there are too many, perhaps this one."""
+        network = self._networks.setdefault(call.source.network, {})
+        calls = network.setdefault(call.source.account, deque())
+        calls.append(call)
+        same = [
+            each[call.source.account]
+            for each in self._networks.values()
+            if call.source.account in each
+        ]
+        # Of equals, the newcomer's own queue loses: what waits already is not pushed out.
+        if sum(map(len, same)) > self._share:
+            return max(same, key=lambda each: (len(each), each is calls))[-1]
+        if len(self) > self._places:
+            largest = max(self._networks.values(), key=lambda each: (_size(each), each is network))
+            return max(largest.values(), key=lambda each: (len(each), each is calls))[-1]
+        return None
+
+    def next(self) -> _Call | None:
+        """Take out the call whose turn it is; None if no call waits."""
+        while self._networks:
+            network = next(iter(self._networks))
+            accounts = self._networks.pop(network)
+            account = next(iter(accounts))
+            calls = accounts.pop(account)
+            call = calls.popleft()
+            # The rest goes behind the others.
+            if calls:
+                accounts[account] = calls
+            if accounts:
+                self._networks[network] = accounts
+            if not call.turn.done():  # Else it has just been cancelled.
+                return call
+        return None
+
+    def remove(self, call: _Call) -> None:
+        """Take out this call, if it is still there."""
+        network, account = call.source.network, call.source.account
+        calls = self._networks.get(network, {}).get(account)
+        if calls is None or call not in calls:
+            return
+        calls.remove(call)
+        if not calls:
+            del self._networks[network][account]
+        if not self._networks[network]:
+            del self._networks[network]
+
+
+def _size(network: _Accounts) -> int:
+    return sum(map(len, network.values()))
+
+
+class HashQueue:
+    """Gives `turns` calls their turn at once; in each lane at most `places` calls wait for one."""
+
+    def __init__(self, *, turns: int, places: int) -> None:
+        self._free = turns
+        self._lanes = {"logins": _Lane(places), "accounts": _Lane(places)}
+        self.refused = 0
+        """Calls that found no place, or had to give theirs up."""
+
+    def __len__(self) -> int:
+        """Calls that wait."""
+        return sum(map(len, self._lanes.values()))
+
+    async def take_turn(self, source: Source, gone: Gone | None = None) -> float:
+        """Wait for a turn, and return for how many seconds; 0 if there was one at once.
+
+        The caller ends it by `give_back`. Raises TooManyLogins; CallerGone when `gone` comes true
+        meanwhile.
+        """
+        if self._free:
+            self._free -= 1
+            return 0.0
+        began = time.monotonic()
+        lane = self._lanes[source.lane]
+        call = _Call(source, asyncio.get_running_loop().create_future())
+        surplus = lane.add(call)
+        if surplus is not None:
+            self.refused += 1
+            _refuse(lane, surplus, TooManyLogins())
+        if gone is not None:
+            gone.add_done_callback(lambda _: _refuse(lane, call, CallerGone()))
+        try:
+            await call.turn
+        except asyncio.CancelledError:
+            lane.remove(call)
+            # The turn may have come in the very moment in which the task was cancelled.
+            if not call.turn.cancelled() and call.turn.exception() is None:
+                self.give_back()
+            raise
+        return time.monotonic() - began
+
+    def give_back(self) -> None:
+        """End a turn. A call that waits gets it, from each lane in turn."""
+        for name in list(self._lanes):
+            lane = self._lanes.pop(name)
+            self._lanes[name] = lane  # Behind the other lane.
+            call = lane.next()
+            if call is not None:
+                call.turn.set_result(None)
+                return
+        self._free += 1
+
+    def close(self) -> None:
+        """Cancel all calls that wait."""
+        for lane in self._lanes.values():
+            while call := lane.next():
+                call.turn.cancel()
+
+
+def _refuse(lane: _Lane, call: _Call, error: Unavailable) -> None:
+    lane.remove(call)
+    if not call.turn.done():
+        call.turn.set_exception(error)
