@@ -26,7 +26,9 @@ LOOK = """
 SELECT (SELECT min(version_num) FROM alembic_version), listed.name || '.' || made.tgname,
     made.tgenabled = 'A',
     pg_get_triggerdef(made.oid, true),
-    replace(pg_get_functiondef(code.oid), format('FUNCTION %I.', home.nspname), 'FUNCTION '),
+    replace(
+        replace(pg_get_functiondef(code.oid), format('FUNCTION %I.', home.nspname), 'FUNCTION '),
+        format('FROM %I.', home.nspname), 'FROM SCHEMA.'),
     concat_ws(' ', made.oid, made.xmin, code.xmin)
 FROM unnest($1::text[]) AS listed(name)
 LEFT JOIN pg_trigger AS made ON made.tgrelid = to_regclass(listed.name) AND NOT made.tgisinternal
@@ -87,11 +89,12 @@ def restore_triggers(connection: Connection) -> None:
     # Every query behind one that waits for a lock waits too: rather give up.
     connection.execute(text("SET LOCAL lock_timeout = '5s'"))
     rows = connection.exec_driver_sql(LOOK, (TABLES,)).all()
+    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
     for each in judge(rows, sorted(TRIGGERS)).wrong:
         name = each.split()[0]
         trigger, function = _definition(name)
         table, _, short = name.partition(".")
-        connection.exec_driver_sql(function)
+        connection.exec_driver_sql(function.replace("FROM SCHEMA.", f"FROM {schema}."))
         connection.exec_driver_sql(trigger.replace("CREATE", "CREATE OR REPLACE", 1))
         connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {short}")
 

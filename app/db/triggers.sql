@@ -6,6 +6,17 @@ CREATE OR REPLACE FUNCTION refuse_to_rewrite_the_audit_log()
  LANGUAGE plpgsql
 AS $function$ BEGIN RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'insufficient_privilege'; END $function$;
 
+-- function scopegate_end_sessions_of_disabled
+CREATE OR REPLACE FUNCTION scopegate_end_sessions_of_disabled()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    NEW.session_epoch := OLD.session_epoch + 1;
+    RETURN NEW;
+END $function$;
+
 -- function scopegate_notify_row
 CREATE OR REPLACE FUNCTION scopegate_notify_row()
  RETURNS trigger
@@ -22,6 +33,31 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- function scopegate_notify_session
+CREATE OR REPLACE FUNCTION scopegate_notify_session()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    counted constant text := 'scopegate.sessions_notified';
+    notified integer := coalesce(nullif(current_setting(counted, true), ''), '0');
+BEGIN
+    IF EXISTS (
+        SELECT FROM SCHEMA.users WHERE id = OLD.user_id AND session_epoch > OLD.epoch
+    ) THEN
+        RETURN NULL;  -- The user's row has notified that this session ended.
+    END IF;
+    IF notified < TG_ARGV[0]::integer THEN
+        PERFORM set_config(counted, (notified + 1)::text, true);
+        PERFORM pg_notify('scopegate', 'session ' || OLD.id);
+    ELSE
+        -- Postgres sends equal notifications of a transaction once.
+        PERFORM pg_notify('scopegate', 'user ' || OLD.user_id);
+    END IF;
+    RETURN NULL;
+END $function$;
+
 -- function scopegate_notify_table
 CREATE OR REPLACE FUNCTION scopegate_notify_table()
  RETURNS trigger
@@ -31,6 +67,36 @@ AS $function$
 BEGIN
     PERFORM pg_notify('scopegate', TG_ARGV[0]);
     RETURN NULL;
+END $function$;
+
+-- function scopegate_notify_token
+CREATE OR REPLACE FUNCTION scopegate_notify_token()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    counted constant text := 'scopegate.tokens_notified';
+    notified integer := coalesce(nullif(current_setting(counted, true), ''), '0');
+BEGIN
+    IF notified < TG_ARGV[0]::integer THEN
+        PERFORM set_config(counted, (notified + 1)::text, true);
+        PERFORM pg_notify('scopegate', 'token ' || OLD.digest);
+    ELSE
+        PERFORM pg_notify('scopegate', 'everything');
+    END IF;
+    RETURN NULL;
+END $function$;
+
+-- function scopegate_session_epoch
+CREATE OR REPLACE FUNCTION scopegate_session_epoch()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    NEW.epoch := coalesce((SELECT session_epoch FROM SCHEMA.users WHERE id = NEW.user_id), 0);
+    RETURN NEW;
 END $function$;
 
 -- trigger audit_entries.never_removed_young
@@ -46,28 +112,40 @@ CREATE TRIGGER grants_notify_insert AFTER INSERT OR DELETE OR UPDATE ON grants F
 CREATE TRIGGER grants_notify_truncate AFTER TRUNCATE ON grants FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
 
 -- trigger opaque_tokens.opaque_tokens_notify_delete
-CREATE TRIGGER opaque_tokens_notify_delete AFTER DELETE ON opaque_tokens FOR EACH ROW WHEN (old.expires_at > now()) EXECUTE FUNCTION scopegate_notify_row('token', 'digest');
+CREATE TRIGGER opaque_tokens_notify_delete AFTER DELETE ON opaque_tokens FOR EACH ROW WHEN (old.expires_at > now()) EXECUTE FUNCTION scopegate_notify_token('16');
 
 -- trigger opaque_tokens.opaque_tokens_notify_truncate
 CREATE TRIGGER opaque_tokens_notify_truncate AFTER TRUNCATE ON opaque_tokens FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
 
 -- trigger opaque_tokens.opaque_tokens_notify_update
-CREATE TRIGGER opaque_tokens_notify_update AFTER UPDATE ON opaque_tokens FOR EACH ROW EXECUTE FUNCTION scopegate_notify_row('token', 'digest');
+CREATE TRIGGER opaque_tokens_notify_update AFTER UPDATE ON opaque_tokens FOR EACH ROW EXECUTE FUNCTION scopegate_notify_token('16');
 
 -- trigger scopes.scopes_notify_insert
-CREATE TRIGGER scopes_notify_insert AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON scopes FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('scopes');
+CREATE TRIGGER scopes_notify_insert AFTER INSERT OR DELETE OR UPDATE ON scopes FOR EACH ROW EXECUTE FUNCTION scopegate_notify_table('scopes');
+
+-- trigger scopes.scopes_notify_truncate
+CREATE TRIGGER scopes_notify_truncate AFTER TRUNCATE ON scopes FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('scopes');
+
+-- trigger sessions.sessions_epoch
+CREATE TRIGGER sessions_epoch BEFORE INSERT ON sessions FOR EACH ROW WHEN (new.epoch IS NULL) EXECUTE FUNCTION scopegate_session_epoch();
 
 -- trigger sessions.sessions_notify_delete
-CREATE TRIGGER sessions_notify_delete AFTER DELETE ON sessions FOR EACH ROW WHEN (old.ended_at IS NULL AND old.expires_at > now()) EXECUTE FUNCTION scopegate_notify_row('session', 'id');
+CREATE TRIGGER sessions_notify_delete AFTER DELETE ON sessions FOR EACH ROW WHEN (old.ended_at IS NULL AND old.expires_at > now() AND old.idle_expires_at > now()) EXECUTE FUNCTION scopegate_notify_session('16');
 
 -- trigger sessions.sessions_notify_truncate
 CREATE TRIGGER sessions_notify_truncate AFTER TRUNCATE ON sessions FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
 
 -- trigger sessions.sessions_notify_update
-CREATE TRIGGER sessions_notify_update AFTER UPDATE ON sessions FOR EACH ROW WHEN (old.ended_at IS DISTINCT FROM new.ended_at OR old.expires_at > new.expires_at OR old.idle_expires_at > new.idle_expires_at OR old.user_id <> new.user_id OR old.id <> new.id) EXECUTE FUNCTION scopegate_notify_row('session', 'id');
+CREATE TRIGGER sessions_notify_update AFTER UPDATE ON sessions FOR EACH ROW WHEN ((new.ended_at IS NOT NULL OR new.expires_at < old.expires_at OR new.idle_expires_at < old.idle_expires_at OR new.epoch < old.epoch OR new.user_id <> old.user_id OR new.id <> old.id) AND old.ended_at IS NULL AND old.expires_at > now() AND old.idle_expires_at > now()) EXECUTE FUNCTION scopegate_notify_session('16');
 
 -- trigger signing_keys.signing_keys_notify_insert
-CREATE TRIGGER signing_keys_notify_insert AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON signing_keys FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('keys');
+CREATE TRIGGER signing_keys_notify_insert AFTER INSERT OR DELETE OR UPDATE ON signing_keys FOR EACH ROW EXECUTE FUNCTION scopegate_notify_table('keys');
+
+-- trigger signing_keys.signing_keys_notify_truncate
+CREATE TRIGGER signing_keys_notify_truncate AFTER TRUNCATE ON signing_keys FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('keys');
+
+-- trigger users.users_end_sessions
+CREATE TRIGGER users_end_sessions BEFORE UPDATE ON users FOR EACH ROW WHEN (old.disabled_at IS NULL AND new.disabled_at IS NOT NULL AND new.session_epoch = old.session_epoch) EXECUTE FUNCTION scopegate_end_sessions_of_disabled();
 
 -- trigger users.users_notify_delete
 CREATE TRIGGER users_notify_delete AFTER DELETE ON users FOR EACH ROW EXECUTE FUNCTION scopegate_notify_row('user', 'id');
@@ -76,4 +154,4 @@ CREATE TRIGGER users_notify_delete AFTER DELETE ON users FOR EACH ROW EXECUTE FU
 CREATE TRIGGER users_notify_truncate AFTER TRUNCATE ON users FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
 
 -- trigger users.users_notify_update
-CREATE TRIGGER users_notify_update AFTER UPDATE ON users FOR EACH ROW WHEN (old.id IS DISTINCT FROM new.id OR old.username::text IS DISTINCT FROM new.username::text OR old.kind::text IS DISTINCT FROM new.kind::text OR old.created_at IS DISTINCT FROM new.created_at OR old.disabled_at IS DISTINCT FROM new.disabled_at) EXECUTE FUNCTION scopegate_notify_row('user', 'id');
+CREATE TRIGGER users_notify_update AFTER UPDATE ON users FOR EACH ROW WHEN (old.id IS DISTINCT FROM new.id OR old.username::text IS DISTINCT FROM new.username::text OR old.kind::text IS DISTINCT FROM new.kind::text OR old.created_at IS DISTINCT FROM new.created_at OR old.disabled_at IS DISTINCT FROM new.disabled_at OR old.session_epoch IS DISTINCT FROM new.session_epoch) EXECUTE FUNCTION scopegate_notify_row('user', 'id');
