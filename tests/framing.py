@@ -10,93 +10,116 @@ from urllib.parse import urlsplit
 
 from tests.processes import PATIENCE
 
-HIDDEN = b"GET /health/ready HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
+HIDDEN = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
 """The body of a request, which looks like a request: to answer it is the fault."""
-ANSWER_TO_HIDDEN = b'"checks"'
+ANSWER_TO_HIDDEN = b'"keys"'
+HIDDEN_IN_LOG = "route=/.well-known/jwks.json "
 LAST = b"GET /health/live HTTP/1.1\r\nHost: scopegate.test\r\nConnection: close\r\n\r\n"
-CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)
-LENGTH = b"%d" % len(HIDDEN)
+Declared = dict[str, tuple[bytes, bytes]]
+"""Headers that say where a body ends, and that body as it is sent."""
 
-BOTH_WAYS = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"
-BODIES = {
-    "length": (b"Content-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "padded length": (b"Content-Length:\t " + LENGTH + b" \r\n", HIDDEN),
-    "length with zeros": (b"content-length: 00" + LENGTH + b"\r\n", HIDDEN),
-    "chunked": (b"Transfer-Encoding: chunked\r\n", CHUNKED),
-    "chunked in capitals": (b"TRANSFER-ENCODING: CHUNKED \r\n", CHUNKED),
-    "chunk extensions": (
-        b"Transfer-Encoding: chunked\r\n",
-        CHUNKED.replace(b"\r\n", b';a;b="c;d"\r\n', 1),
-    ),
-    "trailers": (
-        b"Transfer-Encoding: chunked\r\nTrailer: Upgrade\r\n",
-        CHUNKED.removesuffix(b"\r\n") + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
-    ),
-}
-"""Ways to say where a body ends that have one meaning: headers, and `HIDDEN` as that body."""
 
-DOUBTFUL = {
-    "both": (b"Transfer-Encoding: chunked\r\nContent-Length: " + LENGTH + b"\r\n", CHUNKED),
-    "both, length first": (BOTH_WAYS, CHUNKED),
-    "length 0 and chunked": (BOTH_WAYS.replace(b"5", b"0"), CHUNKED),
-    "two lengths": (b"Content-Length: 0\r\nContent-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "a length twice": ((b"Content-Length: " + LENGTH + b"\r\n") * 2, HIDDEN),
-    "two lengths in one": (b"Content-Length: " + LENGTH + b", " + LENGTH + b"\r\n", HIDDEN),
-    "a length too large": (b"Content-Length: 18446744073709551617\r\n", HIDDEN),
-    "no length": (b"Content-Length:\r\n", HIDDEN),
-    "obs-fold before a length": (b"Content-Length:\r\n " + LENGTH + b"\r\n", HIDDEN),
-    "obs-fold in another header": (b"X: y\r\n Content-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "obs-fold before chunked": (b"Transfer-Encoding:\r\n\tchunked\r\n", CHUNKED),
-    "obs-fold behind chunked": (b"Transfer-Encoding: chunked\r\n , identity\r\n", CHUNKED),
-    "space before the colon": (b"Content-Length : " + LENGTH + b"\r\n", HIDDEN),
-    "space before the name": (b" Content-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "a line with no colon": (b"Content-Length\r\n", HIDDEN),
-    "a line with no name": (b": x\r\nContent-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "NUL in a name": (b"Content-Length\0: " + LENGTH + b"\r\n", HIDDEN),
-    "NUL in a value": (b"X: y\0\r\nContent-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "lone LF": (b"X: y\nContent-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "lone LF at the head's end": (b"Content-Length: " + LENGTH + b"\r\n\n" + HIDDEN, b""),
-    "bare CR": (b"X: y\rContent-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "two CR": (b"Content-Length: " + LENGTH + b"\r\r\n", HIDDEN),
-    "two codings": (b"Transfer-Encoding: chunked, chunked\r\n", CHUNKED),
-    "a coding twice": (b"Transfer-Encoding: chunked\r\n" * 2, CHUNKED),
-    "two coding headers": (b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n", CHUNKED),
-    "chunked is not last": (b"Transfer-Encoding: chunked, identity\r\n", CHUNKED),
-    "gzip and chunked": (b"Transfer-Encoding: gzip, chunked\r\n", CHUNKED),
-    "identity and chunked": (b"Transfer-Encoding: identity, chunked\r\n", CHUNKED),
-    "a comma and chunked": (b"Transfer-Encoding: ,chunked\r\n", CHUNKED),
-    **{
-        f"length {sign.decode()!r}": (b"Content-Length: " + sign + LENGTH + b"\r\n", HIDDEN)
-        for sign in (b"+", b"-", b"0x", b"1_", b"\x0b", b'"')
-    },
-    **{
-        f"coding {coding.decode()!r}": (b"Transfer-Encoding: " + coding + b"\r\n", CHUNKED)
-        for coding in (b"identity", b"xchunked", b"chunkedx", b"chunked;q=1", b"", b"\x0bchunked")
-    },
-    **{
-        f"chunk {begun.decode()!r}": (b"Transfer-Encoding: chunked\r\n", begun + HIDDEN + HIDDEN)
-        for begun in (
-            *(b"+5\r\n", b"0x5\r\n", b" 5\r\n", b"5 \r\n", b"5\n", b"5\r", b"\r\n", b"-1\r\n"),
-            *(
-                b"5;a\nb\r\n",
-                b'5;a="\r\n',
-                b"5;\n",
-                b"10000000000000000\r\n",
-                b"1\r\naX",
-                b"1\r\na\n",
-            ),
-            *(
-                b"0\n\r\n",
-                b"0\r\n\n",
-                b"0\r\n\r",
-                b"0\r\nX: y\n\r\n",
-                b"0\r\nContent-Length: 3\r\n\r\n",
-            ),
-            *(b"0\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\nX:\r\n y\r\n\r\n"),
-        )
-    },
-}
-"""Ways that two parsers may read differently: such a request must get a refusal, and end all."""
+def chunked(body: bytes) -> bytes:
+    """Return the body as one chunk."""
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+def plainly(body: bytes = HIDDEN) -> Declared:
+    """Return the ways to declare this body that have one meaning."""
+    length, chunks = b"%d" % len(body), chunked(body)
+    return {
+        "length": (b"Content-Length: " + length + b"\r\n", body),
+        "padded length": (b"Content-Length:\t " + length + b" \r\n", body),
+        "length with zeros": (b"content-length: 00" + length + b"\r\n", body),
+        "chunked": (b"Transfer-Encoding: chunked\r\n", chunks),
+        "chunked in capitals": (b"TRANSFER-ENCODING: CHUNKED \r\n", chunks),
+        "chunk extensions": (
+            b"Transfer-Encoding: chunked\r\n",
+            chunks.replace(b"\r\n", b';a;b="c;d"\r\n', 1),
+        ),
+        "trailers": (
+            b"Transfer-Encoding: chunked\r\nTrailer: Upgrade\r\n",
+            chunks.removesuffix(b"\r\n") + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        ),
+    }
+
+
+def doubtfully(body: bytes = HIDDEN) -> Declared:
+    """Return the ways to declare it that two parsers may read differently.
+
+    A server must refuse such a request, and close.
+    """
+    length, chunks = b"%d" % len(body), chunked(body)
+    both = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"
+    return {
+        "both": (b"Transfer-Encoding: chunked\r\nContent-Length: " + length + b"\r\n", chunks),
+        "both, length first": (both, chunks),
+        "length 0 and chunked": (both.replace(b"5", b"0"), chunks),
+        "two lengths": (b"Content-Length: 0\r\nContent-Length: " + length + b"\r\n", body),
+        "a length twice": ((b"Content-Length: " + length + b"\r\n") * 2, body),
+        "two lengths in one": (b"Content-Length: " + length + b", " + length + b"\r\n", body),
+        "a length too large": (b"Content-Length: 18446744073709551617\r\n", body),
+        "no length": (b"Content-Length:\r\n", body),
+        "obs-fold before a length": (b"Content-Length:\r\n " + length + b"\r\n", body),
+        "obs-fold in another header": (b"X: y\r\n Content-Length: " + length + b"\r\n", body),
+        "obs-fold before chunked": (b"Transfer-Encoding:\r\n\tchunked\r\n", chunks),
+        "obs-fold behind chunked": (b"Transfer-Encoding: chunked\r\n , identity\r\n", chunks),
+        "space before the colon": (b"Content-Length : " + length + b"\r\n", body),
+        "space before the name": (b" Content-Length: " + length + b"\r\n", body),
+        "a line with no colon": (b"Content-Length\r\n", body),
+        "a line with no name": (b": x\r\nContent-Length: " + length + b"\r\n", body),
+        "NUL in a name": (b"Content-Length\0: " + length + b"\r\n", body),
+        "NUL in a value": (b"X: y\0\r\nContent-Length: " + length + b"\r\n", body),
+        "lone LF": (b"X: y\nContent-Length: " + length + b"\r\n", body),
+        "lone LF at the head's end": (b"Content-Length: " + length + b"\r\n\n" + body, b""),
+        "bare CR": (b"X: y\rContent-Length: " + length + b"\r\n", body),
+        "two CR": (b"Content-Length: " + length + b"\r\r\n", body),
+        "two codings": (b"Transfer-Encoding: chunked, chunked\r\n", chunks),
+        "a coding twice": (b"Transfer-Encoding: chunked\r\n" * 2, chunks),
+        "two coding headers": (b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n", chunks),
+        "chunked is not last": (b"Transfer-Encoding: chunked, identity\r\n", chunks),
+        "gzip and chunked": (b"Transfer-Encoding: gzip, chunked\r\n", chunks),
+        "identity and chunked": (b"Transfer-Encoding: identity, chunked\r\n", chunks),
+        "a comma and chunked": (b"Transfer-Encoding: ,chunked\r\n", chunks),
+        **{
+            f"length {sign.decode()!r}": (b"Content-Length: " + sign + length + b"\r\n", body)
+            for sign in (b"+", b"-", b"0x", b"1_", b"\x0b", b'"')
+        },
+        **{
+            f"coding {coding.decode()!r}": (b"Transfer-Encoding: " + coding + b"\r\n", chunks)
+            for coding in (
+                b"identity",
+                b"xchunked",
+                b"chunkedx",
+                b"chunked;q=1",
+                b"",
+                b"\x0bchunked",
+            )
+        },
+        **{
+            f"chunk {begun.decode()!r}": (b"Transfer-Encoding: chunked\r\n", begun + body + body)
+            for begun in (
+                *(b"+5\r\n", b"0x5\r\n", b" 5\r\n", b"5 \r\n", b"5\n", b"5\r", b"\r\n", b"-1\r\n"),
+                *(
+                    b"5;a\nb\r\n",
+                    b'5;a="\r\n',
+                    b"5;\n",
+                    b"10000000000000000\r\n",
+                    b"1\r\naX",
+                    b"1\r\na\n",
+                ),
+                *(
+                    b"0\n\r\n",
+                    b"0\r\n\n",
+                    b"0\r\n\r",
+                    b"0\r\nX: y\n\r\n",
+                    b"0\r\nContent-Length: 3\r\n\r\n",
+                ),
+                *(b"0\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\nX:\r\n y\r\n\r\n"),
+            )
+        },
+    }
+
 
 KEPT = {
     "nothing": b"",
@@ -170,8 +193,11 @@ def cuts(sent: bytes) -> Iterator[list[bytes]]:
     yield [sent[place : place + 1] for place in range(len(sent))]
 
 
-async def converse(url: str, *packets: bytes) -> Received:
-    """Send these packets on one connection; return what comes until the server closes."""
+async def converse(url: str, *packets: bytes, answers: int | None = None) -> Received:
+    """Send these packets on one connection; return what comes until the server closes.
+
+    The client closes earlier when it has got so many answers.
+    """
     address = urlsplit(url)
     loop = asyncio.get_running_loop()
     received = b""
@@ -187,4 +213,17 @@ async def converse(url: str, *packets: bytes) -> Received:
             with suppress(ConnectionError):
                 while block := await loop.sock_recv(connection, 65536):
                     received += block
+                    if len(Received(received).statuses) == answers:
+                        break
     return Received(received)
+
+
+async def converse_all(url: str, conversations: list[list[bytes]]) -> list[Received]:
+    """Have these conversations, twenty at once."""
+    slots = asyncio.Semaphore(20)
+
+    async def one(packets: list[bytes]) -> Received:
+        async with slots:
+            return await converse(url, *packets)
+
+    return await asyncio.gather(*map(one, conversations))

@@ -13,7 +13,18 @@ import pytest
 from tests import databases, framing
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
-from tests.framing import BODIES, DOUBTFUL, ENDING, HIDDEN, KEPT, LAST, Received, converse, request
+from tests.framing import (
+    ENDING,
+    HIDDEN,
+    KEPT,
+    LAST,
+    Received,
+    converse,
+    converse_all,
+    doubtfully,
+    plainly,
+    request,
+)
 from tests.processes import Service, command, eventually, serving
 
 CHUNKED_HEAD = request(b"Transfer-Encoding: chunked\r\n")
@@ -35,28 +46,17 @@ async def service(server_url: str, template: None) -> AsyncIterator[Service]:
     await databases.drop(server_url, name)
 
 
-async def all_of(url: str, conversations: list[list[bytes]]) -> list[Received]:
-    """Have these conversations at the same time, twenty at once."""
-    slots = asyncio.Semaphore(20)
-
-    async def one(packets: list[bytes]) -> Received:
-        async with slots:
-            return await converse(url, *packets)
-
-    return await asyncio.gather(*map(one, conversations))
-
-
 @pytest.mark.parametrize("connection", {**KEPT, **ENDING}.values(), ids=[*KEPT, *ENDING])
 async def test_a_body_is_never_a_request(service: Service, connection: bytes) -> None:
     """The form is read once; behind an offer to upgrade the connection closes."""
     sent = [
         packets
-        for headers, body in BODIES.values()
+        for headers, body in plainly().values()
         for both in (headers + connection, connection + headers)
         for packets in framing.cuts(request(both, body) + LAST)
     ]
     answers = [400] if connection in ENDING.values() else [400, 200]
-    for packets, received in zip(sent, await all_of(service.url, sent), strict=True):
+    for packets, received in zip(sent, await converse_all(service.url, sent), strict=True):
         assert (received.statuses, received.smuggled) == (answers, False), packets
         assert b"The parameter token is missing" in received.data
 
@@ -66,11 +66,11 @@ async def test_what_two_parsers_may_read_differently_is_refused_and_nothing_behi
 ) -> None:
     sent = [
         packets
-        for headers, body in DOUBTFUL.values()
+        for headers, body in doubtfully().values()
         for connection in (b"", *ENDING.values())
         for packets in list(framing.cuts(request(headers + connection, body) + LAST))[:2]
     ]
-    for packets, received in zip(sent, await all_of(service.url, sent), strict=True):
+    for packets, received in zip(sent, await converse_all(service.url, sent), strict=True):
         # A reset may overtake the refusal.
         assert received.statuses in ([400], []), packets
         assert not received.smuggled, packets
@@ -83,9 +83,9 @@ async def test_a_doubtful_transfer_coding_is_refused_before_the_app_acts(service
     await converse(service.url, request(b"Connection: close\r\n"))
     eventually(started)
     before = started()
-    codings = [headers for headers, _ in DOUBTFUL.values() if b"Transfer-Encoding" in headers]
+    codings = [headers for headers, _ in doubtfully().values() if b"Transfer-Encoding" in headers]
     codings = [headers for headers in codings if headers != b"Transfer-Encoding: chunked\r\n"]
-    for received in await all_of(service.url, [[request(each)] for each in codings]):
+    for received in await converse_all(service.url, [[request(each)] for each in codings]):
         assert received.statuses == [400]
     await converse(service.url, request(b"Connection: close\r\n"))
     eventually(lambda: started() > before)
@@ -111,7 +111,7 @@ async def test_an_offer_is_understood_wherever_the_parser_is_interrupted(service
         body = b"x" * (32 * 1024 - len(filler) - place)
         first = filler.replace(b"40000", b"%05d" % len(body)) + body
         sent.append([first + offer + LAST])
-    for place, received in enumerate(await all_of(service.url, sent)):
+    for place, received in enumerate(await converse_all(service.url, sent)):
         assert (received.statuses, received.smuggled) == ([400, 400], False), place
 
 
@@ -152,14 +152,14 @@ async def test_http_1_0_is_closed_and_gets_no_interim_answer(service: Service) -
         received = await converse(service.url, sent + LAST)
         assert (received.statuses, received.smuggled) == ([400], False)
         assert b"100 Continue" not in received.data
-    chunked = request(b"Transfer-Encoding: chunked\r\n", framing.CHUNKED, first_line=old)
+    chunked = request(b"Transfer-Encoding: chunked\r\n", framing.chunked(HIDDEN), first_line=old)
     assert b"parameter" not in (await converse(service.url, chunked)).data
 
 
 async def test_a_trailer_is_not_a_header(service: Service) -> None:
     """A proxy replaces these headers, and does not look into trailers."""
     trailer = b"X-Request-Id: from-a-trailer\r\n\r\n"
-    body = framing.CHUNKED.removesuffix(b"\r\n") + trailer
+    body = framing.chunked(HIDDEN).removesuffix(b"\r\n") + trailer
     received = await converse(
         service.url, request(b"Transfer-Encoding: chunked\r\nConnection: close\r\n", body)
     )
@@ -190,7 +190,7 @@ async def answer_begun(
 async def test_the_body_of_a_request_that_was_answered_early_is_never_a_request(
     service: Service, first_line: bytes, status: int
 ) -> None:
-    for headers, body in BODIES.values():
+    for headers, body in plainly().values():
         sent = request(headers, first_line=first_line)
         reader, writer, head = await answer_begun(service, sent)
         writer.write(body + LAST)
