@@ -54,6 +54,16 @@ class Node:
         await connection.execute(statement)
         await connection.close()
 
+    async def configure(self, setting: str) -> None:
+        """Set something in all its sessions, those that are open too."""
+        await self.execute(f"ALTER SYSTEM SET {setting}")
+        await self.execute("SELECT pg_reload_conf()")
+
+    @property
+    def url(self) -> str:
+        """The URL of this server alone."""
+        return f"postgresql://{NAME}@127.0.0.1:{self.port}/{NAME}"
+
     async def promote(self) -> None:
         """Make the standby the primary; on return it takes writes."""
         await self.execute("SELECT pg_promote()")
@@ -91,8 +101,7 @@ async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, s
         options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
         _run(home, "pg_basebackup", *where, "-D", str(standby.data), *options)
         await standby.start()
-        await primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        await primary.execute("SELECT pg_reload_conf()")
+        await primary.configure("synchronous_standby_names = '*'")
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://{NAME}@{hosts}/{NAME}"
         engine = create_engine(normalise_url(url), Settings(_env_file=None))
