@@ -19,7 +19,7 @@ from app.db.beats import NoStandby
 from app.db.changes import AnnouncingSession, ChangeFeed
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import configured_url, connect_apart, open_engine
-from app.db.primary import Primary
+from app.db.primary import Primary, ServerReplaced, TakesNoWrites
 from app.db.schema import current_revision, is_behind
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
@@ -181,7 +181,7 @@ class Runtime:
         """
         if self.feed.writes():
             return None
-        if isinstance(self.feed.failure, NoStandby):
+        if isinstance(self.feed.failure, NoStandby | TakesNoWrites | ServerReplaced):
             return str(self.feed.failure)
         async with self.engine.connect() as connection:
             read_only = await connection.scalar(text("SHOW transaction_read_only"))

@@ -57,14 +57,19 @@ class Node:
         await connection.execute(statement)
         await connection.close()
 
+    async def configure(self, setting: str) -> None:
+        """Set something in all its sessions, those that are open too."""
+        await self.execute(f"ALTER SYSTEM SET {setting}")
+        await self.execute("SELECT pg_reload_conf()")
+
+    @property
+    def url(self) -> str:
+        """The URL of this server alone."""
+        return f"postgresql://{NAME}@127.0.0.1:{self.port}/{NAME}"
+
     async def promote(self) -> None:
         """Make the standby the primary; on return it takes writes."""
         await self.execute("SELECT pg_promote()")
-
-    async def wait_for_standbys(self) -> None:
-        """Have every commit wait until a standby has it."""
-        await self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        await self.execute("SELECT pg_reload_conf()")
 
     def end(self, number: signal.Signals) -> None:
         """Signal the postmaster, and wait until it has ended."""
@@ -102,7 +107,7 @@ async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, s
         await primary.execute(f"CREATE DATABASE {NAME}")
         copy_of(primary, standby)
         await standby.start()
-        await primary.wait_for_standbys()
+        await primary.configure("synchronous_standby_names = '*'")
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://{NAME}@{hosts}/{NAME}"
         await _migrate(url)

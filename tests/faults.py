@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -85,9 +86,13 @@ class Proxy:
     """A way to Postgres that can be cut, or swallow every byte without closing anything."""
 
     url: str
-    _upstream: URL
+    _upstreams: Iterator[URL]
     _pipes: set[asyncio.Task[None]]
     _flows: asyncio.Event
+
+    def lead_to(self, *urls: str) -> None:
+        """Let each new connection lead to the next of these servers in turn."""
+        self._upstreams = cycle([make_url(url) for url in urls])
 
     def swallow(self) -> None:
         """From now on nothing comes through, and nobody is told."""
@@ -104,7 +109,7 @@ class Proxy:
         self._flows.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await _connect(self._upstream)
+        there, back = await _connect(next(self._upstreams))
         for source, sink in ((reader, back), (there, writer)):
             task = asyncio.create_task(self._pump(source, sink, self._flows))
             self._pipes.add(task)
@@ -128,7 +133,7 @@ class Proxy:
 async def proxy_to(url: str) -> AsyncIterator[Proxy]:
     """A proxy on loopback before the server of this URL."""
     upstream = make_url(url)
-    proxy = Proxy("", upstream, set(), asyncio.Event())
+    proxy = Proxy("", cycle([upstream]), set(), asyncio.Event())
     proxy.heal()
     server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -49,10 +49,10 @@ async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
     """
     if "draining" in request.scope["state"]:
         raise ShuttingDown
-    if not await runtime.schema_is_current():
-        raise SchemaOutdated
     if why := await runtime.takes_no_writes():
         raise NoWrites(why)
+    if not await runtime.schema_is_current():
+        raise SchemaOutdated
     await runtime.keyring.refresh()
     runtime.keyring.signing(runtime.now())
     return Readiness(status="ready", checks="cached" if runtime.feed.fresh() else "database")

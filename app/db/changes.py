@@ -8,9 +8,8 @@ fresh connection, made as the request pool makes its own, to where requests must
 moment (`Primary.survey`). Postgres delivers notifications in the order of their commits: a process
 that hears its own beat has heard of every change that was committed there before. Behind a
 network that swallows bytes or a pooler that keeps notifications to itself, or at a primary that was
-replaced, it hears no beat, and trusts nothing that it remembers.
-
-With each beat goes a look at the triggers: they must be there, enabled and as they were migrated.
+replaced, it hears no beat, and trusts nothing that it remembers. With each beat goes a look at the
+triggers: they must be there, enabled and as they were migrated.
 """
 
 import asyncio
@@ -74,8 +73,7 @@ class ChangeFeed:
     """Hears of every change, and knows up to when it has heard of all of them.
 
     `to_listen` connects to where the notifications come from, `to_write` to where requests must
-    lead now, as `primary` finds it. `bound` is for how many seconds a beat proves anything. Each
-    beat also sets the clock.
+    lead now. `bound` is for how many seconds a beat proves anything. Each beat sets the clock too.
     """
 
     _listener: Listener
@@ -102,7 +100,6 @@ class ChangeFeed:
         self._sent: dict[int, tuple[float, float]] = {}
         """Committed beats that are not heard yet: when each survey began, when each was sent."""
         self._heard_up_to = self._written_at = -math.inf
-        self._logged: str | None = None
         self.triggers: Triggers | None = None
         """What the last beat found."""
         self.failure: Exception | None = None
@@ -152,16 +149,18 @@ class ChangeFeed:
             backoff = min(0.1 * 2 ** min(failures, 10), MAX_BACKOFF)
             await asyncio.sleep(random.uniform(0.5, 1) * backoff)  # noqa: S311
 
-    async def prove(self) -> None:
-        """Send one beat and wait until it is heard.
+    async def prove(self) -> float:
+        """Send one beat, wait until it is heard, and return how many seconds that took.
 
         Raises what keeps it from that: FeedDeaf, ListensElsewhere, or an error of `UNREACHABLE`.
         """
         self._listener, self._successor = await self._listen(), None
+        began = monotonic()
         try:
             await self._beat()
             async with asyncio.timeout(self.bound):
                 await self._listener.proven.wait()
+            return monotonic() - began
         except TimeoutError:
             raise FeedDeaf from None
         finally:
@@ -217,9 +216,12 @@ class ChangeFeed:
         try:
             await self._beat()
         except UNREACHABLE as error:
-            self.failure = error
-            if not self.fresh():
-                self._warn(f"no beat can be sent: {str(error) or type(error).__name__}")
+            known, self.failure = self.failure, error
+            if not self.fresh() and str(known) != str(error):
+                logger.warning(
+                    "no beat can be sent, so every request asks the database: %s",
+                    str(error) or type(error).__name__,
+                )
 
     async def _beat(self) -> None:
         surveyed_at = monotonic()
@@ -245,11 +247,14 @@ class ChangeFeed:
         if triggers.wrong:
             self._heard_up_to = -math.inf
             self._sent.clear()
-            self._warn(f"changes go unheard, run scopegate migrate to mend it: {triggers}")
-        else:
-            self._logged = None
-            if before and before != triggers:
-                self.tell(EVERYTHING)
+            if not before or before.wrong != triggers.wrong:
+                logger.warning(
+                    "changes go unheard, so every request asks the database: "
+                    "run scopegate migrate, which puts the triggers back: %s",
+                    ", ".join(triggers.wrong),
+                )
+        elif before and before != triggers:
+            self.tell(EVERYTHING)
 
     def _settle(self) -> None:
         """Count the beats that were heard, and let a successor take over that heard one."""
@@ -272,12 +277,6 @@ class ChangeFeed:
     def _on_change(self, payload: str) -> None:
         self.changes_heard += 1
         self.tell(parse_change(payload))
-
-    def _warn(self, trouble: str) -> None:
-        """Log what makes every request ask the database: once, until it is another or over."""
-        if trouble != self._logged:
-            logger.warning("every request asks the database: %s", trouble)
-            self._logged = trouble
 
 
 class AnnouncingSession(Session):

@@ -77,7 +77,7 @@ class Primary:
     def __init__(self, *, patience: float = 1.0) -> None:
         self._patience = patience
         self.current: Server | None = None
-        """Where requests must lead."""
+        """Where requests must lead; None when the server there was seen to take no writes."""
         self._host: Host | None = None
         """The host that `current` was last found at."""
         self._newest: dict[int, int] = {}
@@ -143,15 +143,12 @@ class Primary:
         return server.timeline < self._newest.get(server.cluster, 0)
 
     async def _ask(self, host: Host, **how: Any) -> Any:
-        how.setdefault("target_session_attrs", "read-write")
         try:
-            connection = await asyncpg.connect(host=host[0], port=host[1], **how)
-        except asyncpg.TargetServerAttributeNotMatched:
-            raise TakesNoWrites from None
-        try:
-            server = await self._identify(connection)
-        except BaseException:
-            connection.terminate()
+            connection, server = await self._open(host, **how)
+        except TakesNoWrites:
+            # Another server may take them, and know of revocations that this one does not.
+            if host == self._host:
+                self.current = None
             raise
         if self._was_replaced(server):
             connection.terminate()
@@ -159,6 +156,18 @@ class Primary:
         self._newest[server.cluster] = server.timeline
         self._seen[connection] = server, host
         return connection
+
+    async def _open(self, host: Host, **how: Any) -> tuple[Any, Server]:
+        how.setdefault("target_session_attrs", "read-write")
+        try:
+            connection = await asyncpg.connect(host=host[0], port=host[1], **how)
+        except asyncpg.TargetServerAttributeNotMatched:
+            raise TakesNoWrites from None
+        try:
+            return connection, await self._identify(connection)
+        except BaseException:
+            connection.terminate()
+            raise
 
     async def _identify(self, connection: Any) -> Server:
         which = self._which

@@ -58,9 +58,6 @@ class Triggers:
     versions: frozenset[str]
     """Change whenever a trigger or its function was touched, even if all was put back."""
 
-    def __str__(self) -> str:
-        return ", ".join(self.wrong)
-
 
 def judge(rows: Iterable[Sequence[Any]], names: Sequence[str] = NOTIFYING) -> Triggers:
     """Return what the rows of LOOK say of these triggers.

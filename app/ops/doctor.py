@@ -28,8 +28,8 @@ CLOCK_TOLERANCE = 1.0
 """Seconds that a machine's clock may be off before it is worth a word."""
 WRONG = (ScopegateError, DBAPIError, *DATABASE_GONE)
 FEED_REMEDIES: dict[type[BaseException], str] = {
-    FeedDeaf: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database directly, "
-    "past PgBouncer: till then every request asks the database",
+    FeedDeaf: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database "
+    "directly, past PgBouncer: till then every request asks the database",
     ListensElsewhere: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same server as "
     "SCOPEGATE_DATABASE_URL, or leave it out",
     NoStandby: "look into pg_stat_replication: start the standby, or take it out of "
@@ -120,11 +120,11 @@ async def _feed(engine: AsyncEngine, settings: Settings) -> Finding:
     """Whether a beat sent where requests lead is heard where this process listens."""
     feed = open_feed(engine, settings, DatabaseClock(), Primary())
     try:
-        await feed.prove()
+        took = await feed.prove()
     except WRONG as error:
         remedy = FEED_REMEDIES.get(type(error), "see what SCOPEGATE_LISTEN_DATABASE_URL says")
         return Finding("change feed", "wrong", first_line(error), remedy)
-    return Finding("change feed", "ok", f"a notification came through in {feed.lag * 1000:.1f} ms")
+    return Finding("change feed", "ok", f"a beat came through in {took * 1000:.1f} ms")
 
 
 async def _triggers(engine: AsyncEngine, _: Settings) -> Finding:

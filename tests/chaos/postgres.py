@@ -45,8 +45,7 @@ class Cluster:
         The old primary acknowledges nothing from now on, as its standby is gone.
         """
         if fenced:
-            await self.primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-            await self.primary.execute("SELECT pg_reload_conf()")
+            await self.primary.configure("default_transaction_read_only = on")
         await self.standby.promote()
         self.primary, self.standby = self.standby, self.primary
 
@@ -56,7 +55,7 @@ class Cluster:
         shutil.rmtree(self.standby.data)
         copy_of(self.primary, self.standby)
         await self.standby.start()
-        await self.primary.wait_for_standbys()
+        await self.primary.configure("synchronous_standby_names = '*'")
 
 
 @asynccontextmanager

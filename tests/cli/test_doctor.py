@@ -15,14 +15,16 @@ from app.settings import unknown_settings
 from tests import databases
 from tests.commands import Environment, scopegate
 from tests.factories import make_user
+from tests.faults import OwnPostgres
 
 CHECKS = [
     "environment",
     "issuer",
     "database",
     "clock",
-    "change feed",
     "schema",
+    "change feed",
+    "triggers",
     "keys",
     "admin",
 ]
@@ -116,6 +118,37 @@ async def test_a_feed_that_listens_to_another_database_is_found(
     other = databases.database_url(server_url, "postgres")
     healthy.setenv("SCOPEGATE_LISTEN_DATABASE_URL", other)
     await one_thing_is_wrong("change feed", "do not come through", "to the same database directly")
+
+
+async def test_a_feed_that_listens_at_another_server_is_found(
+    healthy: Environment, own_postgres: OwnPostgres
+) -> None:
+    healthy.setenv("SCOPEGATE_LISTEN_DATABASE_URL", own_postgres.url)
+    await one_thing_is_wrong("change feed", "another server", "the same server")
+
+
+async def test_triggers_that_are_off_are_found_and_migrate_puts_them_back(
+    healthy: Environment, own_runtime: Runtime
+) -> None:
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(text("ALTER TABLE grants DISABLE TRIGGER ALL"))
+        await session.execute(text("DROP TRIGGER never_rewritten ON audit_entries"))
+    await one_thing_is_wrong("triggers", "grants.grants_notify_insert is off", "scopegate migrate")
+    await one_thing_is_wrong("triggers", "never_rewritten is missing", "scopegate migrate")
+    assert (await scopegate("migrate")).exit_code == 0
+    code, findings = await examined()
+    assert (code, findings["triggers"]["state"]) == (0, "ok")
+
+
+async def test_a_database_that_takes_no_writes_is_found(
+    healthy: Environment, own_runtime: Runtime
+) -> None:
+    async with own_runtime.engine.connect() as connection:
+        name = await connection.scalar(text("SELECT current_database()"))
+        read_only = f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'
+        await connection.execute(text(read_only))
+        await connection.commit()
+    await one_thing_is_wrong("database", "takes no writes", "promote a standby")
 
 
 async def test_a_feed_that_cant_be_reached_is_found(healthy: Environment) -> None:

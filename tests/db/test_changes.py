@@ -4,27 +4,32 @@ import logging
 import os
 import shutil
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import func, make_url, select, text
 
 from app.db.changes import EVERYTHING, Change, ChangeFeed, announce, parse_change
 from app.db.clock import DatabaseClock, monotonic
 from app.db.engine import connect_apart, normalise_url
+from app.db.listener import Listener
 from app.db.primary import Primary
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, running, settings_for
 from tests.factories import Someone, bearer, login, make_user
 from tests.faults import OwnPostgres, pgbouncer_before, proxy_to
+from tests.postgres_programs import libpq_url
 from tests.processes import until
 
+QUEUE_SIZE = "max_notify_queue_pages"
 BOUND = 0.5  # seconds: short, so that a fault is noticed soon
 
 
@@ -315,6 +320,115 @@ async def test_however_long_the_database_is_away_it_is_tried_again(
     feed = feed_of(own_database_url, bound=BOUND, before_listening=refuse)
     async with heard_by(feed):
         assert tries >= 2000
+
+
+async def test_a_planned_reconnection_forgets_nothing_and_misses_no_change(
+    own_database_url: str, own_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listeners are replaced all the time, while one change after the other is committed."""
+    monkeypatch.setattr("app.db.listener.LONGEST_LIFE", 0)
+    monkeypatch.setattr("app.db.changes.BEATS_PER_BOUND", 200)
+    listeners: list[asyncpg.Connection] = []
+    feed = feed_of(own_database_url, bound=60, opened=listeners)
+    made: list[Change] = []
+    async with heard_by(feed) as heard:
+        while len(listeners) < 30:
+            made.append(Change("user", uuid.uuid4()))
+            async with own_runtime.engine.begin() as connection:
+                told = select(func.pg_notify("scopegate", f"user {made[-1].key}"))
+                await connection.execute(told)
+        await until(lambda: set(made) <= set(heard))
+        assert EVERYTHING not in heard
+        assert feed.fresh()
+        await until(lambda: sum(not each.is_closed() for each in listeners) <= 2)
+
+
+async def test_a_successor_that_hears_nothing_never_takes_over(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listeners: list[asyncpg.Connection] = []
+    feed = feed_of(own_database_url, bound=BOUND, opened=listeners)
+    async with heard_by(feed) as heard:
+        listen = Listener.listen
+
+        async def deaf(listener: Listener, *how: Any) -> None:
+            await listen(listener, *how)
+            await listener.connection.execute("UNLISTEN *")
+
+        monkeypatch.setattr(Listener, "listen", deaf)
+        feed._listener.ends_at = 0
+        await until(lambda: len(listeners) > 2)
+        assert listeners[1].is_closed()
+        assert not listeners[0].is_closed()
+        assert EVERYTHING not in heard
+
+
+async def test_a_pool_that_is_full_for_longer_than_the_bound_leaves_the_feed_fresh(
+    own_database_url: str,
+) -> None:
+    settings = settings_for(own_database_url, database_pool_size=2, revocation_bound=BOUND)
+    async with Runtime.open(settings) as runtime, following(runtime):
+        heard: list[Change] = []
+        runtime.feed.subscribe(heard.append)
+        async with runtime.engine.connect(), runtime.engine.connect() as connection:
+            full_at = monotonic()
+            await connection.execute(text("DELETE FROM signing_keys"))
+            await connection.commit()
+            await until(lambda: Change("keys") in heard)
+            await until(lambda: runtime.feed._heard_up_to > full_at + BOUND)
+            assert EVERYTHING not in heard
+
+
+async def test_after_a_machine_slept_nothing_is_trusted_until_a_beat_is_heard(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux lets Python's monotonic clock stand still meanwhile."""
+    feed = feed_of(own_database_url, bound=60)
+    async with heard_by(feed):
+        assert feed.fresh()
+        asleep, running = 61.0, time.clock_gettime
+        monkeypatch.setattr(
+            time,
+            "clock_gettime",
+            lambda clock: running(clock) + asleep * (clock == time.CLOCK_BOOTTIME),
+        )
+        assert not feed.fresh()
+
+
+async def test_a_full_queue_of_notifications_is_named_as_what_it_is(
+    own_postgres: OwnPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocker = await asyncpg.connect(libpq_url(own_postgres.url))
+    if not await blocker.fetchval("SELECT count(*) FROM pg_settings WHERE name = $1", QUEUE_SIZE):
+        pytest.skip("this Postgres' queue is too large to fill")
+    await blocker.execute(f"ALTER SYSTEM SET {QUEUE_SIZE} = 64")
+    await blocker.close()
+    await own_postgres.stop()
+    await own_postgres.resume()
+    settings = settings_for(own_postgres.url, revocation_bound=BOUND)
+    async with (
+        Runtime.open(settings) as runtime,
+        following(runtime),
+        client_of(runtime) as client,
+    ):
+        alice = await make_user(runtime, "admin")
+        token = await bearer(client, alice)
+        await until(lambda: runtime.feed.queue_usage == 0)
+        blocker = await asyncpg.connect(libpq_url(own_postgres.url))
+        await blocker.add_listener("elsewhere", lambda *_: None)
+        await blocker.execute("BEGIN; SELECT 1")
+        filler = await asyncpg.connect(libpq_url(own_postgres.url))
+        with pytest.raises(asyncpg.ProgramLimitExceededError):
+            while True:
+                await filler.execute("SELECT pg_notify('elsewhere', repeat('x', 7999))")
+        refused = await client.delete(f"/users/{alice.id}/sessions", headers=token)
+        assert refused.status_code == 503
+        assert "queue of notifications is full" in refused.json()["detail"]
+        assert "queue of notifications is full" in caplog.text
+        await until(lambda: runtime.feed.queue_usage > 0.5 or not runtime.feed.fresh())
+        await blocker.close()
+        await filler.close()
+        await until(runtime.feed.fresh)
 
 
 async def test_an_announced_change_is_heard_at_once_but_not_before_the_commit(

@@ -1,0 +1,215 @@
+"""After a switchover nothing is believed that the old primary says, also where it still runs."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from sqlalchemy import text
+
+from app.db.embedded import NAME
+from app.runtime import Runtime
+from tests.cluster import Node, primary_and_standby
+from tests.conftest import client_of, following, settings_for
+from tests.factories import bearer, make_user
+from tests.faults import OwnPostgres, proxy_to
+from tests.postgres_programs import libpq_url, on_path
+from tests.processes import PATIENCE, until
+
+BOUND = 1.0
+FENCE = "default_transaction_read_only = on"
+UNFENCE = "default_transaction_read_only = off"
+REVOKE = "DELETE FROM grants"
+
+
+@asynccontextmanager
+async def replica(
+    url: str, **settings: object
+) -> AsyncIterator[tuple[Runtime, httpx2.AsyncClient]]:
+    """A process that follows the changes in this database."""
+    async with (
+        Runtime.open(settings_for(url, revocation_bound=BOUND, **settings)) as runtime,
+        following(runtime),
+        client_of(runtime) as client,
+    ):
+        yield runtime, client
+
+
+async def remembered_by(runtime: Runtime, client: httpx2.AsyncClient) -> dict[str, str]:
+    """A token that this replica remembers as one that may read items."""
+    token = await bearer(client, await make_user(runtime, "read:items"))
+    for _ in range(2):
+        assert (await client.get("/items", headers=token)).status_code == 200
+    assert runtime.principals.counts.hits
+    return token
+
+
+async def until_status(client: httpx2.AsyncClient, token: dict[str, str], code: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get("/items", headers=token)).status_code != code:
+            await asyncio.sleep(0.01)
+
+
+async def switch(old: Node, new: Node, how: str) -> None:
+    """Promote the standby; the old primary stays up."""
+    await old.configure("synchronous_standby_names = ''")
+    if how != "the old one still takes writes":
+        await old.configure(FENCE)
+    await new.promote()
+    if how == "the old one takes writes again":
+        await old.configure(UNFENCE)
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["the old one is fenced", "the old one still takes writes", "the old one takes writes again"],
+)
+async def test_what_the_new_primary_revokes_is_refused_though_the_old_one_stays_up(
+    tmp_path: Path, how: str
+) -> None:
+    """On every replica, also on one that starts now and finds the old one first in its URL."""
+    async with primary_and_standby(tmp_path) as (old, new, url), AsyncExitStack() as stack:
+        one, first = await stack.enter_async_context(replica(url))
+        _, second = await stack.enter_async_context(replica(url))
+        token = await remembered_by(one, first)
+        assert (await second.get("/items", headers=token)).status_code == 200
+        await switch(old, new, how)
+        await new.execute(REVOKE, NAME)
+        _, third = await stack.enter_async_context(replica(url))
+        for client in (first, second, third):
+            await until_status(client, token, 403)
+            ready = await client.get("/health/ready")
+            assert ready.status_code == 200, ready.text
+        await until(one.feed.fresh)
+
+
+async def test_a_name_that_leads_elsewhere_now_is_followed_there(tmp_path: Path) -> None:
+    """Also where the server there is of another cluster, and the old one answers as before."""
+    blue = await OwnPostgres.start(tmp_path / "blue")
+    green = await OwnPostgres.start(tmp_path / "green")
+    async with proxy_to(blue.url) as name, replica(name.url) as (runtime, client):
+        token = await remembered_by(runtime, client)
+        copy(blue.url, green.url)
+        name.lead_to(green.url)
+        execute(green.url, REVOKE)
+        await until_status(client, token, 403)
+        await until(runtime.feed.fresh)
+        assert (await client.get("/health/ready")).json()["checks"] == "cached"
+    for server in (blue, green):
+        await server.stop()
+
+
+async def test_of_two_servers_behind_one_name_the_newer_counts(tmp_path: Path) -> None:
+    async with (
+        primary_and_standby(tmp_path) as (old, new, _),
+        proxy_to(old.url) as name,
+        replica(name.url) as (runtime, client),
+    ):
+        token = await remembered_by(runtime, client)
+        await switch(old, new, "the old one still takes writes")
+        await new.execute(REVOKE, NAME)
+        name.lead_to(old.url, new.url)
+        await until_status(client, token, 403)
+
+
+async def test_a_listener_that_stays_behind_is_not_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pool has moved with its URL; the URL to listen at leads to the old primary alone."""
+    async with (
+        primary_and_standby(tmp_path) as (old, new, url),
+        replica(url, listen_database_url=old.url) as (runtime, client),
+    ):
+        token = await remembered_by(runtime, client)
+        await switch(old, new, "the old one still takes writes")
+        await new.execute(REVOKE, NAME)
+        await until_status(client, token, 403)
+        await until(lambda: "SCOPEGATE_LISTEN_DATABASE_URL leads elsewhere" in caplog.text)
+        assert not runtime.feed.fresh()
+
+
+async def test_a_replica_that_cant_reach_the_new_primary_gives_no_pass(tmp_path: Path) -> None:
+    async with primary_and_standby(tmp_path) as (old, new, _), proxy_to(new.url) as cut:
+        url = f"postgresql://{NAME}@127.0.0.1:{old.port},{cut.url.rpartition('@')[2]}"
+        async with replica(url, database_connect_timeout=0.5) as (runtime, client):
+            token = await remembered_by(runtime, client)
+            cut.swallow()
+            await until(lambda: runtime.feed.writes() and runtime.feed.fresh())
+            assert (await client.get("/items", headers=token)).status_code == 200
+            await switch(old, new, "the old one is fenced")
+            await new.execute(REVOKE, NAME)
+            await until_status(client, token, 503)
+            ready = await client.get("/health/ready")
+            assert ready.status_code == 503
+            assert "takes no writes" in ready.json()["detail"]
+            cut.heal()
+            await until_status(client, token, 403)
+            await until(runtime.feed.fresh)
+
+
+async def test_where_commits_wait_for_a_standby_in_vain_nothing_is_trusted_and_it_is_not_ready(
+    tmp_path: Path,
+) -> None:
+    async with (
+        primary_and_standby(tmp_path) as (primary, standby, _),
+        replica(primary.url) as (runtime, client),
+    ):
+        standby.stall()
+        await until(lambda: not runtime.feed.fresh() and runtime.feed.failure)
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        assert "synchronous standby" in ready.json()["detail"]
+        async with runtime.engine.connect() as connection:
+            waiting = await connection.scalar(
+                text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+            )
+        assert waiting <= 1, "no session is left behind"
+        standby.go_on()
+        await until(runtime.feed.fresh)
+        await until_ready(client)
+
+
+async def test_a_primary_that_was_fenced_is_not_ready(tmp_path: Path) -> None:
+    server = await OwnPostgres.start(tmp_path / "home")
+    async with replica(server.url) as (runtime, client):
+        execute(server.url, f"ALTER SYSTEM SET {FENCE}", "SELECT pg_reload_conf()")
+        await until(lambda: not runtime.feed.writes())
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        assert "takes no writes" in ready.json()["detail"]
+        execute(
+            server.url, "SET default_transaction_read_only = off", f"ALTER SYSTEM SET {UNFENCE}"
+        )
+        execute(server.url, "SELECT pg_reload_conf()")
+        await until_ready(client)
+    await server.stop()
+
+
+async def until_ready(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get("/health/ready")).status_code != 200:
+            await asyncio.sleep(0.01)
+
+
+def execute(url: str, *statements: str) -> None:
+    """What an operator does with psql."""
+    each = [part for statement in statements for part in ("--command", statement)]
+    run("psql", "--quiet", "--set=ON_ERROR_STOP=1", *each, libpq_url(url))
+
+
+def copy(source: str, target: str) -> None:
+    """Make a database what another is, by a dump."""
+    dump = run("pg_dump", "--clean", "--if-exists", libpq_url(source))
+    run("psql", "--quiet", "--set=ON_ERROR_STOP=1", libpq_url(target), stdin=dump)
+
+
+def run(*command: str, stdin: str = "") -> str:
+    done = subprocess.run(
+        command, env=on_path(os.environ), input=stdin, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
