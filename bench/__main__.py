@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import contest, goals, guessing, memory, report, scale, storm, ways, worker
+from bench import contest, fairness, goals, guessing, memory, report, scale, storm, ways, worker
 from bench.contestants import line_up, prepare_scopegate
 from bench.effort import FULL, QUICK, Effort
 from bench.errors import BenchmarkFailed
@@ -20,7 +20,7 @@ from bench.progress import say
 from bench.report import Section
 from bench.servers import PEERS
 
-PARTS = ("contest", "revocation", "storm", "guessing", "worker", "memory", "scale")
+PARTS = ("contest", "revocation", "storm", "guessing", "fairness", "worker", "memory", "scale")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -74,6 +74,10 @@ async def _measure(parts: Sequence[str], effort: Effort) -> str:
             guessed = await guessing.guess(postgres, population, effort)
             show(report.guessing_section(*guessed))
             judged += goals.of_guessing(*guessed)
+        if "fairness" in parts:
+            queued = await fairness.queue_up(postgres, population, effort)
+            show(report.fairness_section(queued))
+            judged += goals.of_fairness(queued)
         if "worker" in parts:
             examined = await worker.examine(postgres, population, effort)
             show(*report.worker_sections(examined))
@@ -111,6 +115,7 @@ parts:
   contest     throughput, latency and memory of all contestants, round by round
   revocation  how soon a revoked token is refused, on the same replica and on another
   guessing    whether the time tells which names exist; {FULL.guesses:,} guesses at one account
+  fairness    whether others can sign in while one account or unknown names fill the queue
   storm       what logins by the dozen do to others; logins and refreshes a core
   worker      how soon one answers; its memory after {FULL.requests:,} requests
   scale       {FULL.small:,} users against {FULL.large:,}

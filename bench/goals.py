@@ -14,6 +14,7 @@ from bench.contestants import (
     USERS_DATABASE,
     USERS_JWT,
 )
+from bench.fairness import Fairness
 from bench.guessing import Guessed, Names
 from bench.load import percentile
 from bench.report import Section
@@ -89,6 +90,16 @@ def of_guessing(names: Names, storm: Guessed) -> Iterator[Goal]:
         f"{storm.owner[200]:,} times, refused {refused:,}",
         met=refused == 0,
     )
+
+
+def of_fairness(found: Sequence[Fairness]) -> Iterator[Goal]:
+    """Of what one account, or unknown names, keep from others."""
+    for each in found:
+        yield Goal(
+            f"{each.attack}: all others sign in at the first try",
+            f"{each.honest[200]:,} of {each.honest.total():,}",
+            met=each.share == 1,
+        )
 
 
 def of_storm(found: Storm) -> Iterator[Goal]:

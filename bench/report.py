@@ -16,6 +16,7 @@ from bench.contestants import (
     UNPROTECTED,
 )
 from bench.effort import Effort
+from bench.fairness import ATTACKERS, Fairness
 from bench.guessing import GUESSERS, UNKNOWN, WRONG, Guessed, Names
 from bench.load import CONNECTIONS, percentile
 from bench.memory import Weight
@@ -138,6 +139,26 @@ def guessing_section(names: Names, storm: Guessed) -> Section:
 def _times(what: str, seconds: Sequence[float]) -> Row:
     values = (percentile(seconds, percent) for percent in (50, 99))
     return what, f"{len(seconds):,}", *(f"{value * 1e3:.1f}" for value in values)
+
+
+def fairness_section(found: Sequence[Fairness]) -> Section:
+    """How many others got in while an attack filled the queue."""
+    return Section(
+        "Fairness",
+        f"Logins by others, each as another user from another address, while {ATTACKERS} "
+        "connections sign in without a pause; median and 99th percentile in ms.",
+        ("attack", "its logins", "others' logins", "got in", "median, p99"),
+        [
+            (
+                each.attack,
+                f"{each.attackers.total():,}",
+                f"{each.honest.total():,}",
+                f"{each.share:.0%}",
+                each.times(),
+            )
+            for each in found
+        ],
+    )
 
 
 def storm_sections(found: Storm) -> list[Section]:

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from app.identity.hash_queue import Source
 from app.identity.passwords import PasswordHasher
 from app.settings import Settings
 from bench import load
 from bench.contestants import (
+    SERVICE,
     TUTORIAL,
     Contestant,
     scopegate_cached,
@@ -97,7 +99,7 @@ async def brew(postgres: Postgres, population: Population, effort: Effort) -> St
         hashing = {1: await stack.enter_async_context(serving(one_thread)), THREADS: ours}
         for number in range(1, effort.storms + 1):
             for contestant, server in servers if number % 2 else servers[::-1]:
-                weather = await _weather(contestant, server.port, effort.storm_seconds)
+                weather = await _weather(contestant, server.port, population, effort.storm_seconds)
                 found.weather.setdefault(contestant.name, []).append(weather)
             for threads, server in hashing.items():
                 logins = await storm_of_logins(server, population, effort.storm_seconds)
@@ -109,11 +111,19 @@ async def brew(postgres: Postgres, population: Population, effort: Effort) -> St
     return found
 
 
-async def _weather(contestant: Contestant, port: int, seconds: float) -> Weather:
+async def _weather(
+    contestant: Contestant, port: int, population: Population, seconds: float
+) -> Weather:
     target = await aim(contestant, contestant.routes[0], port)
     asking = Job(port, target.requests, seconds, connections=1)
     calm = await load.run(asking)
-    storm = Job(port, [_login(USERNAME)], seconds + 2 * HEAD_START, connections=STORMERS)
+    # The tutorial has one user. Of ours they are many: one account has a share of the queue only.
+    names = (
+        [population.username(n) for n in range(100)] if contestant.name == SERVICE else [USERNAME]
+    )
+    storm = Job(
+        port, [_login(name) for name in names], seconds + 2 * HEAD_START, connections=STORMERS
+    )
     logins = asyncio.create_task(load.run(storm))
     await asyncio.sleep(HEAD_START)
     return Weather(calm, await load.run(asking), await logins)
@@ -182,16 +192,17 @@ async def _hash(seconds: float, threads: int) -> float:
     hasher = PasswordHasher(threads=threads, queue=STORMERS)
     started, done = time.perf_counter(), 0
 
-    async def keep_hashing() -> None:
+    async def keep_hashing(account: str) -> None:
         nonlocal done
+        source = Source("logins", account=account)
         while time.perf_counter() - started < seconds:
-            correct, _ = await hasher.verify(PASSWORD, PASSWORD_HASH)
+            correct, _ = await hasher.verify(PASSWORD, PASSWORD_HASH, source=source)
             assert correct
             done += 1
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(STORMERS):
-            group.create_task(keep_hashing())
+        for number in range(STORMERS):
+            group.create_task(keep_hashing(str(number)))
     hasher.close()
     return done / (time.perf_counter() - started)
 

@@ -223,15 +223,10 @@ async def charge_beforehand(
 
     Return the address that each login must come from for this limit to be the one it meets.
     """
-    attempt = throttle.Attempt(
-        {limit: runtime.throttle._key(limit, username_key(user.username), HOME)},
-        user_id=user.id,
-        network=HOME,
-        admitted_at=runtime.now(),
-    )
+    key = runtime.throttle._key(limit, username_key(user.username), HOME)
+    open_at = runtime.now() - limit.slack + failures * limit.interval
     async with runtime.unit_of_work() as session:
-        for _ in range(failures):
-            await throttle.charge(session, attempt, now=runtime.now())
+        await session.merge(FailureBudget(key=key, open_at=open_at))
     return lambda number: numbered(number) if limit is ACCOUNT else HOME
 
 
