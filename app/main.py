@@ -26,7 +26,7 @@ from app.api import (
 )
 from app.api.errors import add_error_handlers
 from app.api.middleware import UNLOGGED, Envelope, Limits, TrustedHosts, for_origins
-from app.api.security import refuse_undeclared_routes
+from app.api.security import CallerFirstRoute, find_callers_first, refuse_undeclared_routes
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
 from app.ops.tracing import configured_tracing
@@ -80,12 +80,13 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
         redirect_slashes=False,
     )
     app.state.requests, app.state.worker = requests, worker
+    app.router.route_class = CallerFirstRoute
     app.add_middleware(Limits, max_bytes=settings.max_body_bytes)
     if settings.trusted_hosts:
         app.add_middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     add_error_handlers(app)
     for module in ROUTERS:
-        app.include_router(module.router)
+        app.include_router(find_callers_first(module.router))
     docs.add_docs(app)
     console.add_console(app)
     refuse_undeclared_routes(app, unscoped=docs.UNSCOPED | console.UNSCOPED)

@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.models import Grant, Scope
-from app.access.scopes import ADMIN, satisfies
+from app.access.models import Grant
+from app.access.scopes import ADMIN, registered_of, satisfies
 from app.errors import InvalidScope
 
 
@@ -73,8 +73,7 @@ async def issuable_scopes(
     wanted = requested if requested is not None else within or frozenset()
     if ADMIN in granted:
         # An admin holds every scope that is registered, and may ask for just one.
-        known = select(Scope.name).where(Scope.name.in_(wanted))
-        issued = frozenset(await session.scalars(known))
+        issued = await registered_of(session, wanted)
     else:
         issued = granted & wanted
     if requested is not None and not issued:

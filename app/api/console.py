@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
 from starlette.types import Scope
 
-from app.api.security import PUBLIC
+from app.api.security import PUBLIC, find_callers_first
 
 FILES = Path(__file__).parents[1] / "console"
 ASSETS = "/console/assets"
@@ -48,7 +48,7 @@ class ConsoleFiles(StaticFiles):
 
 def add_console(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.include_router(router)
+    app.include_router(find_callers_first(router))
     app.mount(ASSETS, ConsoleFiles(directory=FILES / "assets"))
 
 

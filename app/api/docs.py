@@ -9,7 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import HTMLResponse
 
-from app.api.security import PUBLIC
+from app.api.security import PUBLIC, find_callers_first
 
 ASSETS = "/docs/assets"
 UNSCOPED = frozenset({"/openapi.json", ASSETS})
@@ -27,7 +27,7 @@ router = APIRouter(include_in_schema=False, dependencies=[PUBLIC])
 
 def add_docs(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.include_router(router)
+    app.include_router(find_callers_first(router))
     app.mount(ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
 

@@ -14,11 +14,15 @@ from urllib.parse import parse_qsl, unquote_plus
 from fastapi import Depends, Request
 
 from app.audit.log import Actor
-from app.errors import InvalidClient, InvalidRequest
+from app.errors import InvalidClient, InvalidRequest, OAuthError
 from app.identity.clients import Client, authenticate_client
 from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
+MAX_FORM_BYTES = 16 * 1024
+"""Of any form, whatever SCOPEGATE_MAX_BODY_BYTES is: strangers send them."""
+MAX_BASIC_BYTES = 4 * 1024
+MAX_CONTENT_TYPE = 128
 MAX_PARAMETERS = 100
 PARAMETERS = {
     *("grant_type", "username", "password", "refresh_token", "scope"),
@@ -26,6 +30,16 @@ PARAMETERS = {
 }
 """Those that mean something here; any other is ignored, however often it comes."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class FormTooLarge(OAuthError):
+    """The form is larger than MAX_FORM_BYTES."""
+
+    code = "invalid_request"
+    status = 413
+
+    def __init__(self) -> None:
+        super().__init__(f"The form is larger than {MAX_FORM_BYTES} bytes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +71,15 @@ class OAuthForm:
 
 
 async def oauth_form(request: Request) -> OAuthForm:
-    """The request's form and its client. Raises InvalidRequest or InvalidClient."""
+    """Return the request's form and its client.
+
+    Raises InvalidRequest, InvalidClient, or FormTooLarge before more than that is kept.
+    """
     if len(request.headers.getlist("authorization")) > 1:
         raise InvalidRequest("Send one Authorization header, not several.")
     if not _is_form(request.headers.getlist("content-type")):
         raise InvalidRequest(f"Send the parameters as {MEDIA_TYPE}, in UTF-8.")
-    form = OAuthForm(_parse(await request.body()), client=None)
+    form = OAuthForm(_parse(await _read(request)), client=None)
     return OAuthForm(form.parameters, _client(request.headers.get("authorization"), form))
 
 
@@ -101,10 +118,19 @@ def form_body(*required: str, **descriptions: str) -> dict[str, object]:
 
 
 def _is_form(content_types: list[str]) -> bool:
-    if len(content_types) != 1:
+    if len(content_types) != 1 or len(content_types[0]) > MAX_CONTENT_TYPE:
         return False
     media_type, *options = (part.strip().lower() for part in content_types[0].split(";"))
     return media_type == MEDIA_TYPE and set(options) <= {"", "charset=utf-8", 'charset="utf-8"'}
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_FORM_BYTES:
+            raise FormTooLarge
+    return bytes(body)
 
 
 def _parse(body: bytes) -> dict[str, str]:
@@ -146,6 +172,8 @@ def _basic_credentials(authorization: str | None) -> ClientCredentials | None:
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
+    if len(encoded) > MAX_BASIC_BYTES:
+        raise InvalidClient("The Basic credentials are malformed.")
     try:
         decoded = base64.b64decode(encoded.strip(), validate=True).decode()
         client_id, colon, secret = decoded.partition(":")

@@ -23,6 +23,7 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from app.ops.spans import Tracing
 
+CACHE_CONTROL = b"cache-control"
 CONTENT_POLICY = b"content-security-policy"
 API_CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 """What is no page needs nothing; a page of ours sends a policy of its own."""
@@ -53,11 +54,18 @@ class Hardening:
         if settings.hsts:
             self._constant.append((b"strict-transport-security", b"max-age=%d" % settings.hsts))
 
-    def around(self, given: RawHeaders, request_id: str) -> RawHeaders:
-        """An answer's own headers, and these; a content policy of its own stays."""
+    def around(self, given: RawHeaders, request_id: str, *, stored: bool) -> RawHeaders:
+        """Return an answer's own headers, and these; a content policy of its own stays.
+
+        Where it may not be `stored`, nothing that it says itself about caching stays.
+        """
+        own = dict(given)
         headers = [*given, *self._constant, (b"x-request-id", request_id.encode())]
-        if all(name != CONTENT_POLICY for name, _ in headers):
+        if CONTENT_POLICY not in own:
             headers.append((CONTENT_POLICY, API_CONTENT_POLICY))
+        if not stored and own.get(CACHE_CONTROL) != b"no-store":
+            headers = [header for header in headers if header[0] != CACHE_CONTROL]
+            headers.append((CACHE_CONTROL, b"no-store"))
         return headers
 
 
@@ -89,6 +97,7 @@ class Envelope:
             return
         request_id = self._given_id(scope) or secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
+        stored = b"authorization" not in dict(scope["headers"])
         status = 0
         crash: Exception | None = None
 
@@ -97,7 +106,8 @@ class Envelope:
             if message["type"] != "http.response.start":
                 await send(message)
                 return
-            message["headers"] = self._hardening.around(message["headers"], request_id)
+            headers = message["headers"]
+            message["headers"] = self._hardening.around(headers, request_id, stored=stored)
             await send(message)
             status = message["status"]
 

@@ -1,11 +1,10 @@
 """Who may call what. Every route says it, once: a principal with scopes, or `PUBLIC`."""
 
 import hmac
-from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
-from typing import Annotated
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.models import HTTPBase as HTTPBaseModel
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -34,6 +33,8 @@ from app.errors import (
 )
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
+FOUND = "scopegate.principal"
+"""Where a request's ASGI scope has its principal, once that is found."""
 
 
 class ClientSecretBasic(SecurityBase):
@@ -72,21 +73,70 @@ class CurrentPrincipal(SecurityBase):
         self._scheme = scheme
 
     async def __call__(self, request: Request, required: SecurityScopes) -> Principal:
-        """Whoever the bearer token stands for, if all scopes that the route names are in force now.
+        """Return the bearer token's principal, if all scopes that the route names are in force now.
 
-        Raises AuthenticationRequired, AmbiguousCredentials, InvalidToken or InsufficientScope.
+        `CallerFirstRoute` has mostly found it already. Raises what `find_principal` raises.
         """
-        token = bearer_token(request)
-        if token is None:
-            raise AuthenticationRequired
-        runtime = runtime_of(request)
-        _, principal = await runtime.access_tokens.verify(token, now=runtime.now())
-        request.scope["state"]["user_id"] = principal.user_id
+        principal: Principal | None = request.scope.get(FOUND)
+        if principal is None:
+            return await find_principal(request, tuple(required.scopes))
         principal.require(tuple(required.scopes))
         return principal
 
 
 current_principal = CurrentPrincipal(bearer)
+
+
+async def find_principal(request: Request, required: tuple[str, ...]) -> Principal:
+    """Return the bearer token's principal, if all these scopes are in force now.
+
+    Raises AuthenticationRequired, AmbiguousCredentials, InvalidToken or InsufficientScope.
+    """
+    token = bearer_token(request)
+    if token is None:
+        raise AuthenticationRequired
+    runtime = runtime_of(request)
+    _, principal = await runtime.access_tokens.verify(token, now=runtime.now())
+    request.scope["state"]["user_id"] = principal.user_id
+    principal.require(required)
+    request.scope[FOUND] = principal
+    return principal
+
+
+class CallerFirstRoute(APIRoute):
+    """A route that finds its caller before it reads the request.
+
+    FastAPI reads and parses a body before it solves any dependency: strangers could have it do so
+    for them. `current_principal` then takes what was found here.
+    """
+
+    required: tuple[str, ...] | None = None
+    """The scopes that it asks a principal for; None: it asks for no principal.
+
+    Set at start-up, when the dependencies of all routers around the route are known.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what handles a request, with the caller found first."""
+        handle = super().get_route_handler()
+
+        async def find_caller_first(request: Request) -> Response:
+            if self.required is not None:
+                await find_principal(request, self.required)
+            return await handle(request)
+
+        return find_caller_first
+
+
+def find_callers_first(router: APIRouter) -> APIRouter:
+    """Return the router, all of whose routes find their caller first, however they were made.
+
+    To be called before the router is included: from then on FastAPI keeps the routes' handlers.
+    """
+    for route in iter_route_contexts(router.routes):
+        if type(route.original_route) is APIRoute:
+            route.original_route.__class__ = CallerFirstRoute
+    return router
 
 
 async def current_caller(
@@ -103,10 +153,20 @@ async def current_caller(
     )
 
 
+async def bearer_first(
+    request: Request, required: SecurityScopes, token: Annotated[str | None, Depends(bearer)]
+) -> Principal | None:
+    """Return the bearer token's principal, None without such a token.
+
+    Raises what `find_principal` raises.
+    """
+    return await find_principal(request, tuple(required.scopes)) if token is not None else None
+
+
 async def introspecting_caller(
-    request: Request,
+    # Before the form, which FastAPI would read first if it came first.
+    principal: Annotated[Principal | None, Depends(bearer_first)],
     required: SecurityScopes,
-    token: Annotated[str | None, Depends(bearer)],
     _: Annotated[None, Depends(client_secret_basic)],
     form: FormDep,
     actor: ActorDep,
@@ -114,12 +174,13 @@ async def introspecting_caller(
 ) -> None:
     """Let a service account with its secret pass (RFC 7662 §2.1), or a bearer of the scope.
 
-    Raises ClientRefused, Throttled, or what `current_principal` raises.
+    Raises ClientRefused, Throttled, or what `find_principal` raises.
     """
     if form.client is None:
-        await current_principal(request, required)
+        if principal is None:
+            raise AuthenticationRequired
         return
-    if token is not None:
+    if principal is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
     client = await authenticated_client(form, runtime, by=actor)
     assert client is not None
@@ -179,14 +240,15 @@ CanReadAudit = Annotated[Principal, Security(current_principal, scopes=["read:au
 def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
     """Default deny: raise ConfigurationError unless every route says, once, who may call it.
 
-    By scopes that ship: one that is misspelt nobody could hold. `unscoped` names the paths that are
-    not API routes (documents and their files).
+    By scopes that ship: no user could hold a misspelt one. `unscoped` names the paths that are not
+    API routes (documents and their files). Each route learns here which scopes it requires.
     """
+    required: dict[int, tuple[str, ...]] = {}
     for route in iter_route_contexts(app.routes):
         if route.path in unscoped:
             continue
-        marks = []
-        if isinstance(route.original_route, APIRoute):
+        original, marks = route.original_route, []
+        if isinstance(original, APIRoute):
             marks = list(_marks(route.dependant))
         if len(marks) != 1:
             how_often = "more than once" if marks else "nowhere"
@@ -194,16 +256,26 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
                 f"The route {route.path} says {how_often} who may call it: give it one "
                 "Security(current_principal, scopes=[…]) or dependencies=[PUBLIC]"
             )
-        if unknown := sorted(marks[0] - SHIPPED.keys()):
+        mark, scopes = marks[0]
+        if unknown := sorted(set(scopes) - SHIPPED.keys()):
             raise ConfigurationError(
                 f"The route {route.path} asks for {', '.join(unknown)}, which is no scope: name it "
                 "in SHIPPED in app/access/scopes.py"
             )
+        if mark is current_principal:
+            asked = required.setdefault(id(original), scopes)
+            if not isinstance(original, CallerFirstRoute) or asked != scopes:
+                raise ConfigurationError(
+                    f"The route {route.path} can't find its caller first: pass its router through "
+                    "find_callers_first, and include it with one set of scopes only"
+                )
+            original.required = scopes
 
 
-def _marks(dependant: Dependant) -> Iterator[AbstractSet[str]]:
-    """The scopes by which each mark of a route lets callers in."""
+def _marks(dependant: Dependant) -> Iterator[tuple[object, tuple[str, ...]]]:
+    """Yield each mark of a route, with the scopes by which it lets callers in."""
     if dependant.call in MARKS:
-        yield {*(dependant.parent_oauth_scopes or ()), *(dependant.own_oauth_scopes or ())}
+        inherited, own = dependant.parent_oauth_scopes or (), dependant.own_oauth_scopes or ()
+        yield dependant.call, tuple(dict.fromkeys([*inherited, *own]))
     for inner in dependant.dependencies:
         yield from _marks(inner)

@@ -213,7 +213,8 @@ class Connection(FramedProtocol):
     def _refuse(self, status: HTTPStatus) -> None:
         if self._may_answer():
             given = [(b"content-length", b"0"), (b"connection", b"close")]
-            headers = self._hardening.around(given, secrets.token_hex(16))
+            # What there is no request of may have had credentials.
+            headers = self._hardening.around(given, secrets.token_hex(16), stored=False)
             lines = (name + b": " + value + b"\r\n" for name, value in headers)
             self.transport.write(STATUS_LINE[status] + b"".join(lines) + b"\r\n")
         self._give_up()

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import threading
-import unicodedata
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,11 +21,12 @@ from passlib.context import CryptContext
 
 from app.errors import ConfigurationError, Refused
 from app.identity.hash_queue import Gone, HashQueue, Source
+from app.identity.spelling import MAX_MARKS, nfkc
 
 MIN_PASSWORD_BYTES = 8
 MAX_PASSWORD_BYTES = 1024
 LONGEST_SPELLING = 2 * MAX_PASSWORD_BYTES
-"""In characters, of any password. What it costs to normalise grows by the square of the length."""
+"""In characters, of any password, decomposed: no character has more of them than two a byte."""
 BCRYPT_BYTES = 72
 LOW_PRIORITY = 10
 NOBODYS_HASH = (
@@ -76,7 +76,10 @@ def check_password(password: str, *, username: str) -> str:
         raise WeakPassword(f"A password has at most {MAX_PASSWORD_BYTES} bytes.")
     normal = normalise_password(password)
     if normal is None:
-        raise WeakPassword("A password is text: it has no NUL and no broken characters.")
+        raise WeakPassword(
+            "A password is text: it has no NUL, no broken characters and at most "
+            f"{MAX_MARKS} combining marks in a row."
+        )
     if len(normal.encode()) < MIN_PASSWORD_BYTES:
         raise WeakPassword(f"A password has at least {MIN_PASSWORD_BYTES} bytes.")
     if len(normal.encode()) > MAX_PASSWORD_BYTES:
@@ -113,9 +116,9 @@ def check_hash(password_hash: str) -> str:
 
 def normalise_password(password: str) -> str | None:
     """NFKC, so that every keyboard's way to write it is the same; None if it can't be hashed."""
-    if len(password) > LONGEST_SPELLING:
+    normal = nfkc(password, at_most=LONGEST_SPELLING)
+    if normal is None:
         return None
-    normal = unicodedata.normalize("NFKC", password)
     try:
         normal.encode()
     except UnicodeEncodeError:

@@ -21,12 +21,13 @@ from app.errors import Conflict, NotFound, Refused
 from app.identity.locks import hold_users
 from app.identity.models import User
 from app.identity.sessions import end_sessions_of
+from app.identity.spelling import nfkc
 
 MAX_USERNAME = 128
 NOBODY = uuid.UUID(int=0)
 """Of this id there is no user: for looks that cost the same whether there is one or not."""
 LONGEST_SPELLING = 4 * MAX_USERNAME
-"""Of any name. Nothing longer is normalised: what that costs grows by the square of the length."""
+"""In characters, of any name, decomposed: four are the most that compose into one."""
 # The characters that show nothing: Default_Ignorable_Code_Point, as DerivedCoreProperties.txt of
 # the Unicode Character Database lists it. Python's unicodedata does not have this property.
 _DEFAULT_IGNORABLE = re.compile(
@@ -66,10 +67,8 @@ class UserNotFound(NotFound):
 
 def normalise_username(username: str) -> str:
     """The name as it is kept and shown (NFKC). Raises Refused when it can't be a name."""
-    if len(username) > LONGEST_SPELLING:
-        raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")
-    name = unicodedata.normalize("NFKC", username)
-    if not 1 <= len(name) <= MAX_USERNAME:
+    name = nfkc(username, at_most=LONGEST_SPELLING)
+    if name is None or not 1 <= len(name) <= MAX_USERNAME:
         raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")
     if not name.isprintable() or any(character.isspace() for character in name):
         raise Refused("A username has no spaces and no control characters.")
@@ -83,9 +82,10 @@ def username_key(username: str) -> str:
 
     Folded here, not by Postgres' lower(), whose answer depends on the server's locale.
     """
-    if len(username) > LONGEST_SPELLING:
-        return username  # Nobody is called so.
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+    name = nfkc(username, at_most=LONGEST_SPELLING)
+    if name is None:
+        return username  # No user has such a name.
+    return unicodedata.normalize("NFKC", name.casefold())
 
 
 async def add_user(

@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jwt import PyJWT, PyJWTError, get_unverified_header
+from jwt.utils import base64url_encode
 
 from app.access.scopes import format_scope
-from app.errors import InvalidToken
+from app.errors import InvalidScope, InvalidToken
 from app.tokens.keyring import Key, Keyring
 
 TOKEN_TYPE = "at+jwt"
+MAX_TOKEN_BYTES = 7 * 1024
+"""Of any access token that is issued or read. A header of 8 KiB is the most that proxies take."""
 REQUIRED_CLAIMS = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "sid", "scope"]
 
 _pyjwt = PyJWT(options={"enforce_minimum_key_length": True})
@@ -42,7 +45,7 @@ class JwtFormat:
         """The claims as a JWT, signed with the key that signs at `issued_at`.
 
         The keyring is not refreshed here: this runs in a transaction, and reading the keys takes a
-        connection of its own.
+        connection of its own. Raises InvalidScope for more scopes than a token has room for.
         """
         key = self.keyring.signing(claims.issued_at)
         payload = {
@@ -57,13 +60,22 @@ class JwtFormat:
             "scope": format_scope(claims.scopes),
         }
         headers = {"kid": key.kid, "typ": TOKEN_TYPE}
-        return _pyjwt.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
+        token = _pyjwt.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
+        if len(token) > MAX_TOKEN_BYTES:
+            raise InvalidScope(
+                f"The access token would be larger than {MAX_TOKEN_BYTES} bytes: "
+                "ask for less scopes, or let the service issue opaque tokens."
+            )
+        return token
 
     async def decode(self, token: str, *, now: datetime) -> tuple[Claims, Key]:
         """The claims of a token that this service signed for itself, expired or not, and its key.
 
-        The algorithm is the key's, never the token's. Raises InvalidToken for anything else.
+        The algorithm is the key's, never the token's. Raises InvalidToken for anything else, also
+        for another spelling of such a token.
         """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise InvalidToken
         try:
             key = await self.keyring.find(get_unverified_header(token).get("kid"), now=now)
             if key is None:
@@ -89,6 +101,10 @@ class JwtFormat:
             },
         )
         if decoded["header"].get("typ") != TOKEN_TYPE:
+            raise InvalidToken
+        # A token has one spelling, without padding (RFC 7515 §2). The signature keeps that of all
+        # before it, but Base64 has several spellings of the signature.
+        if not token.endswith("." + base64url_encode(decoded["signature"]).decode()):
             raise InvalidToken
         return _parse(decoded["payload"])
 
