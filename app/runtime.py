@@ -29,7 +29,7 @@ from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
 from app.tokens.keyring import Keyring
 from app.tokens.keys import UnreadableKey, adopt_algorithm, ensure_first_key, key_cipher
-from app.tokens.refresh import RefreshTokens
+from app.tokens.refresh import Grace, RefreshTokens
 from app.tokens.verification import AccessTokens
 
 Clock = Callable[[], datetime]
@@ -227,7 +227,9 @@ def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) ->
         access_token_lifetime=timedelta(seconds=settings.access_token_lifetime),
         session_lifetime=timedelta(seconds=settings.session_lifetime),
         session_idle_timeout=timedelta(seconds=settings.session_idle_timeout),
-        refresh_grace=timedelta(seconds=settings.refresh_grace),
+        refresh_grace=Grace(
+            timedelta(seconds=settings.refresh_grace), strict=settings.refresh_grace_strict
+        ),
         max_sessions=settings.max_sessions,
     )
 

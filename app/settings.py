@@ -142,8 +142,20 @@ class Settings(BaseSettings):
     ] = 1000
     refresh_grace: Annotated[
         int,
-        Field(ge=0, le=60, description="Seconds in which a used refresh token gets its successor."),
-    ] = 10
+        Field(
+            ge=0,
+            le=600,
+            description="Seconds in which a used refresh token gets its successor again, as long "
+            "as that is unused.",
+        ),
+    ] = 60
+    refresh_grace_strict: Annotated[
+        bool,
+        Field(
+            description="`true`: a refresh token that is used again within the grace, from another "
+            "network and by another user agent, ends the session; `false`: it is only audited."
+        ),
+    ] = True
     key_publication: Annotated[
         int, Field(ge=0, description="Seconds that a new signing key is published before it signs.")
     ] = 300

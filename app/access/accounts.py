@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.authority import Caller, confirm_caller, keep_an_admin, managed_user
 from app.errors import Refused
+from app.identity.clients import revoke_secret, secrets_of
 from app.identity.hash_queue import source_of
 from app.identity.login import set_password
 from app.identity.models import User
@@ -47,6 +48,27 @@ async def disable_account(
     if not force:
         await keep_an_admin(session, user_id, now=now)
     await disable_user(session, user_id, by=by, now=now)
+
+
+async def revoke_account_secret(
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    secret_id: uuid.UUID,
+    *,
+    by: Caller,
+    now: datetime,
+    force: bool = False,
+) -> None:
+    """Revoke a secret of a service account.
+
+    Raises UserNotFound, SecretNotFound, BeyondAuthority, and LastAdmin for the only secret of the
+    last admin, unless forced.
+    """
+    await managed_user(session, user_id, by=by, now=now)
+    only = [each.id for each in await secrets_of(session, user_id)] == [secret_id]
+    if only and not force:
+        await keep_an_admin(session, user_id, now=now)
+    await revoke_secret(session, user_id=user_id, secret_id=secret_id, by=by)
 
 
 async def replace_password(

@@ -5,7 +5,8 @@ A caller *holds* their effective scopes: those of the token in hand that are gra
 - What they pass on, they hold, and at least for as long. What they take back, they hold.
 - An account that they change holds no scope that they lack; and none for longer than they, where
   the change may serve them from then on: another password, secret or name, or enabling it.
-- `admin` counts as every scope. Somebody enabled always holds it without end.
+- `admin` counts as every scope. Some enabled account that can authenticate always holds it without
+  end: a person with a password, or a service account with a secret.
 """
 
 import uuid
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, and_, exists, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.holdings import grants_of, in_force
@@ -23,7 +24,7 @@ from app.access.scopes import ADMIN
 from app.audit.log import Actor
 from app.errors import Conflict, DomainError, InvalidToken
 from app.identity.locks import hold_users
-from app.identity.models import Session, User
+from app.identity.models import ClientSecret, Session, User
 from app.identity.users import UserNotFound
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -42,7 +43,9 @@ class LastAdmin(Conflict):
     """Nobody would be left who can undo it."""
 
     def __init__(self) -> None:
-        super().__init__("No other enabled user holds admin without end: grant it to one first.")
+        super().__init__(
+            "No other enabled user holds admin without end and can sign in: grant it to one first."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +127,21 @@ async def keep_an_admin(session: AsyncSession, user_id: uuid.UUID, *, now: datet
 
 
 async def has_lasting_admin(session: AsyncSession, *, now: datetime) -> bool:
-    """Whether somebody enabled holds `admin` without end, as it should always be."""
+    """Return whether an enabled account that can authenticate holds `admin` without end."""
     lasting = _admins(now).where(Grant.expires_at.is_(None))
     return await session.scalar(lasting) is not None
 
 
 def _admins(now: datetime) -> Select[uuid.UUID]:
+    # An account that can't authenticate can't undo anything, so it doesn't count as an admin.
+    can_authenticate = or_(
+        and_(User.kind == "person", User.password_hash.is_not(None)),
+        and_(User.kind == "service", exists().where(ClientSecret.user_id == User.id)),
+    )
     return (
         select(Grant.user_id)
         .join(User, User.id == Grant.user_id)
-        .where(Grant.scope == ADMIN, in_force(now), User.disabled_at.is_(None))
+        .where(Grant.scope == ADMIN, in_force(now), User.disabled_at.is_(None), can_authenticate)
         .limit(1)
     )
 

@@ -5,7 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.access.accounts import create_user, disable_account, replace_password
+from app.access.accounts import (
+    create_user,
+    disable_account,
+    replace_password,
+    revoke_account_secret,
+)
 from app.access.authority import confirm_caller, managed_user
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
@@ -23,7 +28,7 @@ from app.api.schemas import (
     UserChange,
 )
 from app.api.security import CanReadUsers, CanWriteUsers
-from app.identity.clients import create_service, make_secret, revoke_secret
+from app.identity.clients import create_service, make_secret
 from app.identity.sessions import end_sessions_of, live_sessions
 from app.identity.users import enable_user, list_users, rename_user, user_of_id
 
@@ -128,7 +133,7 @@ async def add_secret(
     return SecretAnswer(client_id=user.username, client_secret=secret.value, secret_id=secret.id)
 
 
-@router.delete("/{user_id}/secrets/{secret_id}", status_code=204, responses=refusals(404))
+@router.delete("/{user_id}/secrets/{secret_id}", status_code=204, responses=refusals(404, 409))
 async def remove_secret(
     user_id: uuid.UUID,
     secret_id: uuid.UUID,
@@ -136,9 +141,9 @@ async def remove_secret(
     runtime: RuntimeDep,
     session: SessionDep,
 ) -> None:
-    """The secret works no more."""
-    await managed_user(session, user_id, by=caller, now=runtime.now())
-    await revoke_secret(session, user_id=user_id, secret_id=secret_id, by=caller)
+    """Revoke a secret: it authenticates nobody from now on."""
+    now = runtime.now()
+    await revoke_account_secret(session, user_id, secret_id, by=caller, now=now)
 
 
 @router.get("/{user_id}/sessions", responses=refusals(404))

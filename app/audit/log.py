@@ -27,6 +27,7 @@ Action = Literal[
     "login.throttled",
     "session.ended",
     "session.reuse_detected",
+    "session.grace_used",
     "user.created",
     "user.changed",
     "user.disabled",
@@ -44,7 +45,7 @@ Action = Literal[
 POLL_INTERVAL = 0.5
 """Seconds between two looks for new entries, while they are followed."""
 WARNINGS: frozenset[Action] = frozenset(
-    {"login.failed", "login.throttled", "session.reuse_detected"}
+    {"login.failed", "login.throttled", "session.reuse_detected", "session.grace_used"}
 )
 """What may be somebody at work who should not be."""
 LONGEST_TRANSACTION = timedelta(seconds=30)

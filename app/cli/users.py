@@ -7,7 +7,12 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.accounts import create_user, disable_account, replace_password
+from app.access.accounts import (
+    create_user,
+    disable_account,
+    replace_password,
+    revoke_account_secret,
+)
 from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.holdings import grants_of, scopes_of_each
@@ -28,7 +33,7 @@ from app.cli.console import (
     show_list,
     table,
 )
-from app.identity.clients import NewSecret, create_service, make_secret, revoke_secret, secrets_of
+from app.identity.clients import NewSecret, create_service, make_secret, secrets_of
 from app.identity.models import User
 from app.identity.sessions import live_sessions
 from app.identity.users import enable_user, get_user, list_users, rename_user
@@ -196,12 +201,15 @@ def user_secret(name: Name, as_json: AsJson = False) -> None:
 
 
 @user.command("revoke-secret")
-def user_revoke_secret(name: Name, secret_id: SecretId, yes: Yes = False) -> None:
-    """A service account's secret works no more."""
+def user_revoke_secret(
+    name: Name, secret_id: SecretId, force: Force = False, yes: Yes = False
+) -> None:
+    """Revoke a service account's secret."""
     confirm(f"Revoking a secret of {name} locks out whoever uses it", yes=yes)
 
-    async def work(session: AsyncSession, found: User, _: Runtime) -> None:
-        await revoke_secret(session, user_id=found.id, secret_id=secret_id, by=OPERATOR)
+    async def work(session: AsyncSession, found: User, runtime: Runtime) -> None:
+        now = runtime.now()
+        await revoke_account_secret(session, found.id, secret_id, by=OPERATOR, now=now, force=force)
 
     typer.echo(f"Revoked a secret of {_with_user(name, work)}")
 

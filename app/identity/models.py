@@ -76,6 +76,12 @@ class Session(Identified, Created, Base):
     user_agent: Mapped[str | None]
     generation: Mapped[int] = mapped_column(server_default=text("0"))
     rotated_at: Mapped[datetime | None]
+    rotated_generation: Mapped[int | None]
+    """The generation that `rotated_network` and `rotated_user_agent` tell of. Where it is not
+    `generation`, an earlier release has refreshed since: it does not set these three."""
+    rotated_network: Mapped[str | None]
+    """As `identity.throttle.network_of` tells it."""
+    rotated_user_agent: Mapped[str | None]
     refresh_key: Mapped[bytes]
     ended_at: Mapped[datetime | None]
     """When its end was written; it may have ended before, with its epoch: see `is_live`."""

@@ -70,7 +70,6 @@ async def open_session(
     now: datetime,
 ) -> Session:
     """A new session, of generation 0: somebody has signed in as this user."""
-    agent = by.user_agent
     opened = Session(
         id=uuid7(),  # for the audit entry, which is written with it
         user_id=user_id,
@@ -83,7 +82,7 @@ async def open_session(
         expires_at=now + lifetime,
         idle_expires_at=now + min(idle_timeout, lifetime),
         address=by.address,
-        user_agent=agent[:MAX_USER_AGENT] if agent else None,
+        user_agent=user_agent_of(by),
         generation=0,
         refresh_key=secrets.token_bytes(REFRESH_KEY_BYTES),
     )
@@ -98,6 +97,11 @@ async def open_session(
         scopes=opened.scopes,
     )
     return opened
+
+
+def user_agent_of(by: Actor) -> str | None:
+    """Return the actor's user agent as a session's row keeps it; None when there is none."""
+    return by.user_agent[:MAX_USER_AGENT] if by.user_agent else None
 
 
 async def live_sessions(

@@ -182,7 +182,8 @@ async def _admin(engine: AsyncEngine, _: Settings) -> Finding:
     async with async_sessionmaker(engine)() as session:
         now = (await session.execute(select(func.now()))).scalar_one()
         if await has_lasting_admin(session, now=now):
-            return Finding("admin", "ok", "somebody enabled holds admin without end")
-    remedy = "run scopegate grant NAME admin, or, while there are no users, "
-    remedy += "scopegate migrate --first-admin"
-    return Finding("admin", "wrong", "nobody enabled holds admin without end", remedy)
+            return Finding("admin", "ok", "an enabled user holds admin without end and can sign in")
+    remedy = "run scopegate grant NAME admin for a user with a password or a secret, "
+    remedy += "or, while there are no users, scopegate migrate --first-admin"
+    found = "no enabled user holds admin without end and can sign in"
+    return Finding("admin", "wrong", found, remedy)

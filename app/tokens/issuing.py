@@ -17,7 +17,7 @@ from app.identity.sessions import end_surplus_sessions, open_session
 from app.identity.throttle import remember_network
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import write_opaque_token
-from app.tokens.refresh import RefreshTokens
+from app.tokens.refresh import Grace, RefreshTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Issuer:
     access_token_lifetime: timedelta
     session_lifetime: timedelta
     session_idle_timeout: timedelta
-    refresh_grace: timedelta
+    refresh_grace: Grace
     max_sessions: int
     """Live sessions of a person; service accounts have any number."""
 

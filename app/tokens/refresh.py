@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import Actor, record
 from app.errors import InvalidGrant
 from app.identity.models import Session, User
-from app.identity.sessions import end_session, is_live
+from app.identity.sessions import end_session, is_live, user_agent_of
+from app.identity.throttle import network_of
 
 PREFIX = "sgr_"
 MAC_BYTES = 17  # 136 bits; with it a token's length is a multiple of three, so its Base64 is unique
@@ -41,6 +42,16 @@ class RefreshTokenReused(RefreshTokenRefused):
     """
 
     keeps_writes = True
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """When a used token gets its successor again instead of ending the session."""
+
+    lasts: timedelta
+    """From the first use on, and only while the successor is unused."""
+    strict: bool
+    """Whether another network together with another user agent ends the session all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +108,19 @@ class RefreshTokens:
         token: str,
         *,
         client_id: str | None,
-        grace: timedelta,
+        grace: Grace,
         idle_timeout: timedelta,
         by: Actor,
         now: datetime,
     ) -> Session:
-        """Use the token up; the session, whose `write` is now its successor.
+        """Use the token up and return its session, whose `write` is now the successor.
 
-        However many use one token at once, there is one successor. Within `grace` of the first
-        use they all get it, so that a lost response or a second tab signs nobody out; the grace
-        counts from the rotation and is not extended. Later it is RefreshTokenReused.
-        Raises RefreshTokenRefused for every other reason.
+        However many use one token at once, there is one successor. Within the grace they all get
+        it, so that a lost response or a second tab signs nobody out. The grace counts from the
+        first use, is not extended, and ends when the successor is used; using the access token
+        that came with it is no such use. After it the token raises RefreshTokenReused. So it does
+        within a strict grace from another network and another user agent; from another network
+        alone, it is audited. Raises RefreshTokenRefused for every other reason.
         """
         presented = self.read(token)
         if presented is None:
@@ -124,6 +137,9 @@ class RefreshTokens:
             .values(
                 generation=Session.generation + 1,
                 rotated_at=now,
+                rotated_generation=Session.generation + 1,
+                rotated_network=network_of(by.address),
+                rotated_user_agent=user_agent_of(by),
                 last_used_at=now,
                 idle_expires_at=func.least(Session.expires_at, now + idle_timeout),
             )
@@ -145,20 +161,37 @@ async def _allow_grace(
     found: Session,
     presented: Presented,
     *,
-    grace: timedelta,
+    grace: Grace,
     by: Actor,
     now: datetime,
 ) -> None:
-    """Return if the token is the one just before, and its grace is not over; else it is reuse."""
+    """Return if the token is the one just before, within its grace; else end the session."""
     behind = found.generation - presented.generation
     if behind < 1:
         # Good by now, and not when it was tried: let the caller try again.
         raise RefreshTokenRefused
-    if behind == 1 and found.rotated_at is not None and now - found.rotated_at <= grace:
-        return
-    record(session, "session.reuse_detected", by=by, subject=found.user_id, session=found.id)
+    in_grace = behind == 1 and found.rotated_at and now - found.rotated_at <= grace.lasts
+    detail: dict[str, object] = {"session": found.id}
+    if in_grace:
+        if not _from_another_network(found, by):
+            return
+        detail["rotated_from"] = found.rotated_network
+        if not (grace.strict and found.rotated_user_agent != user_agent_of(by)):
+            # Probably a device that has just changed networks, so it stays signed in.
+            record(session, "session.grace_used", by=by, subject=found.user_id, **detail)
+            return
+    record(session, "session.reuse_detected", by=by, subject=found.user_id, **detail)
     await end_session(session, found.id, reason="refresh token reused", by=by, now=now)
     raise RefreshTokenReused
+
+
+def _from_another_network(found: Session, by: Actor) -> bool:
+    """Return whether the actor's network is not that of the last rotation, as far as it is known.
+
+    It is not known when an earlier release rotated, which does not keep it.
+    """
+    known = found.rotated_generation == found.generation
+    return known and found.rotated_network != network_of(by.address)
 
 
 def _spelled(raw: bytes) -> str:

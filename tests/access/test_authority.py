@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
-from app.access.accounts import disable_account
+from app.access.accounts import disable_account, revoke_account_secret
 from app.access.authority import (
     OPERATOR,
     BeyondAuthority,
@@ -25,15 +25,15 @@ from app.access.grants import grant, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
 from app.errors import InvalidToken
-from app.identity.clients import create_service
+from app.identity.clients import create_service, make_secret
 from app.identity.login import LoginRefused, change_password, confirm_login
-from app.identity.models import User
+from app.identity.models import ClientSecret, User
 from app.identity.sessions import end_session, end_sessions_of
 from app.identity.users import disable_user, user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
-from tests.factories import PASSWORD, bearer, login, make_user, signed_in
-from tests.holding import hashing_held
+from tests.factories import PASSWORD, Someone, bearer, login, make_user, signed_in
+from tests.holding import hashing_held, until_waiting
 
 Attempt = Callable[[httpx2.AsyncClient, dict[str, str], uuid.UUID], Coroutine[Any, Any, int]]
 
@@ -161,6 +161,126 @@ async def test_a_disabled_admin_is_none(runtime: Runtime) -> None:
         with pytest.raises(LastAdmin):
             await disable_account(session, other.id, by=OPERATOR, now=runtime.now())
         await disable_account(session, one.id, by=OPERATOR, now=runtime.now())
+
+
+async def admin_service(runtime: Runtime, name: str) -> tuple[Someone, uuid.UUID]:
+    """A service account that holds `admin`, and the id of its only secret."""
+    async with runtime.unit_of_work() as session:
+        user, secret = await create_service(session, username=name, by=OPERATOR)
+        await grant(session, user_id=user.id, scope="admin", by=OPERATOR, now=runtime.now())
+    return Someone(user.id, name), secret.id
+
+
+async def revoke_secret_by_api(
+    client: httpx2.AsyncClient, token: dict[str, str], user_id: uuid.UUID, secret_id: uuid.UUID
+) -> int:
+    path = f"/users/{user_id}/secrets/{secret_id}"
+    return (await client.delete(path, headers=token)).status_code
+
+
+async def test_the_only_secret_of_the_last_admin_stays_unless_an_operator_insists(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    now = runtime.now()
+    soon = now + timedelta(hours=1)
+    on_call = await bearer(client, await make_user(runtime, "admin", expires_at=soon))
+    robot, first = await admin_service(runtime, "robot")
+    assert await revoke_secret_by_api(client, on_call, robot.id, first) == 409
+    assert await revoke_secret_by_api(client, on_call, robot.id, uuid.uuid4()) == 404
+    made = await client.post(f"/users/{robot.id}/secrets", headers=on_call)
+    assert made.status_code == 403, "nobody on call gets into it either"
+    async with runtime.unit_of_work() as session:
+        second = await make_secret(session, user_id=robot.id, by=OPERATOR)
+    assert await revoke_secret_by_api(client, on_call, robot.id, first) == 204, "one is left"
+    assert await revoke_secret_by_api(client, on_call, robot.id, second.id) == 409
+    async with runtime.unit_of_work() as session:
+        terms: dict[str, Any] = {"by": OPERATOR, "now": now}
+        await revoke_account_secret(session, robot.id, second.id, **terms, force=True)
+        assert not await has_lasting_admin(session, now=now)
+
+
+async def test_any_secret_goes_while_another_admin_can_sign_in(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    root = await bearer(client, await make_user(runtime, "admin"))
+    robot, secret = await admin_service(runtime, "robot")
+    assert await revoke_secret_by_api(client, root, robot.id, secret) == 204
+
+
+@pytest.mark.parametrize("kind", ["person", "service"])
+async def test_an_admin_who_cant_sign_in_doesnt_count_and_blocks_nothing(
+    runtime: Runtime, kind: str
+) -> None:
+    now = runtime.now()
+    if kind == "person":
+        powerless = await make_user(runtime, "admin")
+        without = update(User).where(User.id == powerless.id).values(password_hash=None)
+    else:
+        powerless, secret_id = await admin_service(runtime, "robot")
+        without = delete(ClientSecret).where(ClientSecret.id == secret_id)
+    async with runtime.unit_of_work() as session:
+        assert await has_lasting_admin(session, now=now)
+        await session.execute(without)
+        assert not await has_lasting_admin(session, now=now)
+    root = await make_user(runtime, "admin")
+    async with runtime.unit_of_work() as session:
+        terms: dict[str, Any] = {"scope": "admin", "by": OPERATOR, "now": now}
+        with pytest.raises(LastAdmin):
+            await revoke(session, user_id=root.id, **terms)
+        with pytest.raises(LastAdmin):
+            await disable_account(session, root.id, by=OPERATOR, now=now)
+        with pytest.raises(LastAdmin):
+            await grant(session, user_id=root.id, **terms, expires_at=now + timedelta(hours=1))
+        assert await revoke(session, user_id=powerless.id, **terms)
+        await disable_account(session, powerless.id, by=OPERATOR, now=now)
+
+
+async def test_of_two_who_take_each_others_only_secret_at_once_one_keeps_it(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    soon = own_runtime.now() + timedelta(hours=1)
+    on_call = [
+        await bearer(own_client, await make_user(own_runtime, "admin", expires_at=soon))
+        for _ in range(2)
+    ]
+    for round_ in range(5):
+        async with own_runtime.unit_of_work() as session:
+            await session.execute(delete(User).where(User.kind == "service"))
+        robots = [await admin_service(own_runtime, f"robot-{round_}-{n}") for n in range(2)]
+        statuses = await asyncio.gather(
+            *(
+                revoke_secret_by_api(own_client, token, robot.id, secret)
+                for token, (robot, secret) in zip(on_call, robots, strict=True)
+            )
+        )
+        assert sorted(statuses) == [204, 409]
+        async with own_runtime.sessions() as session:
+            assert await has_lasting_admin(session, now=own_runtime.now())
+
+
+@pytest.mark.parametrize("first", ["grant", "secret"])
+async def test_a_secret_and_a_grant_taken_at_once_leave_an_admin_who_can_sign_in(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime, first: str
+) -> None:
+    soon = own_runtime.now() + timedelta(hours=1)
+    on_call = [
+        await bearer(own_client, await make_user(own_runtime, "admin", expires_at=soon))
+        for _ in range(2)
+    ]
+    root = await make_user(own_runtime, "admin")
+    robot, secret = await admin_service(own_runtime, "robot")
+    taking = [
+        revoke_by_api(own_client, on_call[0], root.id),
+        revoke_secret_by_api(own_client, on_call[1], robot.id, secret),
+    ]
+    if first == "secret":
+        taking.reverse()
+    async with own_runtime.unit_of_work() as session:
+        await keep_an_admin(session, uuid.uuid4(), now=own_runtime.now())
+        one = asyncio.create_task(taking[0])
+        await until_waiting(own_runtime, "advisory")
+        other = asyncio.create_task(taking[1])
+    assert [await one, await other] == [204, 409]
 
 
 async def test_a_grant_and_what_it_forbids_do_not_pass_each_other(

@@ -181,10 +181,22 @@ async def test_that_nobody_holds_admin_for_good_is_found(
     environment: Environment, own_runtime: Runtime
 ) -> None:
     root = await make_user(own_runtime, "admin", username="root")
-    for broken in ("UPDATE grants SET expires_at = now() + '1 hour'", "DELETE FROM grants"):
+    for broken in (
+        "UPDATE grants SET expires_at = now() + '1 hour' WHERE user_id = :id",
+        "DELETE FROM grants WHERE user_id = :id",
+    ):
         async with own_runtime.unit_of_work() as session:
-            await session.execute(text(f"{broken} WHERE user_id = :id"), {"id": root.id})
-        await one_thing_is_wrong("admin", "nobody enabled", "migrate --first-admin")
+            await session.execute(text(broken), {"id": root.id})
+        await one_thing_is_wrong("admin", "no enabled user", "migrate --first-admin")
+
+
+async def test_the_doctor_finds_an_only_admin_who_cant_sign_in(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, "admin")
+    async with own_runtime.unit_of_work() as session:
+        await session.execute(text("UPDATE users SET password_hash = NULL"))
+    await one_thing_is_wrong("admin", "can sign in", "a password or a secret")
 
 
 async def test_a_clock_that_is_off_is_a_warning(healthy: Environment) -> None:

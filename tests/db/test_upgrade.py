@@ -98,6 +98,15 @@ STATEMENTS: dict[str, list[Transaction]] = {
             "FROM audit_entries WHERE subject = $1 ORDER BY id DESC LIMIT 20",
         ),
     ],
+    "0008": [
+        (
+            "UPDATE sessions SET generation = generation + 1, rotated_at = now(), "
+            "rotated_generation = generation + 1, rotated_network = '192.0.2.1', "
+            "rotated_user_agent = 'a browser' WHERE id = (SELECT id FROM sessions "
+            "WHERE user_id = $1 AND ended_at IS NULL LIMIT 1) "
+            "RETURNING rotated_generation, rotated_network, rotated_user_agent",
+        ),
+    ],
 }
 """What a release does, by the revision whose tables it needs: those after it do the same."""
 

@@ -15,7 +15,7 @@ from app.access.authority import OPERATOR
 from app.identity.clients import create_service
 from app.identity.models import Session, User
 from app.runtime import Runtime
-from app.tokens.refresh import MAC_BYTES, PREFIX, RefreshTokenReused, RefreshTokens
+from app.tokens.refresh import MAC_BYTES, PREFIX, Grace, RefreshTokenReused, RefreshTokens
 from tests.conftest import SECRET, TokenKind, settings_for
 from tests.factories import Someone, login, make_user, refresh
 from tests.statements import statements_of
@@ -110,13 +110,14 @@ async def test_the_grace_is_over_a_moment_after_its_end_and_each_use_has_its_own
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
     token = (await login(client, alice)).json()["refresh_token"]
-    tokens, now, grace = runtime.issuer.refresh_tokens, runtime.now(), timedelta(seconds=10)
+    tokens, now = runtime.issuer.refresh_tokens, runtime.now()
+    grace = Grace(timedelta(seconds=10), strict=True)
     terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": timedelta(days=1)}
     async with runtime.unit_of_work() as session:
         for _ in range(3):
             used = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
             successor = tokens.write(used)
-            now += grace
+            now += grace.lasts
             again = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
             assert tokens.write(again) == successor
             token, late = successor, token
@@ -148,7 +149,8 @@ async def test_each_use_tells_when_it_was_and_puts_off_the_end_of_idling_until_t
 ) -> None:
     token = (await login(client, alice)).json()["refresh_token"]
     tokens, now, idle = runtime.issuer.refresh_tokens, runtime.now(), timedelta(days=14)
-    terms: dict[str, Any] = {"client_id": None, "grace": timedelta(), "idle_timeout": idle}
+    grace = Grace(timedelta(), strict=True)
+    terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": idle}
     async with runtime.unit_of_work() as session:
         for _ in range(3):
             now += timedelta(days=9)

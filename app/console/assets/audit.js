@@ -10,6 +10,7 @@ const ACTIONS = new Map([
   ["login.throttled", "Sign-in slowed down"],
   ["session.ended", "Session ended"],
   ["session.reuse_detected", "Refresh token used twice"],
+  ["session.grace_used", "Refresh token used again from another network"],
   ["user.created", "User made"],
   ["user.changed", "User renamed"],
   ["user.disabled", "User disabled"],
@@ -23,7 +24,12 @@ const ACTIONS = new Map([
   ["secret.made", "Secret made"],
   ["secret.revoked", "Secret revoked"],
 ]);
-const ALARMING = new Set(["login.failed", "login.throttled", "session.reuse_detected"]);
+const ALARMING = new Set([
+  "login.failed",
+  "login.throttled",
+  "session.reuse_detected",
+  "session.grace_used",
+]);
 /** Milliseconds between two looks. */
 const INTERVAL = 2000;
 const PAGE = 50;
