@@ -9,7 +9,14 @@ from pathlib import Path
 
 import asyncpg
 
-from app.db.embedded import NAME, _environment, _make_own, _program, _server_user_prefix
+from app.db.embedded_server import (
+    NAME,
+    environment,
+    hand_on,
+    make_own,
+    programs_within_reach,
+    server_user_prefix,
+)
 from app.db.engine import create_engine, normalise_url
 from app.db.migrating import upgrade
 from app.settings import Settings
@@ -20,8 +27,10 @@ from tests.processes import PATIENCE, free_port
 class Node:
     """One server, on loopback."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, programs: Path) -> None:
         self.data = data
+        self._programs = programs
+        make_own(data)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -31,9 +40,10 @@ class Node:
         settings += ["shared_buffers=32MB", "fsync=off"]
         options = [option for setting in settings for option in ("-c", setting)]
         self._process = subprocess.Popen(
-            [*_as_server(self.data.parent), _program("postgres"), "-D", str(self.data), *options],
-            env=_environment(),
+            [*self._program("postgres"), *options],
+            env=environment(),
             stderr=subprocess.DEVNULL,
+            close_fds=False,
         )
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -41,6 +51,19 @@ class Node:
                     await self.execute("SELECT 1")
                     return
                 await asyncio.sleep(0.02)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs on this server's data."""
+        subprocess.run(
+            [*self._program(program), *arguments],
+            env=environment(),
+            check=True,
+            capture_output=True,
+            close_fds=False,
+        )
+
+    def _program(self, name: str) -> list[str]:
+        return [*server_user_prefix(), str(self._programs / name), "-D", hand_on(self.data)]
 
     async def connect(self, database: str = NAME) -> asyncpg.Connection:
         """A connection to this server, whatever it is."""
@@ -79,39 +102,25 @@ class Node:
 @asynccontextmanager
 async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, str]]:
     """Both, migrated, and a URL that names both. A commit waits until the standby has it."""
-    home = folder / "cluster"
-    _make_own(home)
-    primary, standby = Node(home / "one"), Node(home / "two")
-    options = ["--auth=trust", f"--username={NAME}", "--no-sync", "--no-instructions"]
-    _run(home, "initdb", "-D", str(primary.data), *options)
-    try:
-        await primary.start()
-        await primary.execute(f"CREATE DATABASE {NAME}")
-        where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
-        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
-        _run(home, "pg_basebackup", *where, "-D", str(standby.data), *options)
-        await standby.start()
-        await primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        await primary.execute("SELECT pg_reload_conf()")
-        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
-        url = f"postgresql://{NAME}@{hosts}/{NAME}"
-        engine = create_engine(normalise_url(url), Settings(_env_file=None))
-        await upgrade(engine)
-        await engine.dispose()
-        yield primary, standby, url
-    finally:
-        for node in (primary, standby):
-            node.kill()
-
-
-def _run(home: Path, program: str, *arguments: str) -> None:
-    subprocess.run(
-        [*_as_server(home), _program(program), *arguments],
-        env=_environment(),
-        check=True,
-        capture_output=True,
-    )
-
-
-def _as_server(home: Path) -> list[str]:
-    return _server_user_prefix(home)
+    with programs_within_reach(folder) as programs:
+        primary, standby = Node(folder / "one", programs), Node(folder / "two", programs)
+        options = ["--auth=trust", f"--username={NAME}", "--no-sync", "--no-instructions"]
+        primary.run("initdb", *options)
+        try:
+            await primary.start()
+            await primary.execute(f"CREATE DATABASE {NAME}")
+            where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
+            options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+            standby.run("pg_basebackup", *where, *options)
+            await standby.start()
+            await primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            await primary.execute("SELECT pg_reload_conf()")
+            hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+            url = f"postgresql://{NAME}@{hosts}/{NAME}"
+            engine = create_engine(normalise_url(url), Settings(_env_file=None))
+            await upgrade(engine)
+            await engine.dispose()
+            yield primary, standby, url
+        finally:
+            for node in (primary, standby):
+                node.kill()
