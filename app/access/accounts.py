@@ -10,8 +10,9 @@ from app.access.authority import Caller, confirm_caller, keep_an_admin, managed_
 from app.errors import Refused
 from app.identity.login import set_password
 from app.identity.models import User
+from app.identity.names import normalise_username
 from app.identity.passwords import PasswordHasher, check_password
-from app.identity.users import add_user, disable_user, normalise_username
+from app.identity.users import add_user, disable_user
 
 
 async def create_user(
