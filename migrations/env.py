@@ -4,6 +4,7 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 import app.access.models
 import app.audit.models
@@ -14,14 +15,15 @@ from app.access.scopes import put_shipped_scopes
 from app.db.base import Base
 from app.db.engine import open_engine
 from app.db.migrating import migrator_settings
+from app.identity.users import fill_in_all_skeletons
 from app.settings import Settings
 
 # Any number will do, as long as nothing else in this database locks it.
 MIGRATION_LOCK = 0x5C09E6A6
 
 
-def run(connection: Connection) -> None:
-    """Migrate under a lock, then see to it that the shipped scopes are there."""
+def run(connection: Connection) -> bool:
+    """Migrate under a lock; at the head, add the shipped scopes and return True."""
     context.configure(
         connection=connection, target_metadata=Base.metadata, compare_server_default=True
     )
@@ -31,13 +33,18 @@ def run(connection: Connection) -> None:
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SET LOCAL statement_timeout = '10min'"))
         context.run_migrations()
-        if context.get_context().get_current_revision() == context.get_head_revision():
+        at_head = context.get_context().get_current_revision() == context.get_head_revision()
+        if at_head:
             put_shipped_scopes(connection)
+    return at_head
 
 
 async def run_with_own_engine() -> None:
-    async with open_engine(migrator_settings(Settings())) as engine, engine.begin() as connection:
-        await connection.run_sync(run)
+    async with open_engine(migrator_settings(Settings())) as engine:
+        async with engine.begin() as connection:
+            at_head = await connection.run_sync(run)
+        if at_head:
+            await fill_in_all_skeletons(async_sessionmaker(engine))
 
 
 if context.is_offline_mode():

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -10,7 +11,14 @@ from pathlib import Path
 
 import asyncpg
 
-from app.db.embedded import NAME, _environment, _make_own, _program, _server_user_prefix
+from app.db.embedded_server import (
+    NAME,
+    environment,
+    hand_on,
+    make_own,
+    programs_within_reach,
+    server_user_prefix,
+)
 from app.db.engine import create_engine, normalise_url
 from app.db.migrating import upgrade
 from app.settings import Settings
@@ -23,8 +31,10 @@ PUBLISHED = "users, scopes, grants, sessions, opaque_tokens, signing_keys"
 class Node:
     """One server, on loopback."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, programs: Path) -> None:
         self.data = data
+        self._programs = programs
+        make_own(data)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -34,9 +44,10 @@ class Node:
         settings += ["shared_buffers=32MB", "fsync=off", *more]
         options = [option for setting in settings for option in ("-c", setting)]
         self._process = subprocess.Popen(
-            [*_as_server(self.data.parent), _program("postgres"), "-D", str(self.data), *options],
-            env=_environment(),
+            [*self._program("postgres"), *options],
+            env=environment(),
             stderr=subprocess.DEVNULL,
+            close_fds=False,
         )
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -44,6 +55,19 @@ class Node:
                     await self.execute("SELECT 1")
                     return
                 await asyncio.sleep(0.02)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs on this server's data."""
+        subprocess.run(
+            [*self._program(program), *arguments],
+            env=environment(),
+            check=True,
+            capture_output=True,
+            close_fds=False,
+        )
+
+    def _program(self, name: str) -> list[str]:
+        return [*server_user_prefix(), str(self._programs / name), "-D", hand_on(self.data)]
 
     async def connect(self, database: str = NAME) -> asyncpg.Connection:
         """A connection to this server, whatever it is."""
@@ -70,6 +94,13 @@ class Node:
     async def promote(self) -> None:
         """Make the standby the primary; on return it takes writes."""
         await self.execute("SELECT pg_promote()")
+
+    def copy(self, primary: "Node") -> None:
+        """Make this the standby of a primary, with a copy of its data."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        make_own(self.data)
+        where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
+        self.run("pg_basebackup", *where, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
 
     def end(self, number: signal.Signals) -> None:
         """Signal the postmaster, and wait until it has ended."""
@@ -100,28 +131,16 @@ class Node:
 @asynccontextmanager
 async def primary_and_standby(folder: Path) -> AsyncIterator[tuple[Node, Node, str]]:
     """Both, migrated, and a URL that names both. A commit waits until the standby has it."""
-    home = folder / "cluster"
-    primary, standby = _make_node(home), Node(home / "two")
-    try:
+    async with _cluster(folder) as (primary, standby):
         await primary.start()
         await primary.execute(f"CREATE DATABASE {NAME}")
-        copy_of(primary, standby)
+        standby.copy(primary)
         await standby.start()
         await primary.configure("synchronous_standby_names = '*'")
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://{NAME}@{hosts}/{NAME}"
         await _migrate(url)
         yield primary, standby, url
-    finally:
-        for node in (primary, standby):
-            node.kill()
-
-
-def copy_of(primary: Node, standby: Node) -> None:
-    """Make the data of a standby, which follows the primary once it is started."""
-    where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", NAME]
-    options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
-    _run(standby.data.parent, "pg_basebackup", *where, "-D", str(standby.data), *options)
 
 
 @asynccontextmanager
@@ -131,8 +150,7 @@ async def publisher_and_subscriber(folder: Path) -> AsyncIterator[tuple[str, str
     Published are the tables that decide what a token is worth. What migrations put there is in both
     from the start.
     """
-    node = _make_node(folder / "cluster")
-    try:
+    async with _cluster(folder) as (node, _):
         await node.start("wal_level=logical")
         urls = []
         for name in (NAME, "subscriber"):
@@ -148,32 +166,23 @@ async def publisher_and_subscriber(folder: Path) -> AsyncIterator[tuple[str, str
             "subscriber",
         )
         yield urls[0], urls[1]
-    finally:
-        node.kill()
 
 
-def _make_node(home: Path) -> Node:
-    _make_own(home)
-    node = Node(home / "one")
-    options = ["--auth=trust", f"--username={NAME}", "--no-sync", "--no-instructions"]
-    _run(home, "initdb", "-D", str(node.data), *options)
-    return node
+@asynccontextmanager
+async def _cluster(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
+    """Two servers: the first has its data, the second none yet. Both end with the block."""
+    with programs_within_reach(folder) as programs:
+        nodes = Node(folder / "one", programs), Node(folder / "two", programs)
+        options = ["--auth=trust", f"--username={NAME}", "--no-sync", "--no-instructions"]
+        nodes[0].run("initdb", *options)
+        try:
+            yield nodes
+        finally:
+            for node in nodes:
+                node.kill()
 
 
 async def _migrate(url: str) -> None:
     engine = create_engine(normalise_url(url), Settings(_env_file=None))
     await upgrade(engine)
     await engine.dispose()
-
-
-def _run(home: Path, program: str, *arguments: str) -> None:
-    subprocess.run(
-        [*_as_server(home), _program(program), *arguments],
-        env=_environment(),
-        check=True,
-        capture_output=True,
-    )
-
-
-def _as_server(home: Path) -> list[str]:
-    return _server_user_prefix(home)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.db.embedded import NAME
+from app.db.embedded_server import NAME
 from app.db.engine import normalise_url
 from app.db.primary import Primary, ServerReplaced
 from app.runtime import Runtime

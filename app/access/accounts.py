@@ -12,8 +12,9 @@ from app.identity.clients import revoke_secret, secrets_of
 from app.identity.hash_queue import source_of
 from app.identity.login import set_password
 from app.identity.models import User
+from app.identity.names import normalise_username
 from app.identity.passwords import PasswordHasher, check_password
-from app.identity.users import add_user, disable_user, normalise_username
+from app.identity.users import add_user, disable_user
 
 
 async def create_user(

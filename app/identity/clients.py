@@ -14,8 +14,9 @@ from app.audit.log import Actor, record
 from app.errors import Conflict, InvalidClient, NotFound, Refused
 from app.identity.locks import hold_users, share_users
 from app.identity.models import ClientSecret, User
+from app.identity.names import normalise_username
 from app.identity.throttle import AT_THIS_ADDRESS, Throttle, record_failure
-from app.identity.users import NOBODY, add_user, find_user, normalise_username
+from app.identity.users import NOBODY, add_user, find_user
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""

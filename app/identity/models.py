@@ -21,7 +21,9 @@ class User(Identified, Created, Base):
 
     username: Mapped[str]
     username_key: Mapped[str] = mapped_column(unique=True)
-    """The name as it is compared: see `identity.users.username_key`."""
+    """The name as it is compared: see `identity.names.username_key`."""
+    username_skeleton: Mapped[bytes | None] = mapped_column(index=True)
+    """What the name looks like: see `identity.names.username_skeleton`. None: not made yet."""
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     password_hash: Mapped[str | None]
     disabled_at: Mapped[datetime | None]

@@ -39,7 +39,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.audit.log import Actor, record
 from app.errors import Unavailable
 from app.identity.models import FailureBudget, KnownNetwork
-from app.identity.users import NOBODY, username_key
+from app.identity.names import username_key
+from app.identity.users import NOBODY
 
 
 @dataclass(frozen=True, slots=True)

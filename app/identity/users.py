@@ -1,18 +1,17 @@
-"""Users: their names; making, changing, finding and listing them."""
+"""Users: making, changing, finding and listing them."""
 
-import re
-import unicodedata
 import uuid
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
 
 from app.audit.log import Actor, record
@@ -20,23 +19,20 @@ from app.db.changes import Change, announce
 from app.errors import Conflict, NotFound, Refused
 from app.identity.locks import hold_users
 from app.identity.models import User
+from app.identity.names import (
+    existing_username,
+    normalise_username,
+    username_key,
+    username_skeleton,
+)
 from app.identity.sessions import end_sessions_of
-from app.identity.spelling import nfkc
 
-MAX_USERNAME = 128
 NOBODY = uuid.UUID(int=0)
 """Of this id there is no user: for looks that cost the same whether there is one or not."""
-LONGEST_SPELLING = 4 * MAX_USERNAME
-"""In characters, of any name, decomposed: four are the most that compose into one."""
-# The characters that show nothing: Default_Ignorable_Code_Point, as DerivedCoreProperties.txt of
-# the Unicode Character Database lists it. Python's unicodedata does not have this property.
-_DEFAULT_IGNORABLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-    # Not of these, and yet nothing is seen of them.
-    "\u2800\ufffc\U0001107f\U00016fe4\U0001d159]"
-)
+# Any number will do, as long as nothing else in this database locks it.
+LOOKALIKE_LOCK = 0x5C09E6A9
+FILLED_AT_ONCE = 1000
+"""Users whose skeletons are made in one statement."""
 
 Kind = Literal["person", "service"]
 
@@ -52,7 +48,7 @@ class NewUser:
 
 
 class UsernameTaken(Conflict):
-    """Somebody has that name, perhaps in other letters' case."""
+    """A user has that name, perhaps in other letter case, or one that looks like it."""
 
     def __init__(self) -> None:
         super().__init__("That username is taken: choose another.")
@@ -63,29 +59,6 @@ class UserNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("There is no such user.")
-
-
-def normalise_username(username: str) -> str:
-    """The name as it is kept and shown (NFKC). Raises Refused when it can't be a name."""
-    name = nfkc(username, at_most=LONGEST_SPELLING)
-    if name is None or not 1 <= len(name) <= MAX_USERNAME:
-        raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")
-    if not name.isprintable() or any(character.isspace() for character in name):
-        raise Refused("A username has no spaces and no control characters.")
-    if _DEFAULT_IGNORABLE.search(name):
-        raise Refused("A username has no invisible characters.")
-    return name
-
-
-def username_key(username: str) -> str:
-    """The name as it is compared: one key for all spellings that a person would call the same.
-
-    Folded here, not by Postgres' lower(), whose answer depends on the server's locale.
-    """
-    name = nfkc(username, at_most=LONGEST_SPELLING)
-    if name is None:
-        return username  # No user has such a name.
-    return unicodedata.normalize("NFKC", name.casefold())
 
 
 async def add_user(
@@ -101,20 +74,26 @@ async def add_user(
 async def add_users(
     session: AsyncSession, users: Sequence[NewUser], *, by: Actor
 ) -> set[uuid.UUID]:
-    """The rows of new users, whose names and passwords have been checked.
+    """Add the rows of new users, whose names and passwords have been checked.
 
-    The ids of those who were made: whoever's name is taken was left out.
+    Return the ids of those that were added. A user whose name is taken, or looks like another, is
+    left out.
     """
+    fit = await not_lookalikes(session, [each.username for each in users])
     rows: list[dict[str, Any]] = [
         {
             "id": each.id,
             "username": each.username,
             "username_key": username_key(each.username),
+            "username_skeleton": username_skeleton(each.username),
             "kind": each.kind,
             "password_hash": each.password_hash,
         }
         for each in users
+        if each.username in fit
     ]
+    if not rows:
+        return set()
     # In one order for all: of two who add the same names at once, one waits, and neither for ever.
     rows.sort(key=itemgetter("username_key"))
     statement = insert(User).on_conflict_do_nothing(index_elements=[User.username_key])
@@ -133,13 +112,71 @@ async def rename_user(session: AsyncSession, user: User, *, username: str, by: A
         return
     if user.kind == "service":
         raise Refused("A service's name is its client_id, which never changes.")
+    if not await not_lookalikes(session, [name], of=user.id):
+        raise UsernameTaken
     announce(session, Change("user", user.id))
     try:
         async with session.begin_nested():
             user.username, user.username_key = name, username_key(name)
+            user.username_skeleton = username_skeleton(name)
     except IntegrityError:
         raise UsernameTaken from None
     record(session, "user.changed", by=by, subject=user.id, username=name, was=old)
+
+
+async def not_lookalikes(
+    session: AsyncSession, names: Sequence[str], *, of: uuid.UUID | None = None
+) -> set[str]:
+    """Return those of these names that look like no other user's, and like none before it here.
+
+    Names in ASCII never look alike by that. `of` is the user who gets the name, if there is one.
+    Until the commit, no other transaction adds a name that looks like one of these.
+    """
+    # Names in ASCII don't exclude each other, so they share the lock.
+    plain = all(map(str.isascii, names))
+    lock = func.pg_advisory_xact_lock_shared if plain else func.pg_advisory_xact_lock
+    await session.execute(select(lock(LOOKALIKE_LOCK)))
+    while await fill_in_skeletons(session):
+        pass
+    skeletons = {name: username_skeleton(name) for name in names}
+    looks = select(User.username, User.username_skeleton).where(
+        User.username_skeleton.in_(set(skeletons.values())), User.id != (of or NOBODY)
+    )
+    seen: dict[bytes | None, list[str]] = defaultdict(list)
+    for name, skeleton in await session.execute(looks):
+        seen[skeleton].append(name)
+    fit = set()
+    for name, skeleton in skeletons.items():
+        if not seen[skeleton] or all(map(str.isascii, [name, *seen[skeleton]])):
+            fit.add(name)
+            seen[skeleton].append(name)
+    return fit
+
+
+async def fill_in_skeletons(session: AsyncSession) -> bool:
+    """Make a batch of missing skeletons; False when none is missing.
+
+    They are missing for names that an earlier release or an operator's SQL has given.
+    """
+    missing = (
+        select(User.id, User.username)
+        .where(User.username_skeleton.is_(None))
+        .limit(FILLED_AT_ONCE)
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+    found = (await session.execute(missing)).all()
+    rows = [{"id": id_, "username_skeleton": username_skeleton(name)} for id_, name in found]
+    if rows:
+        await session.execute(update(User), rows)
+    return bool(rows)
+
+
+async def fill_in_all_skeletons(sessions: async_sessionmaker[AsyncSession]) -> None:
+    """Make all missing skeletons, a transaction for each batch: users are locked only shortly."""
+    missing = True
+    while missing:
+        async with sessions.begin() as session:
+            missing = await fill_in_skeletons(session)
 
 
 async def disable_user(
@@ -172,12 +209,11 @@ async def enable_user(session: AsyncSession, user_id: uuid.UUID, *, by: Actor) -
 
 
 async def find_user(session: AsyncSession, username: str) -> User | None:
-    """The user of that name, however it is spelled; None for names that nobody can have."""
-    try:
-        key = username_key(normalise_username(username))
-    except Refused:
+    """Return the user of that name in any spelling; None for a name that no user can have."""
+    name = existing_username(username)
+    if name is None:
         return None
-    return await session.scalar(select(User).where(User.username_key == key))
+    return await session.scalar(select(User).where(User.username_key == username_key(name)))
 
 
 async def get_user(session: AsyncSession, username: str) -> User:

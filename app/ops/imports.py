@@ -16,14 +16,14 @@ from app.access.authority import Caller
 from app.access.grants import grant_to_newcomers
 from app.access.scopes import ScopeNotRegistered, registered_of
 from app.errors import DomainError, Refused
+from app.identity.names import normalise_username, username_key
 from app.identity.passwords import check_hash, check_password
 from app.identity.users import (
     NewUser,
     UsernameTaken,
     add_users,
     names_taken,
-    normalise_username,
-    username_key,
+    not_lookalikes,
 )
 from app.runtime import Runtime
 
@@ -231,7 +231,9 @@ async def _absent(runtime: Runtime, newcomers: list[Newcomer], report: Report) -
     Asked before any password is hashed: hashing is what takes long, and is not done twice.
     """
     async with runtime.unit_of_work() as session:
-        taken = await names_taken(session, [each.username for each in newcomers])
+        names = [each.username for each in newcomers]
+        taken = await names_taken(session, names)
+        unlike_others = await not_lookalikes(session, names)
         wanted = frozenset[str]().union(*(each.scopes for each in newcomers))
         registered = await registered_of(session, wanted)
     absent = []
@@ -242,7 +244,7 @@ async def _absent(runtime: Runtime, newcomers: list[Newcomer], report: Report) -
             report.refused.append(Refusal(each.line, "A service account has that name."))
         elif name == each.username:
             report.already_there += 1
-        elif name is not None:
+        elif name is not None or each.username not in unlike_others:
             report.refused.append(Refusal(each.line, str(UsernameTaken())))
         elif not each.scopes <= registered:
             report.refused.append(Refusal(each.line, str(ScopeNotRegistered())))

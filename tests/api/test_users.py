@@ -48,6 +48,27 @@ async def test_a_person_is_made_and_signs_in(client: httpx2.AsyncClient, root: H
     assert (signed_in.status_code, signed_in.json()["scope"]) == (200, "")
 
 
+async def test_a_name_that_looks_like_another_is_a_conflict_and_signs_nobody_in(
+    client: httpx2.AsyncClient, root: Headers
+) -> None:
+    body = {"username": "  amelia ", "password": PASSWORD}
+    made = (await client.post("/users", json=body, headers=root)).json()
+    assert made["username"] == "amelia"
+    assert (await login(client, Someone(made["id"], " amelia "))).status_code == 200
+    other = (await client.post("/users", json=body | {"username": "ann"}, headers=root)).json()
+    for lookalike in ("\u0430melia", "amel\u0456a", "\u0410MELIA", "amel\u0131a"):
+        answer = await client.post("/users", json=body | {"username": lookalike}, headers=root)
+        assert answer.status_code == 409, lookalike
+        change = {"username": lookalike}
+        answer = await client.patch(f"/users/{other['id']}", json=change, headers=root)
+        assert answer.status_code == 409, lookalike
+        answer = await login(client, Someone(made["id"], lookalike))
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+    for name in ("arnelia", "ameiia", "ameIla"):
+        answer = await client.post("/users", json=body | {"username": name}, headers=root)
+        assert answer.status_code == 201, answer.text
+
+
 async def test_a_service_gets_a_secret_shown_once_and_another_to_change_over_to(
     client: httpx2.AsyncClient, root: Headers
 ) -> None:

@@ -1,6 +1,5 @@
 """The Postgres of the chaos: a primary with a synchronous standby that can change places."""
 
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from app.db.embedded import NAME
-from tests.cluster import Node, copy_of, primary_and_standby
+from tests.cluster import Node, primary_and_standby
 
 
 class Cluster:
@@ -52,8 +51,7 @@ class Cluster:
     async def rebuild_standby(self) -> None:
         """End the old primary and make a standby of it."""
         self.standby.kill()
-        shutil.rmtree(self.standby.data)
-        copy_of(self.primary, self.standby)
+        self.standby.copy(self.primary)
         await self.standby.start()
         await self.primary.configure("synchronous_standby_names = '*'")
 

@@ -237,6 +237,20 @@ async def test_whose_name_is_taken_this_very_moment_is_told_by_who_took_it(
     ]
 
 
+async def test_a_row_whose_name_looks_like_another_is_refused_alone(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    await make_user(own_runtime, username="admin")
+    rows = ["username,password_hash"]
+    names = ["adm\u0131n", "mary", "rnary", "rn\u0430ry", "zo\u00eb", "z\u043e\u00eb", " ann "]
+    rows += [f"{name},{HASH}" for name in names]
+    for made in (4, 0):
+        code, report = await import_rows(*rows)
+        assert (code, report["made"], report["already_there"]) == (3, made, 4 - made)
+        assert [each["line"] for each in report["refused"]] == [2, 5, 7]
+    assert await user_id(own_runtime, "ann")
+
+
 async def test_a_row_with_any_number_of_scopes_is_refused_alone(environment: Environment) -> None:
     many = [" ".join(f"{row}:{i}" for i in range(1000)) for row in range(40)]
     rows = [f"user{row},{HASH},{scopes}" for row, scopes in enumerate(many)]

@@ -107,6 +107,15 @@ STATEMENTS: dict[str, list[Transaction]] = {
             "RETURNING rotated_generation, rotated_network, rotated_user_agent",
         ),
     ],
+    "0009": [
+        (
+            "SELECT pg_advisory_xact_lock_shared(1) WHERE $1::uuid IS NOT NULL",
+            "SELECT id, username FROM users WHERE username_skeleton IS NULL AND id = $1 "
+            "FOR NO KEY UPDATE SKIP LOCKED",
+            "SELECT username FROM users WHERE username_skeleton = '\\x00' AND id <> $1",
+        ),
+        ("UPDATE users SET username_skeleton = '\\x01' WHERE id = $1",),
+    ],
 }
 """What a release does, by the revision whose tables it needs: those after it do the same."""
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.clients import create_service
-from app.identity.users import username_key
+from app.identity.names import username_key
 from app.runtime import Runtime
 from tests.factories import PASSWORD, login, make_user
 from tests.fuzz.answers import assert_oauth_answer
