@@ -17,6 +17,17 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+-- function scopegate_forget_skeleton
+CREATE OR REPLACE FUNCTION scopegate_forget_skeleton()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    NEW.username_skeleton := NULL;
+    RETURN NEW;
+END $function$;
+
 -- function scopegate_notify_row
 CREATE OR REPLACE FUNCTION scopegate_notify_row()
  RETURNS trigger
@@ -146,6 +157,9 @@ CREATE TRIGGER signing_keys_notify_truncate AFTER TRUNCATE ON signing_keys FOR E
 
 -- trigger users.users_end_sessions
 CREATE TRIGGER users_end_sessions BEFORE UPDATE ON users FOR EACH ROW WHEN (old.disabled_at IS NULL AND new.disabled_at IS NOT NULL AND new.session_epoch = old.session_epoch) EXECUTE FUNCTION scopegate_end_sessions_of_disabled();
+
+-- trigger users.users_forget_skeleton
+CREATE TRIGGER users_forget_skeleton BEFORE UPDATE ON users FOR EACH ROW WHEN (old.username::text IS DISTINCT FROM new.username::text AND NOT old.username_skeleton IS DISTINCT FROM new.username_skeleton) EXECUTE FUNCTION scopegate_forget_skeleton();
 
 -- trigger users.users_notify_delete
 CREATE TRIGGER users_notify_delete AFTER DELETE ON users FOR EACH ROW EXECUTE FUNCTION scopegate_notify_row('user', 'id');

@@ -20,7 +20,8 @@ from app.identity.throttle import (
     Throttle,
     record_failure,
 )
-from app.identity.users import find_user, username_key
+from app.identity.names import username_key
+from app.identity.users import find_user
 
 
 class LoginRefused(InvalidGrant):

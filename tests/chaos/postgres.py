@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
-from app.db.embedded import NAME
+from app.db.embedded_server import NAME
 from tests.cluster import Node, primary_and_standby
 
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from app.db.embedded import NAME
+from app.db.embedded_server import NAME
 from app.runtime import Runtime
 from tests.cluster import Node, primary_and_standby
 from tests.conftest import client_of, following, settings_for
