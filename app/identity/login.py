@@ -12,6 +12,7 @@ from app.errors import DomainError, InvalidGrant, InvalidToken
 from app.identity.hash_queue import Gone, Source, source_of
 from app.identity.locks import hold_users, share_users
 from app.identity.models import Session, User
+from app.identity.names import username_key
 from app.identity.passwords import PasswordHasher, check_password
 from app.identity.sessions import end_sessions_of, is_live
 from app.identity.throttle import (
@@ -20,7 +21,6 @@ from app.identity.throttle import (
     Throttle,
     record_failure,
 )
-from app.identity.names import username_key
 from app.identity.users import find_user
 
 

@@ -19,6 +19,7 @@ from app.identity import throttle
 from app.identity.clients import ClientRefused, authenticate_client
 from app.identity.login import LoginRefused, WrongPassword, change_password, confirm_password
 from app.identity.models import FailureBudget, KnownNetwork
+from app.identity.names import username_key
 from app.identity.throttle import (
     ACCOUNT,
     ACCOUNT_AND_ADDRESS,
@@ -30,7 +31,6 @@ from app.identity.throttle import (
     Throttled,
     remember_network,
 )
-from app.identity.users import username_key
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
 from tests.clock import MovableClock
