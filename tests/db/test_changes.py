@@ -7,7 +7,7 @@ import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -418,7 +418,7 @@ async def test_a_full_queue_of_notifications_is_named_as_what_it_is(
         await blocker.add_listener("elsewhere", lambda *_: None)
         await blocker.execute("BEGIN; SELECT 1")
         filler = await asyncpg.connect(libpq_url(own_postgres.url))
-        with pytest.raises(asyncpg.ProgramLimitExceededError):
+        with suppress(asyncpg.ProgramLimitExceededError):
             while True:
                 await filler.execute("SELECT pg_notify('elsewhere', repeat('x', 7999))")
         refused = await client.delete(f"/users/{alice.id}/sessions", headers=token)
