@@ -12,7 +12,7 @@ from app.settings import Settings
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at the settings, the database, its schema, the change feed, the keys and the clock.
+    """Look at the settings, the database, its schema, change feed, triggers, keys and clock.
 
     Says of each what is wrong and what to do. Exit code 1: something is wrong; warnings are not.
     """
