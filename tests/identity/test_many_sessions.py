@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 from sqlalchemy import event, func, select, text
@@ -26,11 +27,11 @@ from tests.databases import wait_for_lock
 from tests.factories import PASSWORD, bearer, login, make_user, refresh, status
 from tests.hearing import Heard
 from tests.ops.test_housekeeping import house
+from tests.postgres_programs import libpq_url
 from tests.telling import told
 
 MANY = ENDED_AT_ONCE + 500
 EXPIRED = 30
-CHUNK = 20_000
 ONE_BY_ONE = 16
 """Sessions that a transaction notifies of one by one: see migration 0007."""
 NEW_PASSWORD = "another battery staple horse"
@@ -53,12 +54,14 @@ async def execute(runtime: Runtime, statement: str, **values: object) -> None:
 
 
 async def open_many(runtime: Runtime, user_id: uuid.UUID, number: int = MANY) -> None:
-    async with runtime.engine.begin() as connection:
-        # Foreign keys are not checked: that takes longer than all the rest.
-        await connection.execute(text("SET LOCAL session_replication_role = replica"))
-        for start in range(0, number, CHUNK):
-            values = {"number": min(CHUNK, number - start), "user": user_id}
-            await connection.execute(text(OPEN_MANY), values)
+    # A connection without the service's timeouts, and without foreign keys: these take longer than
+    # all the rest.
+    url = runtime.engine.url.render_as_string(hide_password=False)
+    connection = await asyncpg.connect(libpq_url(url))
+    await connection.execute("SET session_replication_role = replica")
+    statement = OPEN_MANY.replace(":number", str(number)).replace(":user", f"'{user_id}'")
+    await connection.execute(statement)
+    await connection.close()
 
 
 async def count_ended(runtime: Runtime, user_id: uuid.UUID) -> int:
@@ -143,7 +146,7 @@ async def test_a_user_with_a_million_sessions_is_stopped(own_database_url: str, 
 
 
 async def end_all(database_url: str, end: End, number: int) -> None:
-    settings = settings_for(database_url, max_sessions=10 * number)
+    settings = settings_for(database_url)
     async with (
         Runtime.open(settings) as here,
         Runtime.open(settings) as elsewhere,
@@ -153,11 +156,17 @@ async def end_all(database_url: str, end: End, number: int) -> None:
         client_of(elsewhere) as other_client,
     ):
         user = await make_user(here)
-        oldest = (await login(client, user)).json()
-        await execute(here, "UPDATE sessions SET expires_at = expires_at - interval '1 day'")
+        first, last = [(await login(client, user)).json() for _ in range(2)]
+        # Among all that follow, one expires first and the other one last.
+        for days, pair in ((-1, first), (1, last)):
+            claims = await here.access_tokens.read(pair["access_token"], now=here.now())
+            await execute(
+                here,
+                f"UPDATE sessions SET expires_at = expires_at + '{days} day' WHERE id = :id",
+                id=claims.session_id,
+            )
         await open_many(here, user.id, number)
-        newest = (await login(client, user)).json()
-        tokens = [bearer_of(oldest), bearer_of(newest)]
+        tokens = [bearer_of(first), bearer_of(last)]
         for each in (client, other_client):
             assert [await status(each, token) for token in tokens] == [200, 200]
 
@@ -169,7 +178,7 @@ async def end_all(database_url: str, end: End, number: int) -> None:
         assert await heard.up_to_now() == [Change("user", user.id)]
         for each in (client, other_client):
             assert [await status(each, token) for token in tokens] == [401, 401]
-        for pair in (oldest, newest):
+        for pair in (first, last):
             assert (await refresh(other_client, pair["refresh_token"])).status_code == 400
         assert await count_ended(here, user.id) == ENDED_AT_ONCE
         async with here.sessions() as session:
