@@ -19,10 +19,11 @@ class Heard(list[Change]):
 
     async def up_to_now(self) -> list[Change]:
         """Return all that was heard of changes until now, except for the mark that this makes."""
-        mark = Change("session", uuid.uuid4())
+        session_id = uuid.uuid4()
+        mark = Change("session", session_id)
         notify = text("SELECT pg_notify('scopegate', :payload)")
         async with self._runtime.engine.begin() as connection:
-            await connection.execute(notify, {"payload": f"session {mark.key}"})
+            await connection.execute(notify, {"payload": f"session {session_id}"})
         await until(lambda: mark in self)
         found = self[: self.index(mark)]
         self.clear()

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Select,
     Update,
     and_,
+    exists,
     func,
     select,
     tuple_,
@@ -33,17 +34,20 @@ ENDED_AT_ONCE = 1000
 
 
 _OWNER = aliased(User)
-_OWNERS_EPOCH = (
-    select(_OWNER.session_epoch)
-    .where(_OWNER.id == Session.user_id)
-    .correlate(Session)
-    .scalar_subquery()
+# Neither was the session ended, nor were all those of its epoch, and the user is enabled. Not `==`:
+# a refresh that waits for a change of password sees the session's new epoch beside the user's old
+# one, because of a statement that waited Postgres reads only the row that it updates anew. Built
+# once, because requests use it.
+_HAS_NOT_ENDED = and_(
+    Session.ended_at.is_(None),
+    exists()
+    .where(
+        _OWNER.id == Session.user_id,
+        _OWNER.session_epoch <= Session.epoch,
+        _OWNER.disabled_at.is_(None),
+    )
+    .correlate(Session),
 )
-# Neither was the session ended, nor were all those of its epoch. Not `==`: a refresh that waits for
-# a change of password sees the session's new epoch beside the user's old one, because of a
-# statement that waited Postgres reads only the row that it updates anew. Built once: each request
-# that asks the database would build it.
-_HAS_NOT_ENDED = and_(Session.ended_at.is_(None), Session.epoch >= _OWNERS_EPOCH)
 
 
 class SessionNotFound(NotFound):

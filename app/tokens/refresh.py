@@ -13,12 +13,12 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor, record
 from app.errors import InvalidGrant
-from app.identity.models import Session, User
+from app.identity.models import Session
 from app.identity.sessions import end_session, is_live, user_agent_of
 from app.identity.throttle import network_of
 
@@ -129,7 +129,6 @@ class RefreshTokens:
             Session.id == presented.session_id,
             Session.client_id.is_not_distinct_from(client_id),
             is_live(now),
-            exists().where(User.id == Session.user_id, User.disabled_at.is_(None)),
         )
         statement = (
             update(Session)
