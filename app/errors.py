@@ -4,11 +4,25 @@ An error's text is for the caller: it says what was wrong and what to do, and ne
 what the caller sent.
 """
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 
 class ScopegateError(Exception):
     """The base of every error of ours; its text may be shown to whoever caused it."""
+
+    reason: str | None = None
+    """What the audit log says of it, where that may tell more than the text."""
+    audited: bool = False
+    """Whether an audit entry of this refusal is written, or will be with the writes it keeps."""
+
+
+E = TypeVar("E", bound=ScopegateError)
+
+
+def audited(error: E) -> E:
+    """Return the error, marked as one that has its audit entry."""
+    error.audited = True
+    return error
 
 
 class ConfigurationError(ScopegateError):

@@ -101,8 +101,8 @@ async def status(client: httpx2.AsyncClient, token: dict[str, str], path: str = 
 async def authenticated(
     runtime: Runtime, username: str, password: str = PASSWORD, *, by: Actor | None = None
 ) -> User:
-    """Whoever has this name and password. Raises as `authenticate` does."""
-    return await authenticate(
+    """Return the person with this name and password. Raises as `authenticate` does."""
+    async with authenticate(
         runtime.sessions,
         runtime.hasher,
         runtime.throttle,
@@ -110,7 +110,8 @@ async def authenticated(
         password=password,
         by=by or Actor(),
         now=runtime.now(),
-    )
+    ) as user:
+        return user
 
 
 async def assert_invalid_token(client: httpx2.AsyncClient, authorization: bytes | str) -> None:

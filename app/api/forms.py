@@ -6,7 +6,8 @@ replaces broken characters. A token endpoint does none of that.
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qsl, unquote_plus
@@ -86,21 +87,27 @@ async def oauth_form(request: Request) -> OAuthForm:
 FormDep = Annotated[OAuthForm, Depends(oauth_form)]
 
 
-async def authenticated_client(form: OAuthForm, runtime: Runtime, *, by: Actor) -> Client | None:
-    """The service account that the form's client is; None for a public client.
+@asynccontextmanager
+async def authenticated_client(
+    form: OAuthForm, runtime: Runtime, *, by: Actor
+) -> AsyncIterator[Client | None]:
+    """Yield the service account that the form's client is; None for a public client.
 
-    Raises ClientRefused when the secret is wrong, Throttled when too many were.
+    The rest of the request belongs in the block: what refuses it there is audited. Raises
+    ClientRefused when the secret is wrong, Throttled when too many were.
     """
     if form.client is None:
-        return None
-    return await authenticate_client(
+        yield None
+        return
+    async with authenticate_client(
         runtime.sessions,
         runtime.throttle,
         client_id=form.client.client_id,
         secret=form.client.secret,
         by=by,
         now=runtime.now(),
-    )
+    ) as client:
+        yield client
 
 
 def form_body(*required: str, **descriptions: str) -> dict[str, object]:

@@ -33,15 +33,15 @@ FORM = form_body(
 async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
     token = form.require("token")
-    await authenticated_client(form, runtime, by=actor)
-    await revoke_token(
-        token,
-        runtime.issuer,
-        runtime.access_tokens,
-        runtime.sessions,
-        by=actor,
-        now=runtime.now(),
-    )
+    async with authenticated_client(form, runtime, by=actor):
+        await revoke_token(
+            token,
+            runtime.issuer,
+            runtime.access_tokens,
+            runtime.sessions,
+            by=actor,
+            now=runtime.now(),
+        )
     return Response(headers=NO_STORE)
 
 

@@ -1,7 +1,7 @@
 """Who may call what. Every route says it, once: a principal with scopes, or `PUBLIC`."""
 
 import hmac
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
@@ -171,23 +171,23 @@ async def introspecting_caller(
     form: FormDep,
     actor: ActorDep,
     runtime: RuntimeDep,
-) -> None:
+) -> AsyncIterator[None]:
     """Let a service account with its secret pass (RFC 7662 §2.1), or a bearer of the scope.
 
-    Raises ClientRefused, Throttled, or what `find_principal` raises.
+    The route runs while this waits at its `yield`, so that what refuses a right secret there is
+    audited too. Raises ClientRefused, Throttled, or what `find_principal` raises.
     """
-    if form.client is None:
-        if principal is None:
-            raise AuthenticationRequired
-        return
-    if principal is not None:
+    if form.client is None and principal is None:
+        raise AuthenticationRequired
+    if form.client is not None and principal is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
-    client = await authenticated_client(form, runtime, by=actor)
-    assert client is not None
-    async with runtime.sessions() as session:
-        held = await granted_scopes(session, client.id, now=runtime.now())
-    if not satisfies(held, frozenset(required.scopes)):
-        raise InsufficientScope(tuple(required.scopes))
+    async with authenticated_client(form, runtime, by=actor) as client:
+        if client is not None:
+            async with runtime.sessions() as session:
+                held = await granted_scopes(session, client.id, now=runtime.now())
+            if not satisfies(held, frozenset(required.scopes)):
+                raise InsufficientScope(tuple(required.scopes))
+        yield
 
 
 class MetricsOff(NotFound):

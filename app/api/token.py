@@ -13,7 +13,7 @@ from app.api.schemas import TokenAnswer
 from app.api.security import PUBLIC
 from app.audit.log import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType
-from app.identity.clients import ClientRefused
+from app.identity.clients import Client, ClientRefused
 from app.identity.login import authenticate
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 
@@ -62,60 +62,69 @@ def _grant_type(form: OAuthForm) -> str:
 async def _password(request: Request, form: OAuthForm, by: Actor) -> Issued:
     runtime, requested = runtime_of(request), _requested(form)
     username, password = form.require("username"), form.require("password")
-    client = await authenticated_client(form, runtime, by=by)
-    async with hang_up(request) as gone:
-        user = await authenticate(
-            runtime.sessions,
-            runtime.hasher,
-            runtime.throttle,
-            username=username,
-            password=password,
-            by=by,
-            now=runtime.now(),
-            gone=gone,
-        )
-    async with runtime.unit_of_work() as session:
-        return await password_grant(
-            session,
-            runtime.issuer,
-            user=user,
-            client=client,
-            requested=requested,
-            by=by,
-            now=runtime.now(),
-        )
+    async with authenticated_client(form, runtime, by=by) as client, hang_up(request) as gone:
+        by = _acting(by, client)
+        async with (
+            authenticate(
+                runtime.sessions,
+                runtime.hasher,
+                runtime.throttle,
+                username=username,
+                password=password,
+                by=by,
+                now=runtime.now(),
+                gone=gone,
+            ) as user,
+            runtime.unit_of_work() as session,
+        ):
+            return await password_grant(
+                session,
+                runtime.issuer,
+                user=user,
+                client=client,
+                requested=requested,
+                by=by,
+                now=runtime.now(),
+            )
 
 
 async def _refresh_token(request: Request, form: OAuthForm, by: Actor) -> Issued:
     runtime = runtime_of(request)
     requested, refresh_token = _requested(form), form.require("refresh_token")
-    client = await authenticated_client(form, runtime, by=by)
-    async with runtime.unit_of_work() as session:
+    async with (
+        authenticated_client(form, runtime, by=by) as client,
+        runtime.unit_of_work() as session,
+    ):
         return await refresh_grant(
             session,
             runtime.issuer,
             refresh_token=refresh_token,
             client=client,
             requested=requested,
-            by=by,
+            by=_acting(by, client),
             now=runtime.now(),
         )
 
 
 async def _client_credentials(request: Request, form: OAuthForm, by: Actor) -> Issued:
     runtime, requested = runtime_of(request), _requested(form)
-    client = await authenticated_client(form, runtime, by=by)
-    if client is None:
-        raise ClientRefused
-    async with runtime.unit_of_work() as session:
-        return await client_credentials_grant(
-            session,
-            runtime.issuer,
-            client=client,
-            requested=requested,
-            by=by,
-            now=runtime.now(),
-        )
+    async with authenticated_client(form, runtime, by=by) as client:
+        if client is None:
+            raise ClientRefused
+        async with runtime.unit_of_work() as session:
+            return await client_credentials_grant(
+                session,
+                runtime.issuer,
+                client=client,
+                requested=requested,
+                by=by,
+                now=runtime.now(),
+            )
+
+
+def _acting(by: Actor, client: Client | None) -> Actor:
+    """Return who asks for a grant to somebody else: the client, if one has authenticated."""
+    return by.signed_in_as(client.id if client else None)
 
 
 GRANTS: dict[str, Callable[[Request, OAuthForm, Actor], Awaitable[Issued]]] = {

@@ -64,8 +64,8 @@ class Actor:
     user_agent: str | None = None
     request_id: str | None = None
 
-    def signed_in_as(self, user_id: uuid.UUID) -> Self:
-        """The same, now that it is known who it is."""
+    def signed_in_as(self, user_id: uuid.UUID | None) -> Self:
+        """Return the same actor as this user; as no user when it is None."""
         return replace(self, user_id=user_id)
 
 

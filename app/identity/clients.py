@@ -4,6 +4,8 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,11 +13,12 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
-from app.errors import Conflict, InvalidClient, NotFound, Refused
+from app.errors import Conflict, InvalidClient, NotFound, Refused, audited
 from app.identity.locks import hold_users, share_users
 from app.identity.models import ClientSecret, User
 from app.identity.names import normalise_username
-from app.identity.throttle import AT_THIS_ADDRESS, Throttle, record_failure
+from app.identity.refusals import audit_refusal
+from app.identity.throttle import AT_THIS_ADDRESS, Throttle, network_of, record_failure
 from app.identity.users import NOBODY, add_user, find_user
 
 FIRST_PARTY_CLIENT = "scopegate"
@@ -42,10 +45,9 @@ class SecretNotFound(NotFound):
 class ClientRefused(InvalidClient):
     """One answer for every reason: a caller must not learn which clients exist."""
 
-    keeps_writes = True
-
-    def __init__(self) -> None:
+    def __init__(self, reason: str | None = None) -> None:
         super().__init__("There is no such client, or its secret is wrong.")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ async def revoke_secret(
     record(session, "secret.revoked", by=by, subject=user_id, secret=secret_id)
 
 
+@asynccontextmanager
 async def authenticate_client(
     sessions: async_sessionmaker[AsyncSession],
     throttle: Throttle,
@@ -128,11 +131,13 @@ async def authenticate_client(
     secret: str,
     by: Actor,
     now: datetime,
-) -> Client:
-    """The service account with this id and secret.
+) -> AsyncIterator[Client]:
+    """Yield the service account with this id and secret; the request belongs in the block.
 
-    A fast digest is enough: the secrets are 256 random bits, which nobody guesses. Raises
-    ClientRefused, which is audited; Throttled when too many of those came from this address.
+    What refuses the request after that is audited, so that no one tests a secret unseen. A fast
+    digest is enough: the secrets are 256 random bits, which can't be guessed. Raises ClientRefused,
+    which is audited as far as `throttle.entries` admits; Throttled when too many of those came from
+    this address.
     """
     async with throttle.autocommit() as session:
         user = await find_user(session, client_id)
@@ -154,18 +159,29 @@ async def authenticate_client(
     elif user.disabled_at is not None:
         refusal = "disabled"
     else:
-        return Client(user.id, user.username, presented)
+        async with audit_refusal(
+            sessions, user.id, right="client secret", by=by, limit=throttle.entries, now=now
+        ):
+            yield Client(user.id, user.username, presented)
+        return
     await record_failure(
-        sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now
+        sessions,
+        throttle,
+        attempt,
+        subject=user_id,
+        by=by,
+        reason=refusal,
+        left_out=throttle.entries.admit(network_of(by.address), now=now),
+        now=now,
     )
-    raise ClientRefused
+    raise audited(ClientRefused())
 
 
-async def confirm_client(session: AsyncSession, client: Client, *, by: Actor) -> None:
+async def confirm_client(session: AsyncSession, client: Client) -> None:
     """Return only if the client's secret is still live and it is not disabled, until the commit.
 
-    So whoever revokes the secret and ends the sessions comes before this, or after what it opens.
-    Raises ClientRefused, which is audited.
+    So a revocation of the secret and the sessions comes before this, or after what it opens.
+    Raises ClientRefused.
     """
     await share_users(session, client.id)
     same = (
@@ -178,8 +194,7 @@ async def confirm_client(session: AsyncSession, client: Client, *, by: Actor) ->
         )
     )
     if await session.scalar(same) is None:
-        record(session, "login.failed", by=by, subject=client.id, reason="changed meanwhile")
-        raise ClientRefused
+        raise ClientRefused("the client was changed meanwhile")
 
 
 def _digest(secret: str) -> bytes:

@@ -1,6 +1,8 @@
 """Login: from a name and a password to a user; and changing or setting that password."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
@@ -8,12 +10,13 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
-from app.errors import DomainError, InvalidGrant, InvalidToken
+from app.errors import DomainError, InvalidGrant, InvalidToken, audited
 from app.identity.hash_queue import Gone, Source, source_of
 from app.identity.locks import hold_users, share_users
 from app.identity.models import Session, User
 from app.identity.names import username_key
 from app.identity.passwords import PasswordHasher, check_password
+from app.identity.refusals import audit_refusal
 from app.identity.sessions import end_sessions_of, is_live
 from app.identity.throttle import (
     CURRENT_PASSWORD,
@@ -27,10 +30,9 @@ from app.identity.users import find_user
 class LoginRefused(InvalidGrant):
     """One answer for every reason: a caller must not learn which names exist."""
 
-    keeps_writes = True
-
-    def __init__(self) -> None:
+    def __init__(self, reason: str | None = None) -> None:
         super().__init__("The username or the password is wrong.")
+        self.reason = reason
 
 
 class WrongPassword(DomainError):
@@ -38,10 +40,12 @@ class WrongPassword(DomainError):
 
     status = 403
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str | None = None) -> None:
         super().__init__("The current password is wrong.")
+        self.reason = reason
 
 
+@asynccontextmanager
 async def authenticate(
     sessions: async_sessionmaker[AsyncSession],
     hasher: PasswordHasher,
@@ -52,10 +56,12 @@ async def authenticate(
     by: Actor,
     now: datetime,
     gone: Gone | None = None,
-) -> User:
-    """The person with this name and password; a hash of yesterday's kind is renewed on the way.
+) -> AsyncIterator[User]:
+    """Yield the person with this name and password; the request belongs in the block.
 
-    Takes sessions, not a session, because no connection may be held while the password is hashed.
+    What refuses the request after that is audited, so that no one tests a password unseen. A hash
+    of an outdated kind is renewed on the way. Takes sessions, not a session, because no connection
+    may be held while the password is hashed.
     Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
     disabled user and a service account alike; Throttled, before any, when too many of them came;
     TooManyLogins when the account's share of the hashing queue is used up, or the queue is full;
@@ -83,14 +89,14 @@ async def authenticate(
         await record_failure(
             sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now
         )
-        raise LoginRefused
+        raise audited(LoginRefused())
     assert user is not None
     if renewed:
         async with sessions.begin() as session:
             replaced = await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
         if not replaced:
             # Another login of theirs has renewed it too, or it was changed: once more, by that one.
-            return await authenticate(
+            async with authenticate(
                 sessions,
                 hasher,
                 throttle,
@@ -99,16 +105,19 @@ async def authenticate(
                 by=by,
                 now=now,
                 gone=gone,
-            )
+            ) as user:
+                yield user
+            return
         user.password_hash = renewed
-    return user
+    async with audit_refusal(sessions, user.id, right="password", by=by, now=now):
+        yield user
 
 
-async def confirm_login(session: AsyncSession, user: User, *, by: Actor) -> None:
+async def confirm_login(session: AsyncSession, user: User) -> None:
     """Return only if the login of a moment ago still holds, and keep it so until the commit.
 
     Without this, a login could open a session just after a new password ended all of them.
-    Raises LoginRefused, which is audited.
+    Raises LoginRefused.
     """
     await share_users(session, user.id)
     same = select(User.id).where(
@@ -117,10 +126,10 @@ async def confirm_login(session: AsyncSession, user: User, *, by: Actor) -> None
         User.disabled_at.is_(None),
     )
     if await session.scalar(same) is None:
-        record(session, "login.failed", by=by, subject=user.id, reason="changed meanwhile")
-        raise LoginRefused
+        raise LoginRefused("changed meanwhile")
 
 
+@asynccontextmanager
 async def confirm_password(
     sessions: async_sessionmaker[AsyncSession],
     hasher: PasswordHasher,
@@ -131,10 +140,10 @@ async def confirm_password(
     password: str,
     by: Actor,
     now: datetime,
-) -> User:
-    """Return the user if this is their current password: for every route that asks for it.
+) -> AsyncIterator[User]:
+    """Yield the user if this is their current password: for every route that asks for it.
 
-    Failures are charged to the session too, so a stolen token guesses from however many addresses
+    The request belongs in the block: what refuses it after that is audited. Failures are charged to the session too, so a stolen token guesses from however many addresses
     no faster than from one. Raises WrongPassword, which is audited, Throttled for what failed in
     this session or at this address, or TooManyLogins when the hashing queue is full.
     """
@@ -160,8 +169,9 @@ async def confirm_password(
         await record_failure(
             sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now
         )
-        raise WrongPassword
-    return user
+        raise audited(WrongPassword())
+    async with audit_refusal(sessions, user_id, right="password", by=by, now=now):
+        yield user
 
 
 async def change_password(
@@ -179,9 +189,9 @@ async def change_password(
     """Replace the password, and end all sessions of the user but this one.
 
     Raises what `confirm_password` raises, WeakPassword, or InvalidToken when this session has
-    ended.
+    ended. A refusal is audited whether the current password was wrong or right.
     """
-    user = await confirm_password(
+    async with confirm_password(
         sessions,
         hasher,
         throttle,
@@ -190,20 +200,20 @@ async def change_password(
         password=current,
         by=by,
         now=now,
-    )
-    checked = check_password(new, username=user.username)
-    password_hash = await hasher.hash(checked, source=source_of(by))
-    async with sessions.begin() as session:
-        await hold_users(session, user_id)
-        if not await session.scalar(select(is_live(now)).where(Session.id == session_id)):
-            raise InvalidToken
-        if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
-            # It was changed meanwhile: then this one was not the current one.
-            raise WrongPassword
-        record(session, "password.changed", by=by, subject=user_id)
-        await end_sessions_of(
-            session, user_id, reason="password changed", by=by, now=now, but=session_id
-        )
+    ) as user:
+        checked = check_password(new, username=user.username)
+        password_hash = await hasher.hash(checked, source=source_of(by))
+        async with sessions.begin() as session:
+            await hold_users(session, user_id)
+            if not await session.scalar(select(is_live(now)).where(Session.id == session_id)):
+                raise InvalidToken
+            if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
+                # It was changed meanwhile, so this one is not the current one any more.
+                raise WrongPassword("changed meanwhile")
+            record(session, "password.changed", by=by, subject=user_id)
+            await end_sessions_of(
+                session, user_id, reason="password changed", by=by, now=now, but=session_id
+            )
 
 
 async def set_password(

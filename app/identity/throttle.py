@@ -36,6 +36,7 @@ from sqlalchemy import case, exists, func, literal, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.audit.limits import EntryLimit
 from app.audit.log import Actor, record
 from app.errors import Unavailable
 from app.identity.models import FailureBudget, KnownNetwork
@@ -114,7 +115,7 @@ class Throttle:
     """Lets attempts in. Names and addresses stay out of its table: a keyed digest stands for them.
 
     `autocommit` makes sessions whose every statement is a transaction of its own. `refused` counts
-    the attempts that this process did not let in.
+    the attempts that this process did not let in. `entries` bounds the audit entries of clients.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Throttle:
         self._secret = secret_keys[0].encode()
         self.autocommit = autocommit
         self.refused = 0
+        self.entries = EntryLimit()
 
     async def admit(
         self,
@@ -231,19 +233,24 @@ async def record_failure(
     subject: uuid.UUID | None,
     by: Actor,
     reason: str,
+    left_out: int | None = 0,
     now: datetime,
 ) -> None:
     """Charge a failure, and audit it with the limits that it has reached, if any.
 
     One after the other: what was charged stays so, also when it can't be audited. No other
-    connection may be held: many who fail at once would hold all that there are.
+    connection may be held: many who fail at once would hold all that there are. `left_out` is what
+    `EntryLimit.admit` returned: how many earlier failures have no entry; None: neither has this.
     """
     # They charge one account, too: none may keep the others waiting for its own next statement, or
     # for the disk.
     async with throttle.autocommit.begin() as session:
         reached = await charge(session, attempt, now=now)
+    if left_out is None:
+        return
     async with sessions.begin() as session:
-        record(session, "login.failed", by=by, subject=subject, reason=reason)
+        detail = {"reason": reason, **({"left_out": left_out} if left_out else {})}
+        record(session, "login.failed", by=by, subject=subject, **detail)
         if reached:
             record(session, "login.throttled", by=by, subject=subject, reached=reached)
 

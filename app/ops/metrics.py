@@ -174,8 +174,10 @@ class Logins(Collector):
             labels=["outcome"],
         )
         logins.add_metric(["succeeded"], audited["login.succeeded"])
-        logins.add_metric(["failed"], audited["login.failed"])
-        logins.add_metric(["throttled"], self._runtime.throttle.refused)
+        throttle = self._runtime.throttle
+        # Some failures of clients are only counted, and have no entry.
+        logins.add_metric(["failed"], audited["login.failed"] + throttle.entries.left_out)
+        logins.add_metric(["throttled"], throttle.refused)
         logins.add_metric(["overloaded"], hasher.refused)
         yield logins
         entries = CounterMetricFamily(

@@ -92,8 +92,8 @@ async def password_grant(
     if client:
         # Both before either is asked for by itself: only together are they taken in order.
         await share_users(session, user.id, client.id)
-        await confirm_client(session, client, by=by)
-    await confirm_login(session, user, by=by)
+        await confirm_client(session, client)
+    await confirm_login(session, user)
     scopes = await issuable_scopes(session, user.id, requested=requested, now=now)
     opened = await open_session(
         session,
@@ -127,7 +127,7 @@ async def client_credentials_grant(
     InvalidScope when nothing requested is granted, ClientRefused when the account was disabled or
     the secret revoked meanwhile.
     """
-    await confirm_client(session, client, by=by)
+    await confirm_client(session, client)
     scopes = await issuable_scopes(session, client.id, requested=requested, now=now)
     opened = await open_session(
         session,
@@ -160,7 +160,7 @@ async def refresh_grant(
     revoked meanwhile; then the token stays good.
     """
     if client:
-        await confirm_client(session, client, by=by)
+        await confirm_client(session, client)
     refreshed = await issuer.refresh_tokens.rotate(
         session,
         refresh_token,

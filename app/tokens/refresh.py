@@ -42,6 +42,7 @@ class RefreshTokenReused(RefreshTokenRefused):
     """
 
     keeps_writes = True
+    audited = True
 
 
 @dataclass(frozen=True, slots=True)

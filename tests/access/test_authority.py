@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Executable, delete, func, select, update
 
 from app.access.accounts import disable_account, revoke_account_secret
 from app.access.authority import (
@@ -214,7 +214,7 @@ async def test_an_admin_who_cant_sign_in_doesnt_count_and_blocks_nothing(
     now = runtime.now()
     if kind == "person":
         powerless = await make_user(runtime, "admin")
-        without = update(User).where(User.id == powerless.id).values(password_hash=None)
+        without: Executable = update(User).values(password_hash=None)
     else:
         powerless, secret_id = await admin_service(runtime, "robot")
         without = delete(ClientSecret).where(ClientSecret.id == secret_id)
@@ -445,10 +445,10 @@ async def test_logins_do_not_overtake_whoever_disables_the_account(own_runtime: 
 
     async def sign_in() -> None:
         async with own_runtime.unit_of_work() as session:
-            await confirm_login(session, await user_of_id(session, user.id), by=OPERATOR)
+            await confirm_login(session, await user_of_id(session, user.id))
 
     async with own_runtime.unit_of_work() as session:
-        await confirm_login(session, await user_of_id(session, user.id), by=OPERATOR)
+        await confirm_login(session, await user_of_id(session, user.id))
         disabling = asyncio.create_task(disable(own_runtime, Caller(user_id=user.id)))
         await asyncio.wait({disabling}, timeout=0.2)
         signing_in = asyncio.create_task(sign_in())

@@ -94,8 +94,9 @@ async def test_all_that_is_done_is_told_and_no_secret_is_in_it(
     await call("PUT", f"{path}/grants/read:items", 204)
     pair = await sign_in("bob", PASSWORD)
     await call("POST", "/token", 200, data=refresh(pair["refresh_token"]))
-    elsewhere = httpx2.ASGITransport(create_app(runtime.settings), client=("198.51.100.7", 50000))
-    elsewhere.app.state.runtime = runtime
+    app = create_app(runtime.settings)
+    app.state.runtime = runtime
+    elsewhere = httpx2.ASGITransport(app, client=("198.51.100.7", 50000))
     async with httpx2.AsyncClient(transport=elsewhere, base_url="http://a.test") as travelling:
         again = await travelling.post("/token", data=refresh(pair["refresh_token"]))
         assert again.status_code == 200

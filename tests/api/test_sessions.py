@@ -27,7 +27,7 @@ from tests.clock import MovableClock
 from tests.conftest import client_of, settings_for
 from tests.factories import PASSWORD, Someone, login, make_user
 from tests.holding import until_waiting
-from tests.telling import told
+from tests.telling import Told, told
 
 pytestmark = pytest.mark.every_token_kind
 
@@ -384,8 +384,12 @@ async def test_a_secret_revoked_in_the_instant_of_its_use_opens_nothing(
     answer = await asking
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
     async with own_runtime.sessions() as session:
-        refused = (None, user_id, {"reason": "changed meanwhile"})
-        assert await told(session, "login.failed") == [refused]
+        why = "the client was changed meanwhile"
+        if grant_type == "password":
+            refused: Told = (user_id, alice.id, {"reason": f"right password, but: {why}"})
+        else:
+            refused = (None, user_id, {"reason": f"right client secret, but: {why}"})
+        assert await told(session, "login.failed") == [refused], "one entry, and it names all"
 
 
 @pytest.mark.parametrize("first", ["the person", "the client"])

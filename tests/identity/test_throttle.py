@@ -330,14 +330,15 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
             await sign_in(own_runtime, alice.username, "wrong", address=HOME)
             return
         with pytest.raises(ClientRefused):
-            await authenticate_client(
+            async with authenticate_client(
                 own_runtime.sessions,
                 own_runtime.throttle,
                 client_id="worker",
                 secret="wrong",
                 by=Actor(address=HOME),
                 now=own_runtime.now(),
-            )
+            ):
+                pass
 
     async with own_runtime.sessions() as session:
         await session.execute(text("LOCK TABLE audit_entries IN SHARE MODE"))

@@ -1,0 +1,59 @@
+"""Requests that are refused although a password or a client secret was right."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.audit.limits import EntryLimit
+from app.audit.log import Actor, record
+from app.db.engine import DATABASE_GONE
+from app.errors import ScopegateError, audited
+from app.identity.throttle import network_of
+
+
+@asynccontextmanager
+async def audit_refusal(
+    sessions: async_sessionmaker[AsyncSession],
+    user_id: uuid.UUID,
+    *,
+    right: Literal["password", "client secret"],
+    by: Actor,
+    limit: EntryLimit | None = None,
+    now: datetime,
+) -> AsyncIterator[None]:
+    """Audit the error that ends the block, as `login.failed` of an account that has authenticated.
+
+    Its password or secret was right, and the caller learns so from any refusal other than that of
+    a wrong one. So all that follows the check belongs in the block. The entry has a transaction of
+    its own, as the request's is rolled back; when it can't be written, the database's error takes
+    the refusal's place. An error that is audited already is passed on, and so is one that says that
+    the database can't be asked: that is the answer to wrong ones, too. With a `limit`, entries past
+    it are only counted, by account and network. Raises what the block raises.
+    """
+    try:
+        yield
+    except DATABASE_GONE:
+        raise
+    except Exception as error:
+        if getattr(error, "audited", False):
+            raise
+        left_out = limit.admit((user_id, network_of(by.address)), now=now) if limit else 0
+        if left_out is not None:
+            async with sessions.begin() as session:
+                reason = f"right {right}, but: {_reason(error)}"
+                detail = {"reason": reason, **({"left_out": left_out} if left_out else {})}
+                record(session, "login.failed", by=by, subject=user_id, **detail)
+        if isinstance(error, ScopegateError):
+            audited(error)
+        raise
+
+
+def _reason(error: Exception) -> str:
+    """Return why, in words for the audit log. Other errors' texts may repeat what was sent."""
+    if isinstance(error, ScopegateError):
+        return error.reason or str(error)
+    return type(error).__name__
