@@ -147,7 +147,7 @@ class Node:
         unknown = env.keys() ^ dict(_assignments((CONFIGURATION / "node.env").read_text())).keys()
         assert not unknown, f"node.env and the test set different variables: {unknown}"
         self.patroni = Daemon(name, folder, ["/usr/bin/patroni", str(file)], env)
-        self._client = httpx2.AsyncClient(base_url=f"http://{api}", timeout=1)
+        self._client = httpx2.AsyncClient(base_url=f"http://{api}", timeout=3)
 
     @property
     def api(self) -> int:
@@ -306,7 +306,11 @@ class Cluster:
         for node in self.nodes:
             if node.patroni.process is None:
                 node.patroni.start()
-        await eventually(self.is_whole, self.etcd, *(node.patroni for node in self.nodes))
+        try:
+            await eventually(self.is_whole, self.etcd, *(node.patroni for node in self.nodes))
+        except TimeoutError:
+            states = {node.name: (await node.state(), await node.members()) for node in self.nodes}
+            raise AssertionError(f"the cluster is not whole: {self.leaders} {states}") from None
 
     async def synchronous_standby(self) -> Node:
         """Return the standby that every commit waits for."""
