@@ -380,7 +380,10 @@ async def test_what_serving_does_without_is_not_loaded() -> None:
         (TimeoutError(), "the database does not answer: TimeoutError"),
         (ConnectionRefusedError("refused"), "the database does not answer: refused"),
         (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), "the settings in .env are not UTF-8"),
-        (ObjectNotInPrerequisiteStateError("recovery is in progress"), "as a standby does: lead to"),
+        (
+            ObjectNotInPrerequisiteStateError("recovery is in progress"),
+            "as a standby does: lead to",
+        ),
         (InvalidPasswordError("no"), "the database refuses: no"),
         (SQLAlchemyError("no such column\nand more"), "the database refuses: no such column"),
     ],

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,8 @@ PASSWORD = "a-password-for-the-tests-only"
 NODES = ("pg1", "pg2", "pg3")
 # Below the ports that the kernel gives to clients: a node must find its own free when it returns.
 PORTS = range(15_000, 32_000)
+PATIENT_FOR = 5.0
+"""Seconds for a node to answer: a frozen one never does."""
 POLL = 0.1
 """Seconds between two looks at who leads."""
 
@@ -98,15 +99,6 @@ class Daemon:
             process.wait(PATIENCE)
 
 
-@dataclass(frozen=True)
-class State:
-    """What a node's Patroni says of its Postgres."""
-
-    leads: bool
-    timeline: int
-    streams: bool
-
-
 class Node:
     """One Patroni with its Postgres."""
 
@@ -147,23 +139,12 @@ class Node:
         unknown = env.keys() ^ dict(_assignments((CONFIGURATION / "node.env").read_text())).keys()
         assert not unknown, f"node.env and the test set different variables: {unknown}"
         self.patroni = Daemon(name, folder, ["/usr/bin/patroni", str(file)], env)
-        self._client = httpx2.AsyncClient(base_url=f"http://{api}", timeout=3)
+        self._client = httpx2.AsyncClient(base_url=f"http://{api}", timeout=PATIENT_FOR)
 
     @property
     def api(self) -> int:
         """The port of Patroni's own API."""
         return self._api
-
-    async def state(self) -> State | None:
-        """What Patroni answers; None where it doesn't."""
-        try:
-            said = (await self._client.get("/patroni")).json()
-        except (httpx2.TransportError, ValueError):
-            return None
-        runs = said.get("state") == "running"
-        leads = runs and said.get("role") in {"master", "primary"}
-        streams = runs and said.get("replication_state") == "streaming"
-        return State(leads, int(said.get("timeline") or 0), streams)
 
     async def members(self) -> list[dict[str, Any]]:
         """What Patroni knows of all nodes, from etcd; nothing where it does not answer."""
@@ -179,7 +160,13 @@ class Node:
     async def connect(self, user: str = NAME, database: str = NAME) -> asyncpg.Connection:
         """Return a connection to this node, whatever it is."""
         return await asyncpg.connect(
-            host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database
+            host="127.0.0.1",
+            port=self.port,
+            user=user,
+            password=PASSWORD,
+            database=database,
+            timeout=PATIENT_FOR,
+            command_timeout=PATIENT_FOR,
         )
 
     def kill(self) -> None:
@@ -271,11 +258,17 @@ class Cluster:
 
     async def _watch(self, node: Node) -> None:
         while True:
-            state = await node.state()
-            if state is not None and state.leads:
-                newest = max((timeline for _, _, timeline in self.leaders), default=0)
-                if state.timeline > newest:
-                    self.leaders.append((time.monotonic(), node, state.timeline))
+            with suppress(*SILENT):
+                connection = await node.connect("postgres", "postgres")
+                try:
+                    while True:
+                        timeline = await connection.fetchval(TIMELINE)
+                        newest = max((each for _, _, each in self.leaders), default=0)
+                        if timeline > newest:
+                            self.leaders.append((time.monotonic(), node, timeline))
+                        await asyncio.sleep(POLL)
+                finally:
+                    connection.terminate()
             await asyncio.sleep(POLL)
 
     @property
@@ -289,15 +282,19 @@ class Cluster:
         Postgres waits for a synchronous standby a little before etcd names it. A leader that is
         lost in between has no successor: Patroni waits for its return.
         """
-        states = [await node.state() for node in self.nodes]
-        if any(state is None for state in states) or not self.leaders:
+        if not self.leaders:
             return False
         members = await self.leader.members()
         roles = sorted(member["role"] for member in members if member["state"] in RUNNING)
-        if roles != ["leader", "replica", "sync_standby"]:
-            return False
-        timelines = {member.get("timeline") for member in members}
-        return timelines == {self.leaders[-1][2]}
+        # Etcd keeps a node that died for Patroni's ttl: Postgres knows who is really there.
+        with suppress(*SILENT):
+            connection = await self.leader.connect("postgres", "postgres")
+            try:
+                streaming = await connection.fetchval(STREAMING)
+            finally:
+                connection.terminate()
+            return roles == ["leader", "replica", "sync_standby"] and streaming == len(NODES) - 1
+        return False
 
     async def heal(self) -> None:
         """Start what does not run, and wait until the cluster is whole."""
@@ -309,7 +306,7 @@ class Cluster:
         try:
             await eventually(self.is_whole, self.etcd, *(node.patroni for node in self.nodes))
         except TimeoutError:
-            states = {node.name: (await node.state(), await node.members()) for node in self.nodes}
+            states = {node.name: await node.members() for node in self.nodes}
             raise AssertionError(f"the cluster is not whole: {self.leaders} {states}") from None
 
     async def synchronous_standby(self) -> Node:
@@ -359,7 +356,7 @@ class Cluster:
         return False
 
     async def _pgbouncer_answers(self) -> bool:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(*SILENT):
             connection = await asyncpg.connect(
                 normal_dsn(self.url("pgbouncer")["database_url"]), timeout=5
             )
@@ -368,6 +365,13 @@ class Cluster:
         return False
 
 
+SILENT = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# Zero at a standby, which refuses `pg_current_wal_lsn`.
+TIMELINE = """
+SELECT CASE WHEN pg_is_in_recovery() THEN 0
+    ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END
+"""
+STREAMING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 RUNNING = {"running", "streaming"}
 """How Patroni calls what works: newer versions tell the second of standbys."""
 
@@ -453,5 +457,3 @@ def _etcd_command(folder: Path, client: int, peer: int) -> list[str]:
 def _show_logs(folder: Path) -> None:
     for log in sorted(folder.glob("*.log")):
         print(f"== {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
-
-

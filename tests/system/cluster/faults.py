@@ -8,7 +8,7 @@ from tests.processes import PATIENCE
 from tests.system.cluster.bed import Cluster, Node
 
 FROZEN = 40.0
-"""Seconds that a leader stands still: twice Patroni's ttl, so that another is promoted meanwhile."""
+"""Seconds that a leader stands still: twice Patroni's ttl, so another is promoted meanwhile."""
 ETCD_GONE = 30.0
 """Seconds without etcd."""
 BOTH_RUN = 10.0

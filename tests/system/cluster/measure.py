@@ -11,7 +11,7 @@ from tests.system.cluster.faults import FAULTS
 from tests.system.cluster.rounds import HEAD, stage
 
 
-def run(rounds: int, *, seed: int, faults: Sequence[str] | None) -> bool:
+def run_cluster_rounds(rounds: int, *, seed: int, faults: Sequence[str] | None) -> bool:
     """Cause every fault so many times, print what each cost; return whether a promise broke."""
     if missing := missing_programs():
         raise SystemExit(f"Install these of Debian's packages first: {', '.join(missing)}")

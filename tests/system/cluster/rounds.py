@@ -1,4 +1,4 @@
-"""Rounds of faults on a Patroni cluster, under load: what each costs, and what it must never cost."""
+"""Rounds of faults on a Patroni cluster, under load: what each costs, and must never cost."""
 
 import asyncio
 import random
@@ -65,7 +65,7 @@ class Stage:
     rounds: list[Round] = field(default_factory=list)
 
     async def play(self, fault: str) -> Round:
-        """Cause the fault, undo it, see that all is served again, and look for all that was said."""
+        """Cause the fault, undo it, wait until all is served, and check the database."""
         self.watch.begin()
         self.load.tally.violations.clear()
         self.watch.violations.clear()
@@ -105,17 +105,14 @@ async def stage(folder: Path, *, seed: int = 1, ways: Sequence[str] = WAYS) -> A
         cluster = await stack.enter_async_context(patroni_cluster(folder))
         root, people = await make_people(cluster.url("hosts")["database_url"])
         replicas = {
-            way: [Replica(folder, _settings(cluster, way)) for _ in range(REPLICAS)]
-            for way in ways
+            way: [Replica(folder, _settings(cluster, way)) for _ in range(REPLICAS)] for way in ways
         }
-        every = sum(replicas.values(), [])
+        every = [replica for each in replicas.values() for replica in each]
         for replica in every:
             stack.push_async_callback(replica.stop)
         await asyncio.gather(*(replica.start() for replica in every))
         chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-        load = Load(
-            _urls(every), people[1:], root=root, bound=BOUND, chance=chance, pause=PAUSE
-        )
+        load = Load(_urls(every), people[1:], root=root, bound=BOUND, chance=chance, pause=PAUSE)
         watch = Watch([Way(way, _urls(replicas[way])) for way in ways], people[0])
         async with load.running(), watch.running():
             await load.served()

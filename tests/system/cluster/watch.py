@@ -32,7 +32,7 @@ class Line:
         return sum(end - max(begin, since) for begin, end in self.windows() if end > since)
 
     def windows(self) -> list[tuple[float, float]]:
-        """Return when each row of failed requests began, and when the next good one was answered."""
+        """Return the spans of failed requests, each up to the answer of the next good one."""
         found, begin, end = [], None, 0.0
         for sent, end, good in self.samples:
             if good and begin is not None:
@@ -105,7 +105,7 @@ class Watch:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for client in sum(clients.values(), []):
+            for client in (client for each in clients.values() for client in each):
                 await client.aclose()
 
     def begin(self) -> None:
