@@ -17,14 +17,14 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000, on an embedded Postgres
 	@scopegate migrate --first-admin
 	@exec scopegate serve
 
-test: $(VENV)/.dev ## Run the whole test suite (ARGS="-k name" for a part)
+test: $(VENV)/.dev ## Run the test suite (ARGS="-k name" for a part, "-m cluster" for Patroni's)
 	@python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 \
-		--cov --cov-report term $(ARGS)
+		--cov --cov-report term -m 'not cluster' $(ARGS)
 
 fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--help" for more)
 	@python -m tests.fuzz $(ARGS)
 
-chaos: $(VENV)/.dev ## Random faults under load, checked (ARGS="--rounds 1000", "--help" for more)
+chaos: $(VENV)/.dev ## Random faults under load, checked (ARGS="--cluster" on Patroni, "--help" for more)
 	@python -m tests.chaos $(ARGS)
 
 mutants: $(VENV)/.dev ## Break access/ and tokens/: do the tests see it? (ARGS="app/access/grants.py")

@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     database_statement_timeout: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="Seconds that one statement may take.")
     ] = 5.0
+    database_wait: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Seconds that `serve` waits at its start for a database that takes writes.",
+        ),
+    ] = 60.0
     listen_database_url: Annotated[
         SecretStr | None,
         Field(

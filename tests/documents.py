@@ -70,7 +70,7 @@ class Document:
 def documents() -> list[Document]:
     """Those for people who use or run the service."""
     names = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
-    names += sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").glob("*.md"))
+    names += sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").rglob("*.md"))
     return [Document(name) for name in names]
 
 

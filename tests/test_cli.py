@@ -12,6 +12,8 @@ from itertools import product, takewhile
 
 import httpx2
 import pytest
+from asyncpg import InvalidPasswordError, ObjectNotInPrerequisiteStateError
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.access.scopes import SHIPPED
@@ -20,6 +22,8 @@ from app.errors import ScopegateError
 from tests.commands import Environment, commands, scopegate, succeed
 from tests.conftest import SECRET, client_of
 from tests.factories import PASSWORD, Someone, login
+from tests.faults import OwnPostgres
+from tests.processes import SERVE, environment, free_port
 
 
 async def test_a_user_is_made_granted_listed_and_revoked(environment: Environment) -> None:
@@ -230,7 +234,10 @@ async def run(*arguments: str, **settings: str) -> tuple[int | None, str, str]:
         ({"SCOPEGATE_TRUSTED_PROXIES": "10.0.0.1/8"}, "SCOPEGATE_TRUSTED_PROXIES: 10.0.0.1/8 has"),
         ({"SCOPEGATE_DATABASE_URL": "mysql://x"}, "must name Postgres"),
         (
-            {"SCOPEGATE_DATABASE_URL": "postgresql://u@127.0.0.1:1/n"},
+            {
+                "SCOPEGATE_DATABASE_URL": "postgresql://u@127.0.0.1:1/n",
+                "SCOPEGATE_DATABASE_WAIT": "0",
+            },
             "the database does not answer",
         ),
     ],
@@ -255,6 +262,37 @@ async def test_a_database_that_does_not_answer_is_said_in_one_line() -> None:
             SCOPEGATE_DATABASE_STATEMENT_TIMEOUT="0.5",
         )
     assert (code, err) == (1, "scopegate: the database does not answer: TimeoutError\n")
+
+
+async def test_serve_waits_for_a_database_says_for_what_and_then_serves(
+    own_postgres: OwnPostgres,
+) -> None:
+    await own_postgres.stop()
+    settings = {"database_url": own_postgres.url, "secret_keys": SECRET, "database_wait": 600}
+    process = await asyncio.create_subprocess_exec(
+        *SERVE, stderr=PIPE, stdout=PIPE, env=environment(port=free_port(), **settings)
+    )
+    assert process.stderr
+    assert process.stdout
+    try:
+        said = (await process.stderr.readline()).decode()
+        assert said.startswith("scopegate: waiting up to 600 s: the database does not answer")
+        await own_postgres.resume()
+        assert b"serving at" in await process.stdout.readline()
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def test_serve_does_not_wait_where_waiting_does_not_help(own_database_url: str) -> None:
+    elsewhere = make_url(own_database_url).set(database="no_such_database")
+    code, _, err = await run(
+        "serve",
+        SCOPEGATE_DATABASE_URL=elsewhere.render_as_string(hide_password=False),
+        SCOPEGATE_DATABASE_WAIT="600",
+    )
+    assert code == 1
+    assert err.startswith("scopegate: the database refuses: ")
 
 
 async def test_serve_refuses_a_database_that_was_never_migrated(empty_database_url: str) -> None:
@@ -342,6 +380,11 @@ async def test_what_serving_does_without_is_not_loaded() -> None:
         (TimeoutError(), "the database does not answer: TimeoutError"),
         (ConnectionRefusedError("refused"), "the database does not answer: refused"),
         (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), "the settings in .env are not UTF-8"),
+        (
+            ObjectNotInPrerequisiteStateError("recovery is in progress"),
+            "as a standby does: lead to",
+        ),
+        (InvalidPasswordError("no"), "the database refuses: no"),
         (SQLAlchemyError("no such column\nand more"), "the database refuses: no such column"),
     ],
 )

@@ -1,5 +1,6 @@
 """The Kubernetes manifests: right by Kubernetes' schemas, and true of the code and the image."""
 
+import configparser
 import re
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,50 @@ async def test_the_autoscaler_goes_by_a_metric_that_there_is(runtime: Runtime) -
     ]
     assert len(wanted) == 1
     assert f"\n{wanted[0]} " in render_metrics(runtime, Requests()).decode()
+
+
+POSTGRES = FOLDER / "postgres"
+CLUSTER, POOLER = read("postgres/cluster.yaml"), read("postgres/pooler.yaml")
+
+
+def test_postgres_is_in_the_namespace_that_scopegate_may_reach() -> None:
+    kustomization = read("postgres/kustomization.yaml")
+    files = {path.name for path in POSTGRES.glob("*.yaml")}
+    assert {*kustomization["resources"], "kustomization.yaml"} == files
+    assert kustomization["namespace"] == read("postgres/namespace.yaml")["metadata"]["name"]
+    reached = [
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for rule in read("network.yaml")["spec"]["egress"]
+        for peer in rule["to"]
+    ]
+    assert kustomization["namespace"] in reached
+
+
+def test_a_failover_of_the_clusters_loses_nothing_that_was_acknowledged() -> None:
+    """What CloudNativePG's documentation asks for; `tests/system/cluster` tries Patroni's."""
+    synchronous = CLUSTER["spec"]["postgresql"]["synchronous"]
+    assert CLUSTER["spec"]["instances"] >= 3
+    assert synchronous["number"] >= 1
+    assert synchronous["dataDurability"] == "required"
+    assert synchronous["failoverQuorum"] is True
+    patroni = yaml.safe_load((PROJECT / "deploy" / "patroni" / "patroni.yml").read_text())
+    assert patroni["bootstrap"]["dcs"]["synchronous_mode"] is True
+
+
+def test_the_pooler_is_set_as_the_pgbouncer_that_was_tested() -> None:
+    """And it is the pooler of that cluster, by the names that the README gives to settings.env."""
+    tested = configparser.ConfigParser(strict=True)
+    tested.read(PROJECT / "deploy" / "patroni" / "pgbouncer.ini")
+    pgbouncer = POOLER["spec"]["pgbouncer"]
+    assert pgbouncer["poolMode"] == tested["pgbouncer"]["pool_mode"]
+    assert pgbouncer["parameters"].items() <= dict(tested["pgbouncer"]).items()
+    assert POOLER["spec"]["cluster"] == {"name": CLUSTER["metadata"]["name"]}
+    database = CLUSTER["spec"]["bootstrap"]["initdb"]
+    user, name, namespace = database["owner"], database["database"], POSTGRES.name
+    readme = (FOLDER / "README.md").read_text()
+    for setting, service in (
+        ("SCOPEGATE_DATABASE_URL", POOLER["metadata"]["name"]),
+        ("SCOPEGATE_LISTEN_DATABASE_URL", f"{CLUSTER['metadata']['name']}-rw"),
+    ):
+        assert f"\n{setting}=postgresql://{user}@{service}.{namespace}/{name}\n" in readme
+    assert f" {database['secret']['name']} " in readme

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app.access.accounts import create_user
@@ -24,8 +24,9 @@ from app.cli.scopes import scope
 from app.cli.serving import serve as serve_until_stopped
 from app.cli.sessions import session
 from app.cli.users import user
-from app.db.engine import STATEMENT_LOST, open_engine, sqlstate_of
-from app.errors import ScopegateError, first_line
+from app.cli.waiting import explain, wait_for_database
+from app.db.engine import DATABASE_GONE, open_engine
+from app.errors import ScopegateError
 from app.identity.users import UsernameTaken, fill_in_all_skeletons, list_users
 from app.ops.housekeeping import prune as clear_away
 from app.ops.memory import share_one_heap
@@ -65,26 +66,23 @@ def main() -> None:
         _complain(str(error))
     except UnicodeDecodeError:
         _complain("the settings in .env are not UTF-8")
-    except (OSError, TimeoutError, OperationalError, InterfaceError) as error:
-        _complain(f"the database does not answer: {first_line(error)}")
-    except SQLAlchemyError as error:
-        if sqlstate_of(error) in STATEMENT_LOST:
-            _complain(
-                "SCOPEGATE_DATABASE_URL leads to a pooler: set SCOPEGATE_LISTEN_DATABASE_URL to a "
-                "URL that leads directly to Postgres"
-            )
-        _complain(f"the database refuses: {first_line(error)}")
+    except (*DATABASE_GONE, SQLAlchemyError) as error:
+        _complain(explain(error))
 
 
 @cli.command()
 def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
 ) -> None:
-    """Serve the API, on SCOPEGATE_HOST and SCOPEGATE_PORT."""
+    """Serve the API, on SCOPEGATE_HOST and SCOPEGATE_PORT.
+
+    Wait SCOPEGATE_DATABASE_WAIT seconds for a database that takes writes, and say so.
+    """
     share_one_heap()
+    settings = Settings()
     # What would stop a worker is said here, once, as one line.
-    run(_nothing)
-    serve_until_stopped(Settings(), workers=workers)
+    wait_for_database(lambda: run(_nothing), seconds=settings.database_wait)
+    serve_until_stopped(settings, workers=workers)
 
 
 @cli.command()

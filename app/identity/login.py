@@ -143,9 +143,10 @@ async def confirm_password(
 ) -> AsyncIterator[User]:
     """Yield the user if this is their current password: for every route that asks for it.
 
-    The request belongs in the block: what refuses it after that is audited. Failures are charged to the session too, so a stolen token guesses from however many addresses
-    no faster than from one. Raises WrongPassword, which is audited, Throttled for what failed in
-    this session or at this address, or TooManyLogins when the hashing queue is full.
+    The request belongs in the block: what refuses it after that is audited. Failures are charged to
+    the session too, so a stolen token guesses from however many addresses no faster than from one.
+    Raises WrongPassword, which is audited, Throttled for what failed in this session or at this
+    address, or TooManyLogins when the hashing queue is full.
     """
     async with sessions() as session:
         user = await session.get_one(User, user_id)

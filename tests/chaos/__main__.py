@@ -8,6 +8,8 @@ import time
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.rounds import Outcome, run_rounds
+from tests.system.cluster.faults import FAULTS as OF_CLUSTER
+from tests.system.cluster.measure import run_cluster_rounds
 
 
 def main() -> None:
@@ -22,10 +24,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="start no round after so many")
     parser.add_argument("--seed", type=int, help="the faults in this order (default: any)")
     parser.add_argument("--bound", type=float, default=1.0, help="SCOPEGATE_REVOCATION_BOUND")
-    parser.add_argument("--fault", action="append", choices=FAULTS, help="only this; repeatable")
+    parser.add_argument(
+        "--fault", action="append", choices=[*FAULTS, *OF_CLUSTER], help="only this; repeatable"
+    )
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="each round all faults of a real Patroni cluster instead, and what each costs in "
+        "seconds; needs Debian's patroni, etcd-server, haproxy, pgbouncer and postgresql",
+    )
     asked = parser.parse_args()
     seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
     print(f"Chaos: {asked.rounds} rounds, seed {seed}")
+    if asked.cluster:
+        sys.exit(run_cluster_rounds(asked.rounds, seed=seed, faults=asked.fault))
     began = time.monotonic()
 
     def report(outcome: Outcome, fault: str) -> bool:

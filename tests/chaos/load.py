@@ -90,6 +90,7 @@ class Load:
         root: str,
         bound: float,
         chance: random.Random,
+        pause: float = PAUSE,
     ) -> None:
         self.tally = Tally()
         self._clients = [httpx2.AsyncClient(base_url=url, timeout=15) for url in urls]
@@ -97,6 +98,7 @@ class Load:
         self._root = root
         self._bound = bound
         self._chance = chance
+        self._pause = pause
         self._expected = Expected()
         self._dead: list[tuple[str, float]] = []
         """Tokens of ended sessions, and when their end was acknowledged."""
@@ -180,7 +182,7 @@ class Load:
                 await self._chance.choice(things)(person)
             finally:
                 self._busy -= 1
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)
 
     async def _login(self, person: Person) -> None:
         if person.enabled is None:
@@ -317,7 +319,7 @@ class Load:
 
     async def _probe_the_dead(self) -> None:
         while True:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)
             if self._dead:
                 token, since = self._chance.choice(self._dead)
                 await self._probe(self._any(), "/users/me", token, since)
@@ -352,6 +354,8 @@ class Load:
         self.tally.answers[str(answer.status_code)] += 1
         if answer.status_code >= 500 and answer.status_code != 503:
             self.tally.violation(f"{kind}: {answer.status_code} {answer.text[:200]}")
+        if answer.status_code == 503 and "retry-after" not in answer.headers:
+            self.tally.violation(f"{kind}: 503 without Retry-After: {answer.text[:200]}")
         return answer
 
     def _succeeds(

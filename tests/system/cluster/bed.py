@@ -1,0 +1,459 @@
+"""A Patroni cluster on loopback: etcd, three nodes, HAProxy and PgBouncer, from Debian's packages.
+
+The configuration is that of `deploy/patroni`, with ports and paths replaced. Every process is ended
+by its own id.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+
+from app.db.engine import create_engine, normalise_url
+from app.db.migrating import upgrade
+from app.settings import PROJECT, Settings
+from tests.faults import signal_server
+from tests.processes import PATIENCE
+
+CONFIGURATION = PROJECT / "deploy" / "patroni"
+PROGRAMS = ("patroni", "etcd", "haproxy", "pgbouncer")
+NAME = "scopegate"
+PASSWORD = "a-password-for-the-tests-only"
+NODES = ("pg1", "pg2", "pg3")
+# Below the ports that the kernel gives to clients: a node must find its own free when it returns.
+PORTS = range(15_000, 32_000)
+PATIENT_FOR = 5.0
+"""Seconds for a node to answer: a frozen one never does."""
+POLL = 0.1
+"""Seconds between two looks at who leads."""
+
+
+def missing_programs() -> list[str]:
+    """The programs that this machine lacks, in Debian's names."""
+    missing = [program for program in PROGRAMS if not find(program)]
+    return missing if postgres_programs() else [*missing, "postgresql"]
+
+
+def find(program: str) -> str | None:
+    """Where a program is, in `sbin` too, where Debian keeps daemons."""
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def postgres_programs() -> Path | None:
+    """The folder of the newest Postgres' programs."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parts[4]))
+    return folders[-1] if folders else None
+
+
+class Daemon:
+    """A program that runs as `postgres` (or as this user, who is not root), logging to a file."""
+
+    def __init__(self, name: str, folder: Path, command: list[str], env: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._folder = folder
+        self._command = command
+        self._env = env
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; its output is appended to the log."""
+        user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **self._env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **user,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it, and wait until it has ended."""
+        process, self.process = self.process, None
+        if process is not None:
+            if process.poll() is None:
+                process.send_signal(number)
+            process.wait(PATIENCE)
+
+
+class Node:
+    """One Patroni with its Postgres."""
+
+    def __init__(self, name: str, folder: Path, etcd_port: int) -> None:
+        self.name = name
+        self.port, self._api = free_ports(2)
+        self.data = folder / name
+        programs = postgres_programs()
+        assert programs is not None
+        configuration = (CONFIGURATION / "patroni.yml").read_text()
+        file = folder / f"{name}.yml"
+        file.write_text(
+            replaced(
+                configuration,
+                {
+                    "unix_socket_directories: /run/postgresql": "unix_socket_directories: ''",
+                    # A machine with a watchdog would be reset by a fault.
+                    "mode: automatic": "mode: 'off'",
+                },
+            )
+        )
+        at, api = f"127.0.0.1:{self.port}", f"127.0.0.1:{self._api}"
+        env = {
+            "PATRONI_NAME": name,
+            "PATRONI_ETCD_HOSTS": f"'127.0.0.1:{etcd_port}'",
+            "PATRONI_RESTAPI_LISTEN": api,
+            "PATRONI_RESTAPI_CONNECT_ADDRESS": api,
+            "PATRONI_POSTGRESQL_LISTEN": at,
+            "PATRONI_POSTGRESQL_CONNECT_ADDRESS": at,
+            "PATRONI_POSTGRESQL_DATA_DIR": str(self.data),
+            "PATRONI_POSTGRESQL_BIN_DIR": str(programs),
+            "PATRONI_POSTGRESQL_PGPASS": str(folder / f"{name}.pgpass"),
+            "PATRONI_SUPERUSER_USERNAME": "postgres",
+            "PATRONI_SUPERUSER_PASSWORD": PASSWORD,
+            "PATRONI_REPLICATION_USERNAME": "replicator",
+            "PATRONI_REPLICATION_PASSWORD": PASSWORD,
+        }
+        unknown = env.keys() ^ dict(_assignments((CONFIGURATION / "node.env").read_text())).keys()
+        assert not unknown, f"node.env and the test set different variables: {unknown}"
+        self.patroni = Daemon(name, folder, ["/usr/bin/patroni", str(file)], env)
+        self._client = httpx2.AsyncClient(base_url=f"http://{api}", timeout=PATIENT_FOR)
+
+    @property
+    def api(self) -> int:
+        """The port of Patroni's own API."""
+        return self._api
+
+    async def members(self) -> list[dict[str, Any]]:
+        """What Patroni knows of all nodes, from etcd; nothing where it does not answer."""
+        with suppress(httpx2.TransportError, ValueError, KeyError):
+            members: list[dict[str, Any]] = (await self._client.get("/cluster")).json()["members"]
+            return members
+        return []
+
+    async def ask(self, method: str, path: str, what: object) -> httpx2.Response:
+        """Have Patroni do something."""
+        return await self._client.request(method, path, json=what, timeout=PATIENCE)
+
+    async def connect(self, user: str = NAME, database: str = NAME) -> asyncpg.Connection:
+        """Return a connection to this node, whatever it is."""
+        return await asyncpg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=user,
+            password=PASSWORD,
+            database=database,
+            timeout=PATIENT_FOR,
+            command_timeout=PATIENT_FOR,
+        )
+
+    def kill(self) -> None:
+        """`kill -9` Patroni and Postgres, as if the machine lost power."""
+        postmaster = self.postmaster()
+        self.patroni.end(signal.SIGKILL)
+        if postmaster is not None:
+            signal_server(postmaster, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop Patroni and Postgres where they are: no connection closes, nothing answers."""
+        self.patroni.send(signal.SIGSTOP)
+        self._signal_postgres(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let both run again."""
+        self._signal_postgres(signal.SIGCONT)
+        self.patroni.send(signal.SIGCONT)
+
+    def postmaster(self) -> int | None:
+        """The process id of this node's Postgres; None where it does not run."""
+        try:
+            found = int((self.data / "postmaster.pid").read_text().split()[0])
+            arguments = Path(f"/proc/{found}/cmdline").read_bytes()
+        except (OSError, ValueError, IndexError):
+            return None
+        # The file outlives a killed server, and its process id may be another process' by now.
+        return found if str(self.data).encode() in arguments else None
+
+    def _signal_postgres(self, number: signal.Signals) -> None:
+        postmaster = self.postmaster()
+        if postmaster is not None:
+            signal_server(postmaster, number)
+
+    async def close(self) -> None:
+        """End it for good."""
+        self.thaw()
+        self.kill()
+        await self._client.aclose()
+
+
+class Cluster:
+    """The whole bed. `leaders` is who has been seen to lead, from when on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        client, peer, self.haproxy_port, self.pgbouncer_port = free_ports(4)
+        self.etcd = Daemon("etcd", folder, _etcd_command(folder, client, peer), {})
+        self._etcd_port = client
+        self.nodes = [Node(name, folder, client) for name in NODES]
+        self.haproxy = Daemon("haproxy", folder, self._haproxy_command(), {})
+        self.pgbouncer = Daemon("pgbouncer", folder, self._pgbouncer_command(), {})
+        self.leaders: list[tuple[float, Node, int]] = []
+        """When each was first seen to lead (`time.monotonic`), and its timeline."""
+
+    def url(self, way: str) -> dict[str, str]:
+        """The settings that lead a replica to the cluster by `haproxy`, `hosts` or `pgbouncer`."""
+        user = f"postgresql://{NAME}:{PASSWORD}"
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        several = f"{user}@{hosts}/{NAME}"
+        if way == "hosts":
+            return {"database_url": several}
+        if way == "haproxy":
+            return {"database_url": f"{user}@127.0.0.1:{self.haproxy_port}/{NAME}"}
+        through = f"{user}@127.0.0.1:{self.pgbouncer_port}/{NAME}"
+        return {"database_url": through, "listen_database_url": several}
+
+    async def start(self) -> None:
+        """Start all, and wait until the cluster is whole and migrated."""
+        self.etcd.start()
+        await eventually(self._etcd_answers, self.etcd)
+        for node in self.nodes:
+            node.patroni.start()
+        await eventually(self.is_whole, *(node.patroni for node in self.nodes))
+        superuser = await self.leader.connect("postgres", "postgres")
+        await superuser.execute(f"CREATE ROLE {NAME} LOGIN PASSWORD '{PASSWORD}'")
+        await superuser.execute(f"CREATE DATABASE {NAME} OWNER {NAME}")
+        await superuser.close()
+        self.haproxy.start()
+        self.pgbouncer.start()
+        engine = create_engine(normalise_url(self.url("hosts")["database_url"]), Settings())
+        await upgrade(engine)
+        await engine.dispose()
+        await eventually(self._pgbouncer_answers, self.haproxy, self.pgbouncer)
+
+    async def watch(self) -> None:
+        """Note who leads, until cancelled."""
+        await asyncio.gather(*(self._watch(node) for node in self.nodes))
+
+    async def _watch(self, node: Node) -> None:
+        while True:
+            with suppress(*SILENT):
+                connection = await node.connect("postgres", "postgres")
+                try:
+                    while True:
+                        timeline = await connection.fetchval(TIMELINE)
+                        newest = max((each for _, _, each in self.leaders), default=0)
+                        if timeline > newest:
+                            self.leaders.append((time.monotonic(), node, timeline))
+                        await asyncio.sleep(POLL)
+                finally:
+                    connection.terminate()
+            await asyncio.sleep(POLL)
+
+    @property
+    def leader(self) -> Node:
+        """The newest leader that was seen."""
+        return self.leaders[-1][1]
+
+    async def is_whole(self) -> bool:
+        """Whether one node leads, two stream from it, and etcd names one of them as synchronous.
+
+        Postgres waits for a synchronous standby a little before etcd names it. A leader that is
+        lost in between has no successor: Patroni waits for its return.
+        """
+        if not self.leaders:
+            return False
+        members = await self.leader.members()
+        roles = sorted(member["role"] for member in members if member["state"] in RUNNING)
+        # Etcd keeps a node that died for Patroni's ttl: Postgres knows who is really there.
+        with suppress(*SILENT):
+            connection = await self.leader.connect("postgres", "postgres")
+            try:
+                streaming = await connection.fetchval(STREAMING)
+            finally:
+                connection.terminate()
+            return roles == ["leader", "replica", "sync_standby"] and streaming == len(NODES) - 1
+        return False
+
+    async def heal(self) -> None:
+        """Start what does not run, and wait until the cluster is whole."""
+        if self.etcd.process is None:
+            self.etcd.start()
+        for node in self.nodes:
+            if node.patroni.process is None:
+                node.patroni.start()
+        try:
+            await eventually(self.is_whole, self.etcd, *(node.patroni for node in self.nodes))
+        except TimeoutError:
+            states = {node.name: await node.members() for node in self.nodes}
+            raise AssertionError(f"the cluster is not whole: {self.leaders} {states}") from None
+
+    async def synchronous_standby(self) -> Node:
+        """Return the standby that every commit waits for."""
+        members = await self.leader.members()
+        (name,) = (each["name"] for each in members if each["role"] == "sync_standby")
+        return next(node for node in self.nodes if node.name == name)
+
+    async def connect(self) -> asyncpg.Connection:
+        """Return a connection to the leader."""
+        return await self.leader.connect()
+
+    async def end(self) -> None:
+        """End every process, whatever state it is in."""
+        self.pgbouncer.end()
+        self.haproxy.end()
+        for node in self.nodes:
+            await node.close()
+        self.etcd.end()
+
+    def _haproxy_command(self) -> list[str]:
+        configuration = (CONFIGURATION / "haproxy.cfg").read_text()
+        where = {f"{n.name}:5432 check port 8008": _checked(n) for n in self.nodes}
+        where["bind :5000"] = f"bind 127.0.0.1:{self.haproxy_port}"
+        file = self._folder / "haproxy.cfg"
+        file.write_text(replaced(configuration, where))
+        return [str(find("haproxy")), "-db", "-f", str(file)]
+
+    def _pgbouncer_command(self) -> list[str]:
+        userlist = self._folder / "userlist.txt"
+        userlist.write_text(f'"{NAME}" "{PASSWORD}"\n')
+        where = {
+            "host=haproxy port=5000": f"host=127.0.0.1 port={self.haproxy_port}",
+            "listen_addr = *": "listen_addr = 127.0.0.1",
+            "listen_port = 6432": f"listen_port = {self.pgbouncer_port}",
+            "/etc/pgbouncer/userlist.txt": str(userlist),
+        }
+        file = self._folder / "pgbouncer.ini"
+        file.write_text(replaced((CONFIGURATION / "pgbouncer.ini").read_text(), where))
+        return [str(find("pgbouncer")), str(file)]
+
+    async def _etcd_answers(self) -> bool:
+        async with httpx2.AsyncClient() as client:
+            with suppress(httpx2.TransportError):
+                url = f"http://127.0.0.1:{self._etcd_port}/health"
+                return (await client.get(url)).status_code == 200
+        return False
+
+    async def _pgbouncer_answers(self) -> bool:
+        with suppress(*SILENT):
+            connection = await asyncpg.connect(
+                normal_dsn(self.url("pgbouncer")["database_url"]), timeout=5
+            )
+            await connection.close()
+            return True
+        return False
+
+
+SILENT = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# Zero at a standby, which refuses `pg_current_wal_lsn`.
+TIMELINE = """
+SELECT CASE WHEN pg_is_in_recovery() THEN 0
+    ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END
+"""
+STREAMING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+RUNNING = {"running", "streaming"}
+"""How Patroni calls what works: newer versions tell the second of standbys."""
+
+
+@asynccontextmanager
+async def patroni_cluster(folder: Path) -> AsyncIterator[Cluster]:
+    """Run a migrated cluster in this folder; everything ends with the block."""
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    folder.chmod(0o750)
+    cluster = Cluster(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    watch = asyncio.create_task(cluster.watch())
+    try:
+        await cluster.start()
+        yield cluster
+    except BaseException:
+        _show_logs(folder)
+        raise
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await cluster.end()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *daemons: Daemon) -> None:
+    """Wait until it comes true. Raises AssertionError when one of the daemons ends instead."""
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():
+            for daemon in daemons:
+                ended = daemon.process is not None and daemon.process.poll() is not None
+                assert not ended, f"{daemon.name} ended: {daemon.log.read_text()[-2000:]}"
+            await asyncio.sleep(POLL)
+
+
+def replaced(text: str, where: Mapping[str, str]) -> str:
+    """The text with every key replaced by its value. Raises AssertionError for one not found."""
+    for old, new in where.items():
+        assert old in text, f"not in the configuration: {old}"
+        text = text.replace(old, new)
+    return text
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports on which nobody listens, all different."""
+    chosen: list[int] = []
+    while len(chosen) < count:
+        port = random.choice(PORTS)  # noqa: S311 - any will do
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in chosen:
+                chosen.append(port)
+    return chosen
+
+
+def normal_dsn(url: str) -> str:
+    """The URL as asyncpg understands it."""
+    return url.replace("postgresql+asyncpg", "postgresql")
+
+
+def _checked(node: Node) -> str:
+    return f"127.0.0.1:{node.port} check port {node.api}"
+
+
+def _assignments(text: str) -> list[tuple[str, str]]:
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+def _etcd_command(folder: Path, client: int, peer: int) -> list[str]:
+    clients, peers = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+    return [
+        str(find("etcd")),
+        *("--name", "etcd", "--data-dir", str(folder / "etcd"), "--logger", "zap"),
+        *("--listen-client-urls", clients, "--advertise-client-urls", clients),
+        *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
+        *("--initial-cluster", f"etcd={peers}"),
+        # Patroni 3.0 over the v3 API lets a thawed leader take the lock back.
+        "--enable-v2",
+    ]
+
+
+def _show_logs(folder: Path) -> None:
+    for log in sorted(folder.glob("*.log")):
+        print(f"== {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)

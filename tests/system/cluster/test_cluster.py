@@ -1,0 +1,48 @@
+"""On a real Patroni cluster, no fault loses what was acknowledged or lets in what was revoked.
+
+Each test is one fault under load, at six replicas that reach the cluster in three ways. What each
+fault costs in seconds depends on the machine: `make chaos ARGS="--cluster"` prints it.
+"""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.system.cluster.bed import missing_programs
+from tests.system.cluster.rounds import HEAD, Stage, stage
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.long,
+    pytest.mark.skipif(
+        bool(missing_programs()) and not os.environ.get("CI"),
+        reason=f"Debian's packages are not installed: {', '.join(missing_programs())}",
+    ),
+]
+
+
+@pytest.fixture(scope="session")
+async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """One cluster for all faults: to bring it up takes as long as a fault."""
+    folder = tmp_path_factory.mktemp("cluster")
+    # The servers run as another user, who must get there.
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    async with stage(folder) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "fault", ["switchover", "leader killed", "leader unfenced", "standby lost", "etcd gone"]
+)
+async def test_a_fault_of_the_cluster_loses_nothing_and_lets_nothing_in(
+    played: Stage, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No token past the bound, no lost write, no session ended, no 5xx but 503: and back again."""
+    seen = await played.play(fault)
+    with capsys.disabled():
+        print(f"\n{HEAD}\n{seen.lines()}")
+    assert not seen.violations
+    assert played.load.tally.revocations > 0
+    assert played.load.tally.written > 0
