@@ -35,9 +35,12 @@ OFFERS = {name: offer for name, offer in ENDING.items() if b"pgrade" in offer}
 async def service(server_url: str, template: None) -> AsyncIterator[Service]:
     """A service that trusts a proxy on this machine, with a user `alice`."""
     name = await databases.clone_template(server_url)
-    settings = {"database_url": databases.database_url(server_url, name), "secret_keys": SECRET}
+    url = databases.database_url(server_url, name)
+    settings = {"database_url": url, "secret_keys": SECRET}
     await command("user", "create", "alice", stdin=PASSWORD, **settings)
-    with serving(**settings, request_timeout=2, trusted_proxies="127.0.0.1") as service:
+    with serving(
+        database_url=url, secret_keys=SECRET, request_timeout=2, trusted_proxies="127.0.0.1"
+    ) as service:
         yield service
         assert service.process.poll() is None
         service.terminate()

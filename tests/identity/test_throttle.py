@@ -515,7 +515,7 @@ async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_m
         async def guess(number: int) -> str:
             runtime = (one, other)[number % 2]
             try:
-                await confirm_password(
+                async with confirm_password(
                     runtime.sessions,
                     runtime.hasher,
                     runtime.throttle,
@@ -524,7 +524,8 @@ async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_m
                     password=f"guess {number}",
                     by=Actor(user_id=alice.id, address=numbered(number)),
                     now=runtime.now(),
-                )
+                ):
+                    pass
             except WrongPassword:
                 return "refused"
             except Throttled:

@@ -150,9 +150,9 @@ async def test_a_name_that_looks_like_another_is_refused(
         async with runtime.unit_of_work() as session:
             # A login by it finds no user.
             assert await find_user(session, asked + suffix) is None
-            user = await session.get_one(User, renamed.id)
+            row = await session.get_one(User, renamed.id)
             with pytest.raises(UsernameTaken):
-                await rename_user(session, user, username=asked + suffix, by=OPERATOR)
+                await rename_user(session, row, username=asked + suffix, by=OPERATOR)
 
 
 async def test_plain_ascii_names_never_collide_by_their_looks(runtime: Runtime) -> None:
