@@ -143,7 +143,7 @@ async def test_a_name_that_looks_like_another_is_refused(
 ) -> None:
     for taken, asked in permutations((one, other)):
         suffix = uuid.uuid4().hex
-        user = await make_user(runtime, username=taken + suffix)
+        await make_user(runtime, username=taken + suffix)
         with pytest.raises(UsernameTaken):
             await make_user(runtime, username=asked + suffix)
         renamed = await make_user(runtime)
