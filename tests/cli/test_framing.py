@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,8 @@ OFFERS = {name: offer for name, offer in ENDING.items() if b"pgrade" in offer}
 async def service(server_url: str, template: None) -> AsyncIterator[Service]:
     """A service that trusts a proxy on this machine, with a user `alice`."""
     name = await databases.clone_template(server_url)
-    settings = {"database_url": databases.database_url(server_url, name), "secret_keys": SECRET}
+    url = databases.database_url(server_url, name)
+    settings: dict[str, Any] = {"database_url": url, "secret_keys": SECRET}
     await command("user", "create", "alice", stdin=PASSWORD, **settings)
     with serving(**settings, request_timeout=2, trusted_proxies="127.0.0.1") as service:
         yield service
