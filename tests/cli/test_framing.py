@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,11 +37,9 @@ async def service(server_url: str, template: None) -> AsyncIterator[Service]:
     """A service that trusts a proxy on this machine, with a user `alice`."""
     name = await databases.clone_template(server_url)
     url = databases.database_url(server_url, name)
-    settings = {"database_url": url, "secret_keys": SECRET}
+    settings: dict[str, Any] = {"database_url": url, "secret_keys": SECRET}
     await command("user", "create", "alice", stdin=PASSWORD, **settings)
-    with serving(
-        database_url=url, secret_keys=SECRET, request_timeout=2, trusted_proxies="127.0.0.1"
-    ) as service:
+    with serving(**settings, request_timeout=2, trusted_proxies="127.0.0.1") as service:
         yield service
         assert service.process.poll() is None
         service.terminate()
