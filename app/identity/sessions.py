@@ -29,7 +29,7 @@ from app.identity.models import Session, User
 
 REFRESH_KEY_BYTES = 32
 MAX_USER_AGENT = 400
-ENDED_AT_ONCE = 1000
+ENDED_AT_ONCE = 500
 """Rows that one transaction ends, at most: their number must not decide whether it succeeds."""
 
 
