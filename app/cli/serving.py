@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 
 from app.cli.connections import ServerConfig
+from app.db.url import unproven_servers
 from app.errors import ConfigurationError, ScopegateError
 from app.ops.logging import configure_logging
 from app.ops.memory import share_one_heap

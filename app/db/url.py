@@ -109,8 +109,8 @@ def options_of(url: URL) -> dict[str, str]:
 
 def shown_url(url: URL) -> str:
     """Return a normalised URL for people: no password and no key's password is part of it."""
-    shown = url.set(drivername="postgresql", password=None).difference_update_query(["dsn"])
-    return shown.render_as_string()
+    # By default it is rendered with stars for the password.
+    return url.set(drivername="postgresql").difference_update_query(["dsn"]).render_as_string()
 
 
 def unproven_hosts(url: URL) -> list[str]:
@@ -167,7 +167,7 @@ def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL
 
 
 def unproven_servers(settings: Settings) -> dict[str, list[str]]:
-    """Return, in production, the database settings whose hosts TLS does not prove, with the hosts."""
+    """Return in production the hosts that TLS does not prove, by the setting that names them."""
     given = {
         "SCOPEGATE_DATABASE_URL": settings.database_url,
         "SCOPEGATE_LISTEN_DATABASE_URL": settings.listen_database_url,

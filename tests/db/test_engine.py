@@ -1,6 +1,7 @@
 """The database URL, as people and hosters write it."""
 
 import asyncio
+import secrets
 import socket
 from contextlib import AsyncExitStack
 from typing import Any
@@ -134,7 +135,7 @@ async def test_a_connect_timeout_in_the_url_bounds_a_connection() -> None:
     ],
 )
 def test_production_names_the_hosts_that_tls_does_not_prove(url: str, unproven: list[str]) -> None:
-    production = {"environment": "production", "secret_keys": "x" * 32}
+    production = {"environment": "production", "secret_keys": secrets.token_urlsafe(48)}
     settings = settings_for(url, **production)
     expected = {"SCOPEGATE_DATABASE_URL": unproven} if unproven else {}
     assert unproven_servers(settings) == expected
@@ -145,7 +146,7 @@ def test_production_names_the_hosts_that_tls_does_not_prove(url: str, unproven: 
 
 def test_no_secret_of_a_url_is_shown() -> None:
     url = normalise_url("postgresql://u:hunter2@h/n?sslpassword=hunter3&sslmode=require")
-    assert shown_url(url) == "postgresql://u@h/n?ssl=require"
+    assert shown_url(url) == "postgresql://u:***@h/n?ssl=require"
 
 
 @pytest.mark.parametrize(
