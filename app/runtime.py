@@ -195,10 +195,8 @@ def open_feed(
     listening, writing = listen_url(engine, settings), engine.url
     return ChangeFeed(
         primary,
-        to_listen=partial(
-            connect_apart, listening, settings, primary.find, name="scopegate changes"
-        ),
-        to_write=partial(connect_apart, writing, settings, primary.survey, name="scopegate beat"),
+        to_listen=partial(connect_apart, listening, settings, primary.find, purpose=" changes"),
+        to_write=partial(connect_apart, writing, settings, primary.survey, purpose=" beat"),
         bound=settings.revocation_bound,
         clock=clock,
     )

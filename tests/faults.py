@@ -109,7 +109,7 @@ class Proxy:
         self._flows.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await _connect(next(self._upstreams))
+        there, back = await connect_plainly(next(self._upstreams))
         for source, sink in ((reader, back), (there, writer)):
             task = asyncio.create_task(self._pump(source, sink, self._flows))
             self._pipes.add(task)
@@ -206,7 +206,8 @@ async def _accepts(port: int) -> bool:
     return True
 
 
-async def _connect(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect_plainly(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the server of this URL, byte by byte."""
     folder = url.query.get("host")
     if isinstance(folder, str):
         return await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{url.query['port']}")

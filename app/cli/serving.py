@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 
 from app.cli.connections import ServerConfig
+from app.db.url import unproven_servers
 from app.errors import ConfigurationError, ScopegateError
 from app.ops.logging import configure_logging
 from app.ops.memory import share_one_heap
@@ -48,6 +49,12 @@ def serve(settings: Settings, *, workers: int) -> None:
     configure_logging(settings)
     config = ServerConfig(settings)
     config.load()
+    for setting, hosts in unproven_servers(settings).items():
+        logger.warning(
+            "%s does not verify %s: add sslmode=verify-full&sslrootcert=FILE",
+            setting,
+            ", ".join(hosts),
+        )
     with _listen(settings.host, settings.port) as listener:
         logger.info("serving at %s, documentation at /docs", settings.token_issuer)
         if workers > 1:

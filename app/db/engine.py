@@ -1,9 +1,8 @@
-"""The way to Postgres: the URL as people give it, the engine, and who owns the server."""
+"""The way to Postgres: the engine, and who owns the server."""
 
 import asyncio
 import itertools
 import random
-import re
 import secrets
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,10 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from pydantic import SecretStr
 from sqlalchemy import URL, Engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, DisconnectionError, InvalidatePoolError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -24,16 +22,10 @@ from app.db.clock import monotonic
 from app.db.embedded import EmbeddedPostgres
 from app.db.primary import LONGEST_LIFE, Primary
 from app.db.spent import add_up_statements
-from app.errors import ConfigurationError
+from app.db.url import configured_url as configured_url
+from app.db.url import normalise_url as normalise_url
+from app.db.url import options_of
 from app.settings import Settings
-
-# What libpq understands and asyncpg spells otherwise, or does without.
-LIBPQ_ONLY = {"channel_binding", "gssencmode"}
-DEFAULT_PORT = "5432"
-HOST_AND_PORT = re.compile(r"(\[[^]]+\]|[^:]+)(?::(\d+))?")
-# What comes before, hosts with commas between them, what comes after.
-SEVERAL_HOSTS = re.compile(r"([^:/]+://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(.*)")
-UNDERSTOOD = {"host", "port", "ssl", "target_session_attrs"}
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which a connection is closed politely; past it, at once."""
@@ -70,64 +62,6 @@ def sqlstate_of(error: BaseException) -> str:
     return str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")
 
 
-def normalise_url(
-    given: str, password: str | None = None, *, setting: str = "SCOPEGATE_DATABASE_URL"
-) -> URL:
-    """A URL as hosted Postgres hands it out, made fit for asyncpg: with several hosts too.
-
-    Raises ConfigurationError, without repeating the URL: it may hold a password.
-    """
-    try:
-        url = _with_hosts_apart(given)
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(
-            f"{setting} is no URL: write postgresql://user:password@host/name"
-        ) from None
-    if url.get_backend_name() not in {"postgres", "postgresql"}:
-        raise ConfigurationError(
-            f"{setting} must name Postgres: postgresql://user:password@host/name"
-        )
-    query = {name: value for name, value in url.query.items() if name not in LIBPQ_ONLY}
-    if "sslmode" in query:
-        query["ssl"] = query.pop("sslmode")
-    if unknown := sorted(query.keys() - UNDERSTOOD):
-        raise ConfigurationError(
-            f"{setting} has options that are not understood: {', '.join(unknown)}"
-        )
-    url = url.set(drivername="postgresql+asyncpg", query=query)
-    return url.set(password=password) if password and not url.password else url
-
-
-def _with_hosts_apart(given: str) -> URL:
-    """The URL parsed; several hosts, before the path or by libpq's `?host=`, each with its port."""
-    several = SEVERAL_HOSTS.fullmatch(given)
-    url = make_url(several[1] + several[3] if several else given)
-    if several:
-        pairs = [HOST_AND_PORT.fullmatch(each) for each in several[2].split(",")]
-        hosts = [pair[1].strip("[]") if pair else "" for pair in pairs]
-        ports = [pair[2] if pair else "" for pair in pairs]
-    elif "," in (listed := str(url.query.get("host", ""))):
-        hosts, ports = listed.split(","), str(url.query.get("port", "")).split(",")
-        # libpq: one port is that of all hosts.
-        ports = ports * len(hosts) if len(ports) == 1 else ports
-    else:
-        return url
-    ports = [port or DEFAULT_PORT for port in ports]
-    if len(hosts) != len(ports) or not all(hosts):
-        raise ValueError
-    return url.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
-
-
-def configured_url(given: SecretStr, settings: Settings, *, setting: str) -> URL:
-    """A URL out of the settings, with the password that has a setting of its own."""
-    password = settings.database_password
-    return normalise_url(
-        given.get_secret_value(),
-        password.get_secret_value() if password else None,
-        setting=setting,
-    )
-
-
 def create_engine(url: URL, settings: Settings, primary: Primary | None = None) -> AsyncEngine:
     """An engine whose every wait is bounded, so that a lost database is noticed, not waited for.
 
@@ -143,7 +77,7 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
         pool_recycle=round(random.uniform(0.8, 1) * LONGEST_LIFE),  # noqa: S311
         hide_parameters=True,
         connect_args={
-            **_connect_args(settings, application_name="scopegate"),
+            **_connect_args(url, settings),
             **(_unprepared() if settings.listen_database_url else _prepared()),
             "async_creator_fn": primary.connect,
         },
@@ -214,21 +148,22 @@ def _unprepared() -> dict[str, Any]:
 
 
 async def connect_apart(
-    url: URL, settings: Settings, way: Callable[..., Awaitable[Any]], *, name: str
+    url: URL, settings: Settings, way: Callable[..., Awaitable[Any]], *, purpose: str
 ) -> Any:
     """Return a connection of asyncpg's own that no pool knows, made by `way`, one of a Primary's.
 
-    A pool would make it forget its LISTEN. `name` is what Postgres shows of it.
+    A pool would make it forget its LISTEN. Postgres shows its `purpose` behind the application's name.
     """
     _, where = url.get_dialect()().create_connect_args(url)
-    return await way(**where, **_connect_args(settings, application_name=name))
+    return await way(**where, **_connect_args(url, settings, purpose=purpose))
 
 
-def _connect_args(settings: Settings, *, application_name: str) -> dict[str, Any]:
+def _connect_args(url: URL, settings: Settings, *, purpose: str = "") -> dict[str, Any]:
+    name = options_of(url).get("application_name", "scopegate")
     return {
-        "timeout": settings.database_connect_timeout,
+        "timeout": float(str(url.query.get("timeout", settings.database_connect_timeout))),
         "command_timeout": settings.database_statement_timeout,
-        "server_settings": {"application_name": application_name, "timezone": "UTC"},
+        "server_settings": {"application_name": name + purpose, "timezone": "UTC"},
         # asyncpg's own, beside SQLAlchemy's. A pooler may give the next statement to another
         # server, which has not prepared it.
         "statement_cache_size": 0,

@@ -8,7 +8,7 @@ that sets `users.username_skeleton` to NULL, so that all skeletons are made anew
 import hashlib
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 from homoglyph.data import load_prototypes
@@ -103,6 +103,7 @@ def username_key(username: str) -> str:
     return unicodedata.normalize("NFKC", name.strip(" ").casefold())
 
 
+@lru_cache(maxsize=1024)
 def username_skeleton(username: str) -> bytes:
     """Return a digest of what the name looks like: names with the same one can be confused.
 

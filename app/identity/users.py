@@ -8,8 +8,8 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import LargeBinary, any_, func, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
@@ -140,7 +140,8 @@ async def not_lookalikes(
         pass
     skeletons = {name: username_skeleton(name) for name in names}
     looks = select(User.username, User.username_skeleton).where(
-        User.username_skeleton.in_(set(skeletons.values())), User.id != (of or NOBODY)
+        User.username_skeleton == any_(literal(list(skeletons.values()), ARRAY(LargeBinary))),
+        User.id != (of or NOBODY),
     )
     seen: dict[bytes | None, list[str]] = defaultdict(list)
     for name, skeleton in await session.execute(looks):

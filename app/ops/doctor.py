@@ -17,6 +17,7 @@ from app.db.listener import FeedDeaf, ListensElsewhere
 from app.db.primary import Primary, ServerReplaced, TakesNoWrites
 from app.db.schema import current_revision, head_revision, is_behind
 from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
+from app.db.url import shown_url, unproven_servers
 from app.errors import ScopegateError, first_line
 from app.runtime import open_feed, secret_keys_of
 from app.settings import Settings, unknown_settings
@@ -56,6 +57,7 @@ async def examine(settings: Settings) -> list[Finding]:
     """All findings; what rests on something that is wrong is left out."""
     findings = [_environment(settings), _issuer(settings)]
     try:
+        findings += _unproven_servers(settings)
         async with open_engine(settings) as engine:
             for check in (_database, _clock, _schema, _feed, _triggers, _keys, _admin):
                 findings.append(await check(engine, settings))
@@ -91,13 +93,19 @@ def _issuer(settings: Settings) -> Finding:
     return Finding("issuer", "ok", issuer)
 
 
+def _unproven_servers(settings: Settings) -> list[Finding]:
+    remedy = "add sslmode=verify-full&sslrootcert=FILE to it, with the certificate of its authority"
+    return [
+        Finding("database TLS", "warning", f"{setting} does not verify {', '.join(hosts)}", remedy)
+        for setting, hosts in unproven_servers(settings).items()
+    ]
+
+
 async def _database(engine: AsyncEngine, _: Settings) -> Finding:
-    # Made from its parts: the password is no part of it.
-    url = engine.url.set(drivername="postgresql", password=None).render_as_string()
     async with engine.connect() as connection:
         version = str(await connection.scalar(text("SHOW server_version")))
         number = int(str(await connection.scalar(text("SHOW server_version_num"))))
-    found = f"Postgres {version} at {url}"
+    found = f"Postgres {version} at {shown_url(engine.url)}"
     if number // 10000 < OLDEST_POSTGRES:
         remedy = f"upgrade it to Postgres {OLDEST_POSTGRES} or later"
         return Finding("database", "wrong", found, remedy)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,8 @@ import pytest
 from app.cli.serving import POLL_INTERVAL, STOP_SIGNALS, _supervise
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
-from tests.faults import OwnPostgres
+from tests.faults import OwnPostgres, proxy_to
+from tests.postgres_programs import libpq_url
 from tests.processes import (
     PATIENCE,
     ROOT,
@@ -323,3 +325,30 @@ def test_a_worker_that_is_killed_is_replaced_and_none_outlives_its_parent(
         service.process.wait(PATIENCE)
         eventually(lambda: not any(map(runs, workers)))
         assert refuses_connections(service)
+
+
+async def test_production_says_at_the_start_that_the_database_is_not_verified(
+    own_database_url: str,
+) -> None:
+    async with proxy_to(own_database_url) as proxy:
+        env = os.environ | {
+            "SCOPEGATE_ENVIRONMENT": "production",
+            "SCOPEGATE_SECRET_KEYS": SECRET,
+            # No address of loopback to anything but the resolver.
+            "SCOPEGATE_DATABASE_URL": libpq_url(proxy.url).replace("@127.0.0.1", "@127.1"),
+            "SCOPEGATE_PORT": str(free_port()),
+        }
+        process = await asyncio.create_subprocess_exec(
+            *SERVE, cwd=ROOT, env=env, stdout=PIPE, stderr=STDOUT
+        )
+        assert process.stdout
+        written = []
+        async with asyncio.timeout(PATIENCE):
+            while not written or "serving at" not in written[-1]:
+                written.append((await process.stdout.readline()).decode())
+                assert written[-1], written
+        process.terminate()
+        await process.communicate()
+    (warning,) = [line for line in written if "sslmode=verify-full" in line]
+    assert "SCOPEGATE_DATABASE_URL does not verify 127.1" in warning
+    assert '"level": "warning"' in warning

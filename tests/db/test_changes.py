@@ -47,14 +47,14 @@ def feed_of(
     async def listen() -> asyncpg.Connection:
         before_listening()
         where = normalise_url(listen_url or url)
-        connection = await connect_apart(where, settings, primary.find, name="scopegate changes")
+        connection = await connect_apart(where, settings, primary.find, purpose=" changes")
         if opened is not None:
             opened.append(connection)
         return connection
 
     async def write() -> asyncpg.Connection:
         where = normalise_url(url)
-        return await connect_apart(where, settings, primary.survey, name="scopegate beat")
+        return await connect_apart(where, settings, primary.survey, purpose=" beat")
 
     return ChangeFeed(primary, to_listen=listen, to_write=write, bound=bound, clock=DatabaseClock())
 

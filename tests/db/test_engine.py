@@ -1,18 +1,24 @@
 """The database URL, as people and hosters write it."""
 
 import asyncio
+import secrets
+import socket
 from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
-from app.db.engine import PING, create_engine, normalise_url
+from app.db.engine import PING, connect_apart, create_engine, normalise_url
+from app.db.primary import Primary
+from app.db.url import shown_url, unproven_servers
 from app.errors import ConfigurationError
+from app.ops.doctor import _unproven_servers
 from tests.conftest import settings_for
 from tests.faults import proxy_to
 from tests.postgres_programs import libpq_url
+from tests.processes import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -23,9 +29,15 @@ from tests.postgres_programs import libpq_url
         ("postgresql+asyncpg://u@h/n", "postgresql+asyncpg://u@h/n"),
         ("postgresql+psycopg://u@h/n", "postgresql+asyncpg://u@h/n"),
         (
-            "postgres://u@h/n?sslmode=require&channel_binding=require",
+            "postgres://u@h/n?sslmode=require&channel_binding=prefer&gssencmode=disable",
             "postgresql+asyncpg://u@h/n?ssl=require",
         ),
+        ("postgresql://u:p,w@h/n", "postgresql+asyncpg://u:p%2Cw@h/n"),
+        (
+            "postgresql://u:a,b,c@h:1/n?sslmode=allow",
+            "postgresql+asyncpg://u:a%2Cb%2Cc@h:1/n?ssl=allow",
+        ),
+        ("postgresql://u:p,w@/n?host=/run/pg", "postgresql+asyncpg://u:p%2Cw@/n?host=%2Frun%2Fpg"),
         (
             "postgresql://u:p,@a:1,b/n?target_session_attrs=primary",
             "postgresql+asyncpg://u:p%2C@/n?host=a%2Cb&port=1%2C5432&target_session_attrs=primary",
@@ -48,8 +60,95 @@ def test_a_password_from_elsewhere_fills_in_but_does_not_replace() -> None:
 
 
 def test_options_that_asyncpg_does_not_know_are_named() -> None:
-    with pytest.raises(ConfigurationError, match="bogus, connect_timeout"):
-        normalise_url("postgresql://u@h/n?connect_timeout=3&bogus=1")
+    with pytest.raises(ConfigurationError, match="bogus, keepalives"):
+        normalise_url("postgresql://u@h/n?connect_timeout=3&keepalives=1&bogus=1")
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("channel_binding=require", "demands channel_binding"),
+        ("gssencmode=require", "demands gssencmode"),
+        ("sslmode=verify_full", "sslmode that is none of"),
+        ("ssl=true", "sslmode that is none of"),
+        ("sslmode=verify-full&sslrootcert=/no/file", "sslrootcert=/no/file"),
+        ("sslmode=verify-full&sslrootcert=system", "sslrootcert=system"),
+        ("sslcert=/tmp", "sslcert=/tmp"),
+        ("sslkey=/no/key", "sslkey=/no/key"),
+        ("sslcrl=/no/crl", "sslcrl=/no/crl"),
+        ("connect_timeout=0", "connect_timeout"),
+        ("connect_timeout=soon", "connect_timeout"),
+        ("require_auth=scram-sha-256", "require_auth"),
+    ],
+)
+def test_an_option_that_can_not_be_honoured_is_refused_by_name(option: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        normalise_url(f"postgresql://u:hunter2@h/n?{option}")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_options_of_a_connection_are_honoured(own_database_url: str) -> None:
+    options = {"application_name": "a & b", "options": "-c search_path=elsewhere -c work_mem=5MB"}
+    given = make_url(libpq_url(own_database_url)).update_query_dict(
+        options | {"connect_timeout": "7"}
+    )
+    url = normalise_url(given.render_as_string(hide_password=False))
+    settings = settings_for(own_database_url)
+    engine = create_engine(url, settings)
+    asked = "SELECT current_setting('application_name'), current_setting('search_path'), "
+    asked += "current_setting('work_mem'), current_setting('timezone')"
+    async with engine.connect() as connection:
+        found = tuple((await connection.execute(text(asked))).one())
+    assert found == ("a & b", "elsewhere", "5MB", "UTC")
+    apart = await connect_apart(url, settings, Primary().find, purpose=" changes")
+    assert tuple(await apart.fetchrow(asked)) == ("a & b changes", "elsewhere", "5MB", "UTC")
+    await apart.close()
+    await engine.dispose()
+
+
+async def test_a_connect_timeout_in_the_url_bounds_a_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        given = f"postgresql://u@127.0.0.1:{deaf.getsockname()[1]}/n?connect_timeout=1"
+        settings = settings_for(given, database_connect_timeout=600)
+        engine = create_engine(normalise_url(given), settings)
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(TimeoutError):
+                async with engine.connect():
+                    pass
+            with pytest.raises(TimeoutError):
+                await connect_apart(
+                    normalise_url(given), settings, Primary().find, purpose=" changes"
+                )
+        await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "unproven"),
+    [
+        ("postgresql://u@db.example/n", ["db.example"]),
+        ("postgresql://u@db.example/n?sslmode=require", ["db.example"]),
+        ("postgresql://u@a,127.0.0.1,[::1],localhost,b/n", ["a", "b"]),
+        ("postgresql://u@/n?host=/run/postgresql", []),
+        ("postgresql://u@/n?host=10.0.0.1", ["10.0.0.1"]),
+        ("postgresql://u@db.example/n?sslmode=verify-full", []),
+        ("postgresql://u@db.example/n?sslmode=verify-ca", []),
+        (f"postgresql://u@db.example/n?sslmode=require&sslrootcert={__file__}", []),
+        (f"postgresql://u@db.example/n?sslmode=prefer&sslrootcert={__file__}", ["db.example"]),
+    ],
+)
+def test_production_names_the_hosts_that_tls_does_not_prove(url: str, unproven: list[str]) -> None:
+    production = {"environment": "production", "secret_keys": secrets.token_urlsafe(48)}
+    settings = settings_for(url, **production)
+    expected = {"SCOPEGATE_DATABASE_URL": unproven} if unproven else {}
+    assert unproven_servers(settings) == expected
+    assert unproven_servers(settings_for(url)) == {}
+    warned = [each for each in _unproven_servers(settings) if each.state == "warning"]
+    assert len(warned) == len(expected)
+
+
+def test_no_secret_of_a_url_is_shown() -> None:
+    url = normalise_url("postgresql://u:hunter2@h/n?sslpassword=hunter3&sslmode=require")
+    assert shown_url(url) == "postgresql://u:***@h/n?ssl=require"
 
 
 @pytest.mark.parametrize(
