@@ -18,9 +18,10 @@ from app.access.principals import Principals
 from app.db.beats import NoStandby
 from app.db.changes import AnnouncingSession, ChangeFeed
 from app.db.clock import DatabaseClock, set_clock
-from app.db.engine import configured_url, connect_apart, open_engine
+from app.db.engine import connect_apart, open_engine
 from app.db.primary import Primary, ServerReplaced, TakesNoWrites
 from app.db.schema import current_revision, is_behind
+from app.db.url import configured_url
 from app.errors import ConfigurationError, DomainError
 from app.identity.passwords import PasswordHasher
 from app.identity.throttle import Throttle

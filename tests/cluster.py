@@ -19,8 +19,9 @@ from app.db.embedded_server import (
     programs_within_reach,
     server_user_prefix,
 )
-from app.db.engine import create_engine, normalise_url
+from app.db.engine import create_engine
 from app.db.migrating import upgrade
+from app.db.url import normalise_url
 from app.settings import Settings
 from tests.faults import signal_server
 from tests.processes import PATIENCE, free_port

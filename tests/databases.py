@@ -11,8 +11,9 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.db.engine import create_engine, normalise_url
+from app.db.engine import create_engine
 from app.db.migrating import upgrade
+from app.db.url import normalise_url
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.processes import PATIENCE

@@ -15,8 +15,9 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 
 from app.db.embedded import EmbeddedPostgres
-from app.db.engine import create_engine, normalise_url
+from app.db.engine import create_engine
 from app.db.migrating import upgrade
+from app.db.url import normalise_url
 from app.settings import Settings
 from tests.processes import free_port
 

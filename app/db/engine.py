@@ -22,9 +22,7 @@ from app.db.clock import monotonic
 from app.db.embedded import EmbeddedPostgres
 from app.db.primary import LONGEST_LIFE, Primary
 from app.db.spent import add_up_statements
-from app.db.url import configured_url as configured_url
-from app.db.url import normalise_url as normalise_url
-from app.db.url import options_of
+from app.db.url import configured_url, options_of
 from app.settings import Settings
 
 CLOSE_TIMEOUT = 1.0
@@ -152,7 +150,7 @@ async def connect_apart(
 ) -> Any:
     """Return a connection of asyncpg's own that no pool knows, made by `way`, one of a Primary's.
 
-    A pool would make it forget its LISTEN. Postgres shows its `purpose` behind the application's name.
+    A pool would make it forget its LISTEN. Postgres shows `purpose` behind the application's name.
     """
     _, where = url.get_dialect()().create_connect_args(url)
     return await way(**where, **_connect_args(url, settings, purpose=purpose))

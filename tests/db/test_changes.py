@@ -18,9 +18,10 @@ from sqlalchemy import func, make_url, select, text
 
 from app.db.changes import EVERYTHING, Change, ChangeFeed, announce, parse_change
 from app.db.clock import DatabaseClock, monotonic
-from app.db.engine import connect_apart, normalise_url
+from app.db.engine import connect_apart
 from app.db.listener import Listener
 from app.db.primary import Primary
+from app.db.url import normalise_url
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, running, settings_for

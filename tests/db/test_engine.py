@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url, text
 
-from app.db.engine import PING, connect_apart, create_engine, normalise_url
+from app.db.engine import PING, connect_apart, create_engine
 from app.db.primary import Primary
-from app.db.url import shown_url, unproven_servers
+from app.db.url import normalise_url, shown_url, unproven_servers
 from app.errors import ConfigurationError
 from app.ops.doctor import _unproven_servers
 from tests.conftest import settings_for

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.access.models import Scope
 from app.access.scopes import SHIPPED
-from app.db.engine import create_engine, normalise_url
+from app.db.engine import create_engine
 from app.db.migrating import CannotMigrate, alembic_config, upgrade
 from app.db.schema import (
     PROJECT,
@@ -24,6 +24,7 @@ from app.db.schema import (
     head_revision,
     migrations,
 )
+from app.db.url import normalise_url
 from tests.conftest import settings_for
 
 

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import STATEMENT_LOST, create_engine, normalise_url, sqlstate_of
+from app.db.engine import STATEMENT_LOST, create_engine, sqlstate_of
+from app.db.url import normalise_url
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, following, settings_for
 from tests.factories import Someone, bearer, login, make_user

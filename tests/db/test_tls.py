@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import URL, make_url, text
 
-from app.db.engine import connect_apart, create_engine, normalise_url
+from app.db.engine import connect_apart, create_engine
 from app.db.primary import Primary
+from app.db.url import normalise_url
 from tests.conftest import settings_for
 from tests.faults import connect_plainly
 from tests.processes import free_port
@@ -191,7 +192,7 @@ async def test_of_several_hosts_each_is_verified(tls: Tls) -> None:
 
 async def test_a_client_certificate_is_shown(tls: Tls) -> None:
     certificate, key, _ = tls.own.issue("certified")
-    options = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
+    options: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
     tls.shown.clear()
     await connect(tls.url(**options))
     assert tls.shown == []
@@ -200,7 +201,7 @@ async def test_a_client_certificate_is_shown(tls: Tls) -> None:
 
 
 async def test_a_revoked_server_is_refused(tls: Tls) -> None:
-    options = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
+    options: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
     await connect(tls.url(sslcrl=tls.own.revoke(), **options))
     with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
         await connect(tls.url(sslcrl=tls.own.revoke(tls.certificate), **options))

@@ -21,8 +21,9 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from app.db.engine import create_engine, normalise_url
+from app.db.engine import create_engine
 from app.db.migrating import upgrade
+from app.db.url import normalise_url
 from app.settings import PROJECT, Settings
 from tests.faults import signal_server
 from tests.processes import PATIENCE
