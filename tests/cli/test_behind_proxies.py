@@ -7,7 +7,7 @@ import select
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -175,3 +175,29 @@ def is_refused(connection: socket.socket) -> bool:
         return False
     except ConnectionError:
         return True
+
+
+async def test_the_shipped_proxy_passes_on_no_offer_to_upgrade(tmp_path: Path) -> None:
+    heads = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).lower())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with (
+        await asyncio.start_server(keep, "127.0.0.1", 0) as server,
+        AsyncExitStack() as stack,
+    ):
+        port = server.sockets[0].getsockname()[1]
+        proxy = running_before(f"http://127.0.0.1:{port}", "haproxy", tmp_path)
+        url = await asyncio.to_thread(proxy.__enter__)
+        stack.push_async_callback(asyncio.to_thread, proxy.__exit__, None, None, None)
+        for offer in ENDING.values():
+            received = await converse(url, request(offer), answers=1)
+            assert received.statuses == [200]
+    asked = [head for head in heads if b"/revoke" in head]
+    assert len(asked) == len(ENDING)
+    for head in asked:
+        assert b"upgrade" not in head
+        assert b"http2-settings" not in head
