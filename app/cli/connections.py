@@ -146,6 +146,9 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """What is body is no framing."""
         self._framing -= len(body)
+        if isinstance(self.cycle.body, bytes):
+            # Grows in place. With bytes, each chunk of a byte would copy all that came before it.
+            self.cycle.body = bytearray(self.cycle.body)  # type: ignore[assignment]
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -166,6 +169,10 @@ class Connection(HttpToolsProtocol):
         """It has taken some."""
         self._taking_due = None
         super().resume_writing()
+
+    def _should_upgrade(self) -> bool:
+        """Return False: uvicorn would take the Connection header apart for each chunk of a body."""
+        return False
 
     def _unsupported_upgrade_warning(self) -> None:
         """An upgrade is only offered (RFC 9110 §7.8): not to take it is nothing to warn of."""
