@@ -8,7 +8,19 @@ from pathlib import Path
 
 import uvloop
 
-from bench import contest, fairness, goals, guessing, memory, report, scale, storm, ways, worker
+from bench import (
+    contest,
+    fairness,
+    goals,
+    guessing,
+    memory,
+    report,
+    scale,
+    storm,
+    strangers,
+    ways,
+    worker,
+)
 from bench.contestants import line_up, prepare_scopegate
 from bench.effort import FULL, QUICK, Effort
 from bench.errors import BenchmarkFailed
@@ -20,7 +32,10 @@ from bench.progress import say
 from bench.report import Section
 from bench.servers import PEERS
 
-PARTS = ("contest", "revocation", "storm", "guessing", "fairness", "worker", "memory", "scale")
+PARTS = (
+    *("contest", "revocation", "storm", "guessing", "fairness"),
+    *("worker", "memory", "scale", "strangers"),
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -88,6 +103,8 @@ async def _measure(parts: Sequence[str], effort: Effort) -> str:
             compared = await scale.compare(postgres, effort)
             show(report.scale_section(compared, effort))
             judged += goals.of_scale(compared)
+        if "strangers" in parts:
+            show(report.strangers_section(await strangers.measure(postgres, population, effort)))
         introduction = report.introduction(effort, postgres.name)
     show(goals.goals_section(judged))
     # The goals are what one looks for first, in a file; and last, in a terminal.
@@ -120,6 +137,7 @@ parts:
   worker      how soon one answers; its memory after {FULL.requests:,} requests
   scale       {FULL.small:,} users against {FULL.large:,}
   memory      what one remembered session weighs
+  strangers   what the worst requests without a token cost the event loop
 
 With make, arguments go into ARGS: make bench ARGS="--quick --only contest"
 A Postgres of the bench's own is started and removed again. {URL_VARIABLE}

@@ -37,6 +37,8 @@ class Effort:
     """To one worker, before it is weighed."""
     stretch_seconds: float
     """Of logins, and of refreshes, each time among those."""
+    repeats: int
+    """Of each request of a stranger, of which the cheapest counts."""
 
 
 FULL = Effort(
@@ -57,6 +59,7 @@ FULL = Effort(
     starts=10,
     requests=100_000,
     stretch_seconds=2.0,
+    repeats=7,
 )
 QUICK = Effort(
     name="quick",
@@ -76,4 +79,5 @@ QUICK = Effort(
     starts=2,
     requests=2000,
     stretch_seconds=0.5,
+    repeats=1,
 )

@@ -24,9 +24,12 @@ from bench.revocation import BOUND, Refusals, Revocation
 from bench.rounds import Spread, ratio
 from bench.scale import Comparison
 from bench.storm import KEYCLOAK, STORMERS, THREADS, Storm, Weather, Yield, rise
+from bench.strangers import Cost
 from bench.worker import REST, Work, Worker
 
 Row = Sequence[str]
+SHOWN = 0.5
+"""Milliseconds beyond a plain request."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,29 @@ def memory_section(found: Sequence[Weight]) -> Section:
         [
             (each.what, f"{each.sessions:,}", _bytes(each.rss), _bytes(each.traced))
             for each in found
+        ],
+    )
+
+
+def strangers_section(costs: Sequence[Cost]) -> Section:
+    """Return what requests without good credentials cost the event loop, the worst last."""
+    shown = [cost for cost in costs if cost.beyond >= SHOWN] or list(costs[-20:])
+    return Section(
+        "Requests of strangers",
+        f"{len(costs)} requests, each with the worst input that fits, in the server's own process. "
+        "The event loop's processor time; *beyond* is what it takes more than the same request with "
+        f"little input. Those from {SHOWN} ms on, else the worst twenty; the worst last.",
+        ("route", "input", "bytes", "status", "ms", "ms beyond"),
+        [
+            (
+                each.route,
+                each.input,
+                f"{each.size:,}",
+                str(each.status or ""),
+                f"{each.milliseconds:.2f}",
+                f"{each.beyond:.2f}",
+            )
+            for each in shown
         ],
     )
 

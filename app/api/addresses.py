@@ -10,6 +10,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Some proxies write the port too: 192.0.2.1:4711, [2001:db8::1]:4711.
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
 
+MAX_HOPS = 32
+"""The most that X-Forwarded-For is believed: a client can write a proxy's address many times."""
 # All of IPv4, as a server sees it that has only IPv6 (RFC 6052 §2.1): else one /64 for everybody.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -26,7 +28,10 @@ def client_address(
     address = parse_address(peer or "")
     if address is None:
         return peer
-    hops = [hop for hop in ",".join(forwarded_for).split(",") if hop.strip()]
+    if not _is_in(address, trusted):
+        return str(address)
+    # All beyond MAX_HOPS stays in one piece, which is no address.
+    hops = [hop for hop in ",".join(forwarded_for).rsplit(",", MAX_HOPS) if hop.strip()]
     while hops and _is_in(address, trusted):
         hop = parse_address(hops.pop())
         if hop is None:

@@ -143,6 +143,9 @@ class Connection(FramedProtocol):
     def on_body(self, body: bytes) -> None:
         """What is body is no framing."""
         self._framing -= len(body)
+        if isinstance(self.cycle.body, bytes):
+            # Grows in place. With bytes, each chunk of a byte would copy all that came before it.
+            self.cycle.body = bytearray(self.cycle.body)  # type: ignore[assignment]
         super().on_body(body)
 
     def end_request(self) -> None:

@@ -12,6 +12,7 @@ from app.access.models import Grant, Scope
 from app.access.remarks import MAX_REMARK
 from app.access.scopes import (
     MAX_SCOPE,
+    MAX_SCOPES_BYTES,
     SHIPPED,
     ScopeGranted,
     ScopeNotRegistered,
@@ -53,6 +54,14 @@ def test_a_scope_string_says_each_scope_once_in_one_order(asked: frozenset[str])
 def test_illegal_characters_are_invalid_scope(text: str) -> None:
     with pytest.raises(InvalidScope):
         parse_scope(text)
+
+
+@pytest.mark.parametrize("part", ["a ", " ", "a", "read:items ", "é"])
+def test_a_scope_longer_than_4_kib_is_invalid_scope(part: str) -> None:
+    with pytest.raises(InvalidScope, match="ask for less"):
+        parse_scope(part * (MAX_SCOPES_BYTES // len(part) + 1))
+    if part == "a ":
+        assert parse_scope(part * (MAX_SCOPES_BYTES // len(part))) == {"a"}
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import httpx2
 import pytest
+from fastapi import Request
 
 from app.api.middleware import API_CONTENT_POLICY
 from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import client_of
+from tests.factories import bearer, make_user
 
 HARDENING = {
     "x-content-type-options": "nosniff",
@@ -76,6 +78,78 @@ async def test_errors_and_pages_send_the_hardening(runtime: Runtime) -> None:
         for headers in pages:
             scripts = re.findall("script-src ([^;]+)", headers["content-security-policy"])
             assert "unsafe" not in scripts[0]
+
+
+async def test_an_answer_to_a_request_with_credentials_is_not_stored(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    token = await bearer(client, await make_user(runtime, "read:items", "write:items"))
+    json = {"Content-Type": "application/json"}
+    statuses = []
+    for method, path, body in (
+        ("GET", "/users/me", b""),
+        ("GET", "/nowhere", b""),
+        ("PUT", "/items", b""),
+        ("POST", "/items", b"x" * 300_000),
+        ("POST", "/items", b"{"),
+        ("GET", "/users", b""),
+        ("GET", "/items?" + "a&" * 200, b""),
+        ("GET", "/.well-known/jwks.json", b""),
+        ("GET", "/health/live", b""),
+        ("GET", "/console", b""),
+        ("GET", "/docs/assets/swagger-ui.css", b""),
+        ("POST", "/token", b""),
+    ):
+        for given in (token, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}):
+            answer = await client.request(method, path, content=body, headers=json | given)
+            assert answer.headers.get_list("cache-control") == ["no-store"], (method, path)
+            if given is token:
+                statuses.append(answer.status_code)
+    assert statuses == [200, 404, 405, 413, 422, 403, 414, 200, 200, 200, 200, 400]
+    assert "cache-control" not in (await client.get("/health/live")).headers
+    assert (await client.get("/console")).headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "headers", "status"),
+    [
+        ("?" + "a&" * 99, 0, 200),
+        ("?" + "a&" * 100, 0, 414),
+        ("?" + "&".join(map(str, range(10_000))), 0, 414),
+        ("?q=" + "a" * 4000, 0, 200),
+        ("?q=" + "%41" * 1400, 0, 414),
+        ("/x" * 2100, 0, 414),
+        ("", 90, 200),
+        ("", 100, 431),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+async def test_what_no_route_has_a_use_for_is_refused_before_it_is_taken_apart(
+    client: httpx2.AsyncClient, suffix: str, headers: int, status: int
+) -> None:
+    given = {f"x-{number}": "" for number in range(headers)}
+    answer = await client.get(f"/health/live{suffix}", headers=given)
+    assert answer.status_code == status
+    assert is_hardened(answer)
+    if status != 200:
+        assert set(answer.json()) == {"detail"}
+    if status != 200 and not suffix.startswith("/"):
+        oauth = await client.post(f"/token{suffix}", headers=given)
+        assert (oauth.status_code, oauth.json()["error"]) == (status, "invalid_request")
+
+
+async def test_cookies_reach_no_route(runtime: Runtime) -> None:
+    app = create_app(runtime.settings)
+
+    @app.get("/cookies")
+    async def cookies(request: Request) -> list[str]:
+        return [name for name in request.headers if name in {"cookie", "x-other"}]
+
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test") as client:
+        for cookie in ("a=b", "a;" * 15_000, ""):
+            headers = {"Cookie": cookie, "X-Other": "x"}
+            assert (await client.get("/cookies", headers=headers)).json() == ["x-other"]
 
 
 async def test_https_is_insisted_on_only_where_it_is_set(

@@ -1,6 +1,8 @@
 """POST /token, by the contract."""
 
 import base64
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from unittest.mock import ANY
 
@@ -8,10 +10,14 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
+from app.access.authority import OPERATOR
+from app.access.scopes import register_scope
 from app.identity.models import KnownNetwork, Session, User
 from app.runtime import Runtime
+from app.tokens.jwt import MAX_TOKEN_BYTES
 from tests.clock import MovableClock
-from tests.factories import PASSWORD, Someone, login, make_user
+from tests.conftest import client_of
+from tests.factories import PASSWORD, Someone, login, make_user, refresh
 
 pytestmark = pytest.mark.every_token_kind
 
@@ -146,7 +152,7 @@ async def test_every_bad_credential_gets_the_same_bytes(
         for name, password in [
             ("nobody", PASSWORD),
             ("Alice", "wrong"),
-            ("Alice", "w" * 100_000),
+            ("Alice", "w" * 16_000),
             ("Alice", "nul\0nul"),
             ("nul\0name", PASSWORD),
             (disabled.username, PASSWORD),
@@ -172,7 +178,7 @@ async def test_every_bad_credential_gets_the_same_bytes(
         "username=Alice&password=é",
         "grant_type=&username=&password=x",
         f"username=Alice&password={PASSWORD}&refresh_token=a&refresh_token=b",
-        "&".join(f"p{i}=x" for i in range(10_000)),
+        "&".join(f"p{i}=x" for i in range(2_000)),
     ],
 )
 async def test_broken_forms_are_invalid_request(
@@ -262,6 +268,85 @@ async def test_two_kinds_of_client_authentication_are_invalid_request(
 async def test_too_large_a_body_is_refused_in_oauths_words(client: httpx2.AsyncClient) -> None:
     answer = await post(client, b"username=" + b"x" * 1_000_000)
     assert error_of(answer) == (413, "invalid_request")
+
+
+async def test_a_form_over_16_kib_is_refused_whatever_a_body_may_be(runtime: Runtime) -> None:
+    large = replace(runtime, settings=runtime.settings.model_copy(update={"max_body_bytes": 10**9}))
+    async with client_of(large) as client:
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(17):
+                yield b"x" * 1024
+            raise AssertionError("more was read than a form may have")
+
+        for path in ("/token", "/revoke", "/introspect"):
+            for body in (b"token=" + b"x" * (16 * 1024 - 5), b"&" * 20_000, endless()):
+                answer = await client.post(path, content=body, headers={"Content-Type": FORM})
+                assert error_of(answer) == (413, "invalid_request")
+            fits = b"token=" + b"x" * (16 * 1024 - 6)
+            answer = await client.post(path, content=fits, headers={"Content-Type": FORM})
+            assert answer.status_code in {200, 400, 401}
+
+
+async def test_a_scope_over_4_kib_is_invalid_scope_which_says_to_ask_for_less(
+    client: httpx2.AsyncClient, alice: Someone
+) -> None:
+    refresh_token = (await login(client, alice)).json()["refresh_token"]
+    for scope in ("a " * 2049, " " * 4097, "read:items " * 400, "x" * 4097, "é" * 4097):
+        for form in (
+            {"grant_type": "password", "username": "Alice", "password": PASSWORD},
+            {"grant_type": "refresh_token", "refresh_token": refresh_token},
+            {"grant_type": "client_credentials"},
+        ):
+            answer = await client.post("/token", data={**form, "scope": scope})
+            if len(answer.request.content) <= 16 * 1024:
+                assert error_of(answer) == (400, "invalid_scope")
+                assert "ask for less" in answer.json()["error_description"]
+    fits = " ".join(["read:items", *(f"x{number}" for number in range(700))])
+    assert (await login(client, alice, scope=fits)).json()["scope"] == "read:items"
+    assert (await refresh(client, refresh_token)).status_code == 200, "it was not used up"
+
+
+async def test_a_token_over_7_kib_is_invalid_scope_unless_it_is_opaque(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    names = [f"{number:02}".ljust(128, "x") for number in range(60)]
+    async with runtime.unit_of_work() as session:
+        for name in names:
+            await register_scope(session, name, description="", by=OPERATOR)
+    user = await make_user(runtime, *names)
+    for form in ({}, {"scope": " ".join(names[:30])}):
+        answer = await login(client, user, **form)
+        if runtime.issuer.opaque or form:
+            assert answer.status_code == 200
+            assert len(answer.json()["access_token"]) <= MAX_TOKEN_BYTES
+        else:
+            assert error_of(answer) == (400, "invalid_scope")
+            assert "ask for less" in answer.json()["error_description"]
+            assert "opaque" in answer.json()["error_description"]
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert (await client.get("/users/me", headers=headers)).status_code == 200
+
+
+async def test_a_refresh_token_is_not_used_up_for_a_token_that_is_too_large(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    names = [f"{number:02}".ljust(128, "x") for number in range(60)]
+    async with runtime.unit_of_work() as session:
+        for name in names:
+            await register_scope(session, name, description="", by=OPERATOR)
+    root = await make_user(runtime, "admin")
+    token = (await login(client, root)).json()["refresh_token"]
+    presented = runtime.issuer.refresh_tokens.read(token)
+    assert presented is not None
+    many = update(Session).where(Session.id == presented.session_id)
+    async with runtime.unit_of_work() as session:
+        await session.execute(many.values(scopes=names))
+    if not runtime.issuer.opaque:
+        assert error_of(await refresh(client, token)) == (400, "invalid_scope")
+    less = {"grant_type": "refresh_token", "refresh_token": token, "scope": names[0]}
+    answer = await client.post("/token", data=less)
+    assert (answer.status_code, answer.json()["scope"]) == (200, names[0])
 
 
 async def test_other_methods_are_refused_in_oauths_words(client: httpx2.AsyncClient) -> None:

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.utils import base64url_encode
 
 from app.runtime import Runtime
-from app.tokens.jwt import Claims
-from tests.factories import assert_invalid_token, bearer, login, make_user
+from app.tokens.jwt import MAX_TOKEN_BYTES, Claims
+from tests.factories import assert_invalid_token, bearer, login, make_user, status
 
 
 async def test_claims_of_another_kind_of_token_are_refused(
@@ -82,6 +82,43 @@ async def test_what_is_read_is_what_was_written_whatever_this_machines_clock_say
             {**payload, **times}, key.private, algorithm=key.algorithm, headers=headers
         )
         assert await tokens.decode(token, now=tomorrow)
+
+
+async def test_a_token_has_one_spelling(client: httpx2.AsyncClient, runtime: Runtime) -> None:
+    token = (await login(client, await make_user(runtime))).json()["access_token"]
+    header, payload, signature = token.split(".")
+    assert await status(client, {"Authorization": f"Bearer {token}"}) == 200
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = alphabet.index(signature[-1])
+    # An ES256 signature's last character has four bits that mean nothing.
+    others = [alphabet[last ^ bits] for bits in range(1, 16)]
+    other_alphabet = signature.translate(str.maketrans("-_", "+/"))
+    for other in (
+        *(f"{header}.{payload}.{signature[:-1]}{character}" for character in others),
+        f"{token}=",
+        f"{token}==",
+        f"{header}=.{payload}.{signature}",
+        f"{header}.{payload}==.{signature}",
+        f"{header}.{payload}.{signature[:40]} {signature[40:]}",
+        f"{header}.{payload}.{signature[:40]}!{signature[40:]}",
+        f"{header} .{payload}.{signature}",
+        f" {token}",
+        f"{token}.",
+        f"{header}..{payload}.{signature}",
+        *([f"{header}.{payload}.{other_alphabet}"] if other_alphabet != signature else []),
+    ):
+        await assert_invalid_token(client, f"Bearer {other}")
+
+
+@pytest.mark.parametrize("part", ["[", "1e1,", '{"a":', "\\u0041"])
+async def test_a_token_larger_than_any_of_ours_is_no_token(
+    client: httpx2.AsyncClient, runtime: Runtime, part: str
+) -> None:
+    for size in (5_000, 30_000):
+        header = base64url_encode((part * (size // len(part))).encode()).decode()
+        await assert_invalid_token(client, f"Bearer {header}.e30.AAAA")
+    token = (await login(client, await make_user(runtime))).json()["access_token"]
+    await assert_invalid_token(client, f"Bearer {token}" + "A" * MAX_TOKEN_BYTES)
 
 
 async def test_hmac_with_the_public_key_is_refused(
