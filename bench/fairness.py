@@ -21,14 +21,15 @@ from bench.peers.account import PASSWORD
 from bench.postgres import Postgres
 from bench.progress import say
 from bench.servers import serving
-from bench.wire import Connection, request
+from bench.wire import Answer, Connection, request
 
 ATTACKERS = 80
 """Connections, each with one login in flight."""
 HONEST = 4
 """Connections of others, each login as another user from another address."""
 HEAD_START = 0.5  # seconds of attack before the others come
-PAUSE = 0.05  # seconds between two logins over one honest connection
+PAUSE = 0.05  # seconds between two logins of others, and after an attacker's that was refused
+IN, QUEUE_FULL, OTHERWISE = "in", "no place in the queue", "otherwise"
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ class Fairness:
     """What was answered to the others, and in how many seconds to those who got in."""
 
     attack: str
-    attackers: Counter[int] = field(default_factory=Counter)
-    honest: Counter[int] = field(default_factory=Counter)
+    attackers: Counter[str] = field(default_factory=Counter)
+    honest: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
     @property
     def share(self) -> float:
         """Of the others' logins, those that got in at the first try."""
-        return self.honest[200] / self.honest.total()
+        return self.honest[IN] / self.honest.total()
 
     def times(self) -> str:
         """The median and the 99th percentile, in ms."""
@@ -93,7 +94,10 @@ async def measure(port: int, population: Population, attack: Attack, seconds: fl
             number = next(numbers)
             address = f"127.0.1.{number % attack.addresses + 1}"
             answer = await connection.ask(_login(attack.username(number), address))
-            found.attackers[answer.status] += 1
+            outcome = _outcome(answer)
+            found.attackers[outcome] += 1
+            if outcome == QUEUE_FULL:
+                await asyncio.sleep(PAUSE)
         connection.close()
 
     async def keep_signing_in(first: int) -> None:
@@ -105,8 +109,9 @@ async def measure(port: int, population: Population, attack: Attack, seconds: fl
             name = population.username(user % (population.users - HONEST) + 1)
             started = time.perf_counter()
             answer = await connection.ask(_login(name, f"127.0.{user % 200 + 2}.{first + 1}"))
-            found.honest[answer.status] += 1
-            if answer.status == 200:
+            outcome = _outcome(answer)
+            found.honest[outcome] += 1
+            if outcome == IN:
                 found.seconds.append(time.perf_counter() - started)
             await asyncio.sleep(PAUSE)
         connection.close()
@@ -117,6 +122,12 @@ async def measure(port: int, population: Population, attack: Attack, seconds: fl
         for first in range(HONEST):
             group.create_task(keep_signing_in(first))
     return found
+
+
+def _outcome(answer: Answer) -> str:
+    if answer.status == 503 and b"Too many logins" in answer.body:
+        return QUEUE_FULL
+    return IN if answer.status == 200 else OTHERWISE
 
 
 def _login(username: str, address: str) -> bytes:
@@ -130,8 +141,8 @@ async def _measure_running(port: int) -> None:
         found = await measure(port, population, attack, FULL.storm_seconds)
         print(
             f"{found.attack}: of {found.honest.total()} other logins {found.share:.0%} got in, "
-            f"median and p99 in ms: {found.times()}; the attackers' answers: "
-            f"{dict(found.attackers)}"
+            f"median and p99 in ms: {found.times()}; {dict(found.honest)}; "
+            f"the attackers' answers: {dict(found.attackers)}"
         )
 
 

@@ -14,7 +14,7 @@ from bench.contestants import (
     USERS_DATABASE,
     USERS_JWT,
 )
-from bench.fairness import Fairness
+from bench.fairness import IN, Fairness
 from bench.guessing import Guessed, Names
 from bench.load import percentile
 from bench.report import Section
@@ -97,7 +97,7 @@ def of_fairness(found: Sequence[Fairness]) -> Iterator[Goal]:
     for each in found:
         yield Goal(
             f"{each.attack}: all others sign in at the first try",
-            f"{each.honest[200]:,} of {each.honest.total():,}",
+            f"{each.honest[IN]:,} of {each.honest.total():,}",
             met=each.share == 1,
         )
 

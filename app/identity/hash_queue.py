@@ -101,6 +101,13 @@ class _Lane:
             return max(largest.values(), key=lambda each: (len(each), each is calls))[-1]
         return None
 
+    def keeps(self, source: Source) -> bool:
+        """Whether a call from there would find a place now."""
+        probe = _Call(source, asyncio.get_running_loop().create_future())
+        kept = self.add(probe) is not probe
+        self.remove(probe)
+        return kept
+
     def next(self) -> _Call | None:
         """Take out the call whose turn it is; None if no call waits."""
         while self._networks:
@@ -147,6 +154,15 @@ class HashQueue:
     def __len__(self) -> int:
         """Calls that wait."""
         return sum(map(len, self._lanes.values()))
+
+    def check_room(self, source: Source) -> None:
+        """Raise TooManyLogins if a call from there would find no place now.
+
+        For asking before a call costs a look into the database.
+        """
+        if not self._free and not self._lanes[source.lane].keeps(source):
+            self.refused += 1
+            raise TooManyLogins
 
     async def take_turn(self, source: Source, gone: Gone | None = None) -> float:
         """Wait for a turn, and return for how many seconds; 0 if there was one at once.

@@ -22,6 +22,7 @@ from app.identity.throttle import (
     CURRENT_PASSWORD,
     LOGIN,
     Throttle,
+    network_of,
     record_failure,
 )
 from app.identity.users import find_user
@@ -67,6 +68,9 @@ async def authenticate(
     TooManyLogins when the account's share of the hashing queue is used up, or the queue is full;
     CallerGone when the caller hung up in that queue, with nothing hashed and nothing told.
     """
+    # The name that was typed, not the user's id: names that exist and others wait alike.
+    source = Source("logins", network_of(by.address), username_key(username))
+    hasher.check_room(source)  # First: a storm must not get at the database either.
     # Two looks that need no transaction, whose beginning and end would be two more round trips.
     async with throttle.autocommit() as session:
         user = await find_user(session, username)
@@ -78,8 +82,7 @@ async def authenticate(
     correct, renewed = await hasher.verify(
         password,
         password_hash,
-        # What was typed, not the user's id: names that exist and others wait alike.
-        source=Source("logins", attempt.network, username_key(username)),
+        source=source,
         at_turn=partial(throttle.look_again, attempt),
         gone=gone,
     )

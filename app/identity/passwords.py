@@ -181,6 +181,10 @@ class PasswordHasher:
         """Calls that found no place in the queue."""
         return self._queue.refused
 
+    def check_room(self, source: Source) -> None:
+        """Raise TooManyLogins if a call from there would find no place in the queue now."""
+        self._queue.check_room(source)
+
     async def hash(self, password: str, *, source: Source = COMMANDS) -> str:
         """The hash of a password that `check_password` let pass. Raises TooManyLogins."""
         return await self._run(lambda: self._context.hash(password), source=source)

@@ -12,6 +12,7 @@ from tests.api.test_throttle import seen
 from tests.conftest import client_of, following, settings_for
 from tests.factories import PASSWORD, Someone, bearer, login, make_user
 from tests.holding import hashing_held
+from tests.statements import statements_of
 
 NEW = "another horse battery staple"
 
@@ -102,6 +103,11 @@ async def test_a_share_is_used_up_at_the_same_call_with_the_same_bytes_for_any_n
             waiting = set(storming)
             while len(waiting) > 4:
                 _, waiting = await asyncio.wait(waiting, return_when="FIRST_COMPLETED")
+            with statements_of(runtime) as statements:
+                (late,) = storm(client, name.format, addresses=1, logins=1)
+                storming.append(late)
+                await late
+            assert statements == [], "a storm does not get at the database"
         refused = [each.result() for each in storming if each not in waiting]
         assert {answer.headers["retry-after"] for answer in refused} == {"1"}
         found.append([seen(answer) for answer in refused])

@@ -18,6 +18,7 @@ from app.identity.hash_queue import (
     TooManyLogins,
     source_of,
 )
+from tests.processes import PATIENCE
 
 PLACES = 64
 SHARE = PLACES // ACCOUNT_SHARE
@@ -219,6 +220,42 @@ async def test_a_caller_who_hangs_up_makes_room_in_the_share_at_once() -> None:
     assert await waiting > 0
 
 
+async def test_a_turn_that_comes_as_its_caller_is_cancelled_is_given_to_the_next() -> None:
+    queue = HashQueue(turns=1, places=PLACES)
+    await queue.take_turn(Source())
+    first, second = (asyncio.create_task(queue.take_turn(bob(number))) for number in (1, 2))
+    await asyncio.sleep(0)
+    queue.give_back()
+    first.cancel()
+    async with asyncio.timeout(PATIENCE):
+        assert await second > 0
+    assert first.cancelled()
+    queue.give_back()
+    assert await queue.take_turn(Source()) == 0
+
+
+async def test_asking_for_room_first_tells_what_the_queue_then_does() -> None:
+    crowd = Crowd()
+    crowd.queue.check_room(bob())
+    await crowd.come([bob()] * (SHARE - 1))
+    crowd.queue.check_room(bob())
+    assert len(crowd.queue) == SHARE - 1
+    await crowd.come([bob()])
+    with pytest.raises(TooManyLogins):
+        crowd.queue.check_room(bob())
+    office = [Source("logins", "192.0.2.1", f"user-{number}") for number in range(PLACES)]
+    await crowd.come(office)
+    assert len(crowd.queue) == PLACES
+    with pytest.raises(TooManyLogins):
+        crowd.queue.check_room(office[0])
+    crowd.queue.check_room(bob(1))
+    crowd.queue.check_room(Source("logins", "198.51.100.7", "alice"))
+    crowd.queue.check_room(Source("accounts", "192.0.2.1", "user-0"))
+    assert len(crowd.queue) == PLACES
+    await crowd.serve_all()
+    assert crowd.served[0] == bob()
+
+
 moves = st.lists(
     st.tuples(
         st.sampled_from(["ask", "ask", "ask", "end", "cancel", "hang up", "end and cancel"]),
@@ -269,9 +306,10 @@ def test_no_turn_is_lost_and_every_call_ends_whatever_happens(
                 await asyncio.sleep(0)
             assert len(holding()) + queue._free <= turns
             assert all(len(lane) <= places for lane in queue._lanes.values())
-        while not all(task.done() for task, _ in calls):
+        for _ in range(4 * len(calls) + 4):
             end_one()
             await asyncio.sleep(0)
+        assert all(task.done() for task, _ in calls)
         while holding():
             end_one()
         assert queue._free == turns
