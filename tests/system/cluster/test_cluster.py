@@ -5,7 +5,9 @@ fault costs in seconds depends on the machine: `make chaos ARGS="--cluster"` pri
 """
 
 import os
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -23,14 +25,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="session")
-async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def played() -> AsyncIterator[Stage]:
     """One cluster for all faults: to bring it up takes as long as a fault."""
-    folder = tmp_path_factory.mktemp("cluster")
-    # The servers run as another user, who must get there.
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
-    async with stage(folder) as running:
-        yield running
+    # Not pytest's folder: the servers run as another user, whom it keeps out.
+    with tempfile.TemporaryDirectory(prefix="scopegate-patroni-") as folder:
+        async with stage(Path(folder)) as running:
+            yield running
 
 
 @pytest.mark.parametrize(
