@@ -1,7 +1,7 @@
 """What one request of a stranger costs the event loop: every route, with the worst input that fits.
 
-In this process and without a network: the bytes go into the server's own protocol, so that all of it
-counts, from the parser to the answer. What runs in other threads does not count, except that the
+In this process and without a network: the bytes go into the server's own protocol, so that all of
+it counts, from the parser to the answer. What runs in other threads does not count, except that the
 threads which hash passwords keep the interpreter while they normalise one: that is measured apart.
 """
 
