@@ -263,8 +263,8 @@ def strangers_section(costs: Sequence[Cost]) -> Section:
     return Section(
         "Requests of strangers",
         f"{len(costs)} requests, each with the worst input that fits, in the server's own process. "
-        "The event loop's processor time; *beyond* is what it takes more than the same request with "
-        f"little input. Those from {SHOWN} ms on, else the worst twenty; the worst last.",
+        "The event loop's processor time; *beyond* is what it takes more than the same request "
+        f"with little input. Those from {SHOWN} ms on, else the worst twenty; the worst last.",
         ("route", "input", "bytes", "status", "ms", "ms beyond"),
         [
             (

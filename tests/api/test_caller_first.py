@@ -12,8 +12,8 @@ import app.main
 from app.access.principals import Principal
 from app.api.security import (
     CAN_INTROSPECT,
-    CanWriteItems,
     CallerFirstRoute,
+    CanWriteItems,
     current_principal,
     find_callers_first,
     refuse_undeclared_routes,
