@@ -1,8 +1,8 @@
-"""What one request of a stranger costs the event loop: every route, with the worst input that fits.
+"""What one request of a stranger costs the event loop, on every route, with the worst that fits.
 
-In this process and without a network: the bytes go into the server's own protocol, so that all of
-it counts, from the parser to the answer. What runs in other threads does not count, except that the
-threads which hash passwords keep the interpreter while they normalise one: that is measured apart.
+In this process and without a network: the bytes go into the server's own protocol, so all work
+counts, from the parser to the answer. Other threads' work does not count. The threads that hash
+passwords hold the interpreter's lock while they normalise one: that is measured apart.
 """
 
 import asyncio

@@ -145,7 +145,7 @@ class Connection(FramedProtocol):
         self._framing -= len(body)
         if isinstance(self.cycle.body, bytes):
             # Grows in place. With bytes, each chunk of a byte would copy all that came before it.
-            self.cycle.body = bytearray(self.cycle.body)  # type: ignore[assignment]
+            self.cycle.body = bytearray(self.cycle.body)
         super().on_body(body)
 
     def end_request(self) -> None:
