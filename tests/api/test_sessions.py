@@ -512,10 +512,10 @@ async def test_an_access_token_never_outlives_its_session(
 
 
 async def test_a_bearer_and_a_secret_at_once_are_two_ways(
-    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+    client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
     _, _, credentials = await service(runtime, "gateway", "introspect")
-    pair = await sign_in(client, alice)
+    pair = await sign_in(client, await make_user(runtime, "introspect"))
     form = {"token": pair["access_token"], **credentials}
     answer = await client.post("/introspect", data=form, headers=header(pair))
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
