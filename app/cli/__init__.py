@@ -25,6 +25,7 @@ from app.cli.serving import serve as serve_until_stopped
 from app.cli.sessions import session
 from app.cli.users import user
 from app.db.engine import STATEMENT_LOST, open_engine, sqlstate_of
+from app.db.rights import grant_rights
 from app.errors import ScopegateError, first_line
 from app.identity.users import UsernameTaken, fill_in_all_skeletons, list_users
 from app.ops.housekeeping import prune as clear_away
@@ -93,6 +94,10 @@ def migrate(
         bool,
         typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there are no users at all."),
     ] = False,
+    grant_to: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="Also grant this database role what the service needs."),
+    ] = None,
 ) -> None:
     """Bring the database up to this version. Several may run at once: one works, the rest wait."""
     # Here, as no other command needs Alembic: the service starts sooner and is smaller without.
@@ -102,6 +107,9 @@ def migrate(
         async with open_engine(migrator_settings(Settings())) as engine:
             await upgrade(engine)
             await fill_in_all_skeletons(async_sessionmaker(engine))
+            if grant_to:
+                async with engine.begin() as connection:
+                    await grant_rights(connection, grant_to)
 
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")

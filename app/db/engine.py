@@ -146,9 +146,9 @@ def _unprepared() -> dict[str, Any]:
 async def connect_apart(url: URL, settings: Settings, primary: Primary) -> Any:
     """A connection of asyncpg's own that no pool knows: a pool would make it forget its LISTEN."""
     _, where = url.get_dialect()().create_connect_args(url)
-    where |= _connect_args(url, settings, purpose=" changes")
+    how = {**where, **_connect_args(url, settings, purpose=" changes")}
     # A pooler may give the next statement to another server, which has not prepared it.
-    return await primary.connect(**where, statement_cache_size=0)
+    return await primary.connect(**how, statement_cache_size=0)
 
 
 def _connect_args(url: URL, settings: Settings, *, purpose: str = "") -> dict[str, Any]:

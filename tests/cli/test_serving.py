@@ -342,7 +342,7 @@ async def test_production_says_at_the_start_that_the_database_is_not_verified(
             *SERVE, cwd=ROOT, env=env, stdout=PIPE, stderr=STDOUT
         )
         assert process.stdout
-        written = []
+        written: list[str] = []
         async with asyncio.timeout(PATIENCE):
             while not written or "serving at" not in written[-1]:
                 written.append((await process.stdout.readline()).decode())

@@ -191,7 +191,7 @@ async def test_of_several_hosts_each_is_verified(tls: Tls) -> None:
 
 async def test_a_client_certificate_is_shown(tls: Tls) -> None:
     certificate, key, _ = tls.own.issue("certified")
-    options = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
+    options: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
     tls.shown.clear()
     await connect(tls.url(**options))
     assert tls.shown == []
@@ -200,7 +200,7 @@ async def test_a_client_certificate_is_shown(tls: Tls) -> None:
 
 
 async def test_a_revoked_server_is_refused(tls: Tls) -> None:
-    options = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
+    options: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": tls.own.file}
     await connect(tls.url(sslcrl=tls.own.revoke(), **options))
     with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
         await connect(tls.url(sslcrl=tls.own.revoke(tls.certificate), **options))

@@ -143,16 +143,16 @@ async def test_a_name_that_looks_like_another_is_refused(
 ) -> None:
     for taken, asked in permutations((one, other)):
         suffix = uuid.uuid4().hex
-        user = await make_user(runtime, username=taken + suffix)
+        await make_user(runtime, username=taken + suffix)
         with pytest.raises(UsernameTaken):
             await make_user(runtime, username=asked + suffix)
         renamed = await make_user(runtime)
         async with runtime.unit_of_work() as session:
             # A login by it finds no user.
             assert await find_user(session, asked + suffix) is None
-            user = await session.get_one(User, renamed.id)
+            row = await session.get_one(User, renamed.id)
             with pytest.raises(UsernameTaken):
-                await rename_user(session, user, username=asked + suffix, by=OPERATOR)
+                await rename_user(session, row, username=asked + suffix, by=OPERATOR)
 
 
 async def test_plain_ascii_names_never_collide_by_their_looks(runtime: Runtime) -> None:
