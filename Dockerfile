@@ -21,7 +21,7 @@ WORKDIR /srv/scopegate
 # A volume that is mounted here for the first time takes over the folder's owner and mode.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin scopegate \
     && cd /run && install --directory --owner scopegate --group scopegate --mode 0755 \
-        scopegate scopegate/database \
+        scopegate scopegate/database scopegate/owner-role scopegate/service-role \
     && install --directory --owner scopegate --group scopegate --mode 0700 \
         scopegate/admin scopegate/service
 COPY --from=build /srv/scopegate/.venv .venv

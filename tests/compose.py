@@ -19,7 +19,13 @@ from tests.servers import docker_answers
 
 COMPOSE_FILE = PROJECT / "docker-compose.yml"
 SCALE_FILE = PROJECT / "docker-compose.scale.yml"
-SECRETS = ("service/secret_keys", "database/password", "admin/password")
+SECRETS = (
+    "service/secret_keys",
+    "database/password",
+    "owner-role/password",
+    "service-role/password",
+    "admin/password",
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """`docker compose up`, for real: each test in a Compose project and on a port of its own."""
 
+import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(
 ) -> None:
     project.paste("README.md", "With Docker", cwd=tmp_path)
     secrets = project.secrets()
-    assert [len(secret) for secret in secrets] == [43, 43, 43]
+    assert [len(secret) for secret in secrets] == [43] * 5
     project.scopegate("grant", "alice", "read:items")
 
     with project.client("admin", secrets[-1]) as admin, project.client("alice", PASSWORD) as alice:
@@ -52,6 +54,72 @@ def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(
         assert admin.delete(f"/items/{lamp['id']}").status_code == 204
         project.paste("docs/operating.md", "Restore", cwd=tmp_path)
         assert admin.get("/items").json()["items"] == [lamp]
+
+
+AS_SUPERUSER = ("exec", "-T", "db", "psql", "--username", "scopegate", "--set", "ON_ERROR_STOP=1")
+# As the release before left it: the superuser owns all, and there is no other role.
+AS_BEFORE = """
+REASSIGN OWNED BY scopegate_owner TO scopegate;
+DROP OWNED BY scopegate_service, scopegate_owner;
+DROP ROLE scopegate_service, scopegate_owner;
+GRANT ALL ON DATABASE scopegate TO PUBLIC;
+"""
+MAY_NOT = [
+    "ALTER TABLE audit_entries DISABLE TRIGGER ALL",
+    "TRUNCATE audit_entries",
+    "UPDATE audit_entries SET actor = NULL",
+    "DELETE FROM audit_entries",
+    "SET session_replication_role = replica",
+    "CREATE TABLE made (n int)",
+    "DROP TABLE items",
+    "UPDATE alembic_version SET version_num = '0001'",
+    "COPY items TO PROGRAM 'cat'",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SET ROLE scopegate_owner",
+]
+RUN_SQL = """
+import asyncio, sys
+from sqlalchemy import text
+from app.db.engine import open_engine
+from app.settings import Settings
+async def run():
+    async with open_engine(Settings()) as engine, engine.begin() as connection:
+        result = await connection.execute(text(sys.argv[1]))
+        print(result.scalar() if result.returns_rows else "done")
+asyncio.run(run())
+"""
+
+
+def by_the_service(project: Project, statement: str) -> str:
+    """What becomes of a statement by the role that serves."""
+    command = project.command("exec", "-T", "api", "python", "-c", RUN_SQL, statement)
+    done = subprocess.run(command, env=project.environment(), capture_output=True, text=True)
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.mark.docker
+def test_the_service_is_no_owner_and_data_of_the_release_before_gets_one(project: Project) -> None:
+    project.settings["SCOPEGATE_ADMIN_PASSWORD"] = PASSWORD
+    project.up()
+    with project.client("admin", PASSWORD) as admin:
+        lamp = admin.post("/items", json={"title": "Lamp"}).json()
+        project.compose("stop", "api")
+        project.compose(*AS_SUPERUSER, stdin=AS_BEFORE)
+        project.up()
+        assert admin.get("/items").json()["items"] == [lamp]
+    assert by_the_service(project, "SELECT current_user") == "scopegate_service"
+    for role in ("scopegate_service", "scopegate_owner"):
+        asked = f"SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = '{role}'"
+        assert by_the_service(project, asked) == "False"
+    for statement in MAY_NOT:
+        refused = by_the_service(project, statement)
+        assert re.search("permission denied|must be owner|append-only|days", refused), refused
+    assert "wrong" not in project.scopegate("doctor")
+    seen = project.compose("exec", "-T", "api", "find", "/run/scopegate", "-type", "f").split()
+    assert sorted(seen) == [
+        "/run/scopegate/service-role/password",
+        "/run/scopegate/service/secret_keys",
+    ]
 
 
 @pytest.mark.docker

@@ -26,6 +26,7 @@ from app.cli.sessions import session
 from app.cli.users import user
 from app.cli.waiting import explain, wait_for_database
 from app.db.engine import DATABASE_GONE, open_engine
+from app.db.rights import grant_rights
 from app.errors import ScopegateError
 from app.identity.users import UsernameTaken, fill_in_all_skeletons, list_users
 from app.ops.housekeeping import prune as clear_away
@@ -91,6 +92,10 @@ def migrate(
         bool,
         typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there are no users at all."),
     ] = False,
+    grant_to: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="Also grant this database role what the service needs."),
+    ] = None,
 ) -> None:
     """Bring the database up to this version. Several may run at once: one works, the rest wait.
 
@@ -104,6 +109,9 @@ def migrate(
             await upgrade(engine)
             await restore(engine)
             await fill_in_all_skeletons(async_sessionmaker(engine))
+            if grant_to:
+                async with engine.begin() as connection:
+                    await grant_rights(connection, grant_to)
 
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")

@@ -153,7 +153,8 @@ async def connect_apart(
     A pool would make it forget its LISTEN. Postgres shows `purpose` behind the application's name.
     """
     _, where = url.get_dialect()().create_connect_args(url)
-    return await way(**where, **_connect_args(url, settings, purpose=purpose))
+    how = {**where, **_connect_args(url, settings, purpose=purpose)}
+    return await way(**how)
 
 
 def _connect_args(url: URL, settings: Settings, *, purpose: str = "") -> dict[str, Any]:

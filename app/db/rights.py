@@ -1,0 +1,34 @@
+"""What the service's own role may do, where another role owns the tables.
+
+Triggers keep the audit log append-only, and only a table's owner can switch those off. So a service
+that does not own its tables can't rewrite the log, whoever gets hold of its connection.
+"""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.base import Base
+
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+LESS = {
+    # Housekeeping deletes old entries. The triggers refuse to delete young ones.
+    "audit_entries": "SELECT, INSERT, DELETE",
+    "alembic_version": "SELECT",
+}
+
+
+async def grant_rights(connection: AsyncConnection, role: str) -> None:
+    """Grant a role what a serving process needs on all tables, and nothing beyond that.
+
+    The caller owns the tables. Rights on them that the role has from an earlier version are taken
+    back. Raises sqlalchemy.exc.ProgrammingError when there is no such role.
+    """
+    quote = connection.dialect.identifier_preparer.quote
+    name = quote(role)
+    schema = quote(str(await connection.scalar(text("SELECT current_schema()"))))
+    statements = [f"GRANT USAGE ON SCHEMA {schema} TO {name}"]
+    for table in sorted({*Base.metadata.tables, *LESS}):
+        statements.append(f"REVOKE ALL ON {quote(table)} FROM {name}")
+        statements.append(f"GRANT {LESS.get(table, ALL)} ON {quote(table)} TO {name}")
+    for statement in statements:
+        await connection.execute(text(statement))
