@@ -114,7 +114,7 @@ async def test_an_offer_is_understood_wherever_the_parser_is_interrupted(service
         first = filler.replace(b"40000", b"%05d" % len(body)) + body
         sent.append([first + offer + LAST])
     for place, received in enumerate(await converse_all(service.url, sent)):
-        assert (received.statuses, received.smuggled) == ([400, 400], False), place
+        assert (received.statuses, received.smuggled) == ([413, 400], False), place
 
 
 async def test_offers_one_behind_the_other_are_one_last_request(service: Service) -> None:
