@@ -54,7 +54,7 @@ def test_every_manifest_is_right_by_the_schema(file: str, version: str) -> None:
 def test_the_kustomization_names_every_file() -> None:
     (settings,) = KUSTOMIZATION["configMapGenerator"]
     named = {*RESOURCES, *settings["envs"], "kustomization.yaml", "README.md"}
-    assert named == {path.name for path in FOLDER.iterdir()}
+    assert named == {path.name for path in FOLDER.iterdir() if path.is_file()}
     (image,) = KUSTOMIZATION["images"]
     for pod in PODS:
         assert only_container(pod)["image"] == image["name"]

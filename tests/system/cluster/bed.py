@@ -21,7 +21,7 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from app.db.engine import create_engine
+from app.db.engine import DATABASE_GONE, create_engine
 from app.db.migrating import upgrade
 from app.db.url import normalise_url
 from app.settings import PROJECT, Settings
@@ -220,6 +220,7 @@ class Cluster:
         self.nodes = [Node(name, folder, client) for name in NODES]
         self.haproxy = Daemon("haproxy", folder, self._haproxy_command(), {})
         self.pgbouncer = Daemon("pgbouncer", folder, self._pgbouncer_command(), {})
+        self.watching: asyncio.Task[None] | None = None
         self.leaders: list[tuple[float, Node, int]] = []
         """When each was first seen to lead (`time.monotonic`), and its timeline."""
 
@@ -259,7 +260,7 @@ class Cluster:
 
     async def _watch(self, node: Node) -> None:
         while True:
-            with suppress(*SILENT):
+            with suppress(*DATABASE_GONE):
                 connection = await node.connect("postgres", "postgres")
                 try:
                     while True:
@@ -274,7 +275,9 @@ class Cluster:
 
     @property
     def leader(self) -> Node:
-        """The newest leader that was seen."""
+        """The newest leader that was seen. Raises what ended the watch, if it has ended."""
+        if self.watching is not None and self.watching.done():
+            self.watching.result()
         return self.leaders[-1][1]
 
     async def is_whole(self) -> bool:
@@ -288,7 +291,7 @@ class Cluster:
         members = await self.leader.members()
         roles = sorted(member["role"] for member in members if member["state"] in RUNNING)
         # Etcd keeps a node that died for Patroni's ttl: Postgres knows who is really there.
-        with suppress(*SILENT):
+        with suppress(*DATABASE_GONE):
             connection = await self.leader.connect("postgres", "postgres")
             try:
                 streaming = await connection.fetchval(STREAMING)
@@ -357,7 +360,7 @@ class Cluster:
         return False
 
     async def _pgbouncer_answers(self) -> bool:
-        with suppress(*SILENT):
+        with suppress(*DATABASE_GONE):
             connection = await asyncpg.connect(
                 normal_dsn(self.url("pgbouncer")["database_url"]), timeout=5
             )
@@ -366,7 +369,6 @@ class Cluster:
         return False
 
 
-SILENT = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 # Zero at a standby, which refuses `pg_current_wal_lsn`.
 TIMELINE = """
 SELECT CASE WHEN pg_is_in_recovery() THEN 0
@@ -386,7 +388,7 @@ async def patroni_cluster(folder: Path) -> AsyncIterator[Cluster]:
     cluster = Cluster(folder)
     for file in folder.iterdir():
         file.chmod(0o644)
-    watch = asyncio.create_task(cluster.watch())
+    watch = cluster.watching = asyncio.create_task(cluster.watch())
     try:
         await cluster.start()
         yield cluster

@@ -88,9 +88,13 @@ FAULTS: dict[str, Callable[[Cluster], Awaitable[None]]] = {
 
 
 async def _successor(cluster: Cluster, old: Node) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while cluster.leader is old:
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while cluster.leader is old:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        logs = (f"{node.name}: {node.patroni.log.read_text()[-2000:]}" for node in cluster.nodes)
+        raise AssertionError("no other node leads:\n" + "\n".join(logs)) from None
 
 
 async def _set_failsafe(cluster: Cluster, *, on: bool) -> None:
