@@ -205,7 +205,13 @@ class Primary:
                 if not self._was_replaced(self.server_of(each)):
                     return each
                 failures.append(ServerReplaced())
-        raise max(failures, key=lambda each: isinstance(each, ServerReplaced | TakesNoWrites))
+        raise max(failures, key=_says_more)
+
+
+def _says_more(failure: Exception) -> tuple[bool, bool]:
+    """Order failures of several hosts: silence says less than a server that answered."""
+    known = isinstance(failure, ServerReplaced | TakesNoWrites)
+    return known, not isinstance(failure, ConnectionRefusedError | TimeoutError)
 
 
 def _hosts(host: Any, port: Any) -> list[Host]:

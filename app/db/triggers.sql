@@ -92,7 +92,7 @@ DECLARE
 BEGIN
     IF notified < TG_ARGV[0]::integer THEN
         PERFORM set_config(counted, (notified + 1)::text, true);
-        PERFORM pg_notify('scopegate', 'token ' || OLD.digest);
+        PERFORM pg_notify('scopegate', 'token ' || encode(OLD.digest, 'hex'));
     ELSE
         PERFORM pg_notify('scopegate', 'everything');
     END IF;
