@@ -333,9 +333,10 @@ async def test_a_planned_reconnection_forgets_nothing_and_misses_no_change(
     made: list[Change] = []
     async with heard_by(feed) as heard:
         while len(listeners) < 30:
-            made.append(Change("user", uuid.uuid4()))
+            user = uuid.uuid4()
+            made.append(Change("user", user))
             async with own_runtime.engine.begin() as connection:
-                told = select(func.pg_notify("scopegate", f"user {made[-1].key}"))
+                told = select(func.pg_notify("scopegate", f"user {user}"))
                 await connection.execute(told)
         await until(lambda: set(made) <= set(heard))
         assert EVERYTHING not in heard
