@@ -72,16 +72,16 @@ class Hashing:
     hasher: PasswordHasher
 
     async def until_waiting(self, calls: int = 1) -> None:
-        """Wait until so many calls wait for a thread."""
-        await until(lambda: self.hasher.waiting >= calls)
+        """Wait until so many calls wait behind those that hold the threads."""
+        await until(lambda: self.hasher.waiting - 1 >= calls)
 
 
 @asynccontextmanager
 async def hashing_held(runtime: Runtime) -> AsyncIterator[Hashing]:
     """No password is hashed until the end."""
     hasher, gate = runtime.hasher, threading.Event()
-    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads)]
-    # Each has its turn before anything else asks for one.
+    # One more than there are threads: it is made ready, so what comes has to wait for a turn.
+    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads + 1)]
     await asyncio.sleep(0)
     try:
         yield Hashing(hasher)

@@ -75,9 +75,9 @@ _Accounts = dict[str, deque[_Call]]
 class _Lane:
     """Waiting calls: networks are served in turn, and so are the accounts of each."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, share: int) -> None:
         self._places = places
-        self._share = max(LEAST_PLACES, places // ACCOUNT_SHARE)
+        self._share = share
         self._networks: dict[str, _Accounts] = {}
 
     def __len__(self) -> int:
@@ -143,17 +143,24 @@ def _size(network: _Accounts) -> int:
 
 
 class HashQueue:
-    """Gives `turns` calls their turn at once; in each lane at most `places` calls wait for one."""
+    """Gives turns to `threads` calls at once, and to one more; `places` of each lane wait.
 
-    def __init__(self, *, turns: int, places: int) -> None:
-        self._free = turns
-        self._lanes = {"logins": _Lane(places), "accounts": _Lane(places)}
+    The one more is made ready while the threads are busy, so that none of them waits for the event
+    loop. It counts as waiting: its place is one of the lane's.
+    """
+
+    def __init__(self, *, threads: int, places: int) -> None:
+        self._free = threads + 1
+        share = max(LEAST_PLACES, places // ACCOUNT_SHARE)
+        self._lanes = {"logins": _Lane(places - 1, share), "accounts": _Lane(places - 1, share)}
         self.refused = 0
         """Calls that found no place, or had to give theirs up."""
 
-    def __len__(self) -> int:
-        """Calls that wait."""
-        return sum(map(len, self._lanes.values()))
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        ready = 1 if self._free == 0 else 0
+        return ready + sum(map(len, self._lanes.values()))
 
     def check_room(self, source: Source) -> None:
         """Raise TooManyLogins if a call from there would find no place now.

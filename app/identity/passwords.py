@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +21,7 @@ import passlib
 from passlib.context import CryptContext
 
 from app.errors import ConfigurationError, Refused
-from app.identity.hash_queue import Gone, HashQueue, Source
+from app.identity.hash_queue import CallerGone, Gone, HashQueue, Source
 from app.identity.spelling import MAX_MARKS, nfkc
 
 MIN_PASSWORD_BYTES = 8
@@ -166,7 +167,7 @@ class PasswordHasher:
             threads, thread_name_prefix="password-hash", initializer=_give_way
         )
         self._threads = threads
-        self._queue = HashQueue(turns=threads, places=queue)
+        self._queue = HashQueue(threads=threads, places=queue)
         self.begun = 0
         self.waited = 0.0
         """Seconds that the calls which were begun had waited, all together."""
@@ -174,7 +175,7 @@ class PasswordHasher:
     @property
     def waiting(self) -> int:
         """Calls that wait for a thread."""
-        return len(self._queue)
+        return self._queue.waiting
 
     @property
     def refused(self) -> int:
@@ -248,17 +249,33 @@ class PasswordHasher:
         source: Source = COMMANDS,
         at_turn: AtTurn | None = None,
     ) -> T:
-        loop = asyncio.get_running_loop()
+        loop, asked = asyncio.get_running_loop(), time.monotonic()
+
+        def begin() -> T:
+            # The counts are the event loop's: threads would overwrite each other's.
+            loop.call_soon_threadsafe(self._note_wait, time.monotonic() - asked)
+            return work()
+
         waited = await self._queue.take_turn(source, gone)
         try:
             if waited and at_turn is not None:
                 await at_turn(waited)
-            future = self._executor.submit(work)
+            future = self._executor.submit(begin)
         except BaseException:
             self._queue.give_back()
             raise
-        self.begun += 1
-        self.waited += waited
-        # Only when the thread is done: what it has begun costs its work, also if the caller goes.
+        # When the thread is done: what it has begun costs its work, also if the caller goes.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._queue.give_back))
-        return await asyncio.wrap_future(future)
+        if gone is not None:
+            # Does nothing once a thread has begun. What has not, no thread will begin.
+            gone.add_done_callback(lambda _: future.cancel())
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if gone is not None and gone.done():
+                raise CallerGone from None
+            raise
+
+    def _note_wait(self, seconds: float) -> None:
+        self.begun += 1
+        self.waited += seconds

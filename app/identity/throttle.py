@@ -13,9 +13,9 @@ comes, by a statement that writes nothing (`Throttle.look_again`):
 - The second refuses when more than `burst` are.
 
 So of `burst` + 1 attempts at once each password is checked, in whatever order their turns come: a
-right one among `burst` wrong ones is let in. Past that, only attempts that are being hashed, or
-charged, at that moment can overrun the limit: about two for each hashing thread of all replicas.
-Each of them is charged all the same, and so paid for by a longer wait.
+right one among `burst` wrong ones is let in. Past that, only attempts that have their turn or are
+being charged at that moment can overrun the limit: about two for each hashing thread of all
+replicas. Each of them is charged all the same, and so paid for by a longer wait.
 
 The algorithm is GCRA. Its state is one moment a budget, `open_at`: each failure moves it on by the
 limit's interval, from `slack` in the past at the earliest; while it lies ahead, attempts are

@@ -23,7 +23,7 @@ async def runtime(own_database_url: str) -> AsyncIterator[Runtime]:
     settings = settings_for(
         own_database_url,
         hash_threads=1,
-        hash_queue=24,
+        hash_queue=25,
         trusted_proxies="127.0.0.1",
         # However busy the machine is, only the hashing queue turns logins away.
         database_connect_timeout=60,

@@ -24,19 +24,34 @@ PLACES = 64
 SHARE = PLACES // ACCOUNT_SHARE
 
 
+def queue_of(places: int = PLACES) -> HashQueue:
+    """A queue in which so many can wait before the turn that is next."""
+    return HashQueue(threads=1, places=places + 1)
+
+
+def length(queue: HashQueue) -> int:
+    """Calls in the lanes."""
+    return sum(map(len, queue._lanes.values()))
+
+
+async def take_all(queue: HashQueue) -> None:
+    """Take the thread's turn, and that of the call which is made ready."""
+    while queue._free:
+        await queue.take_turn(Source())
+
+
 class Crowd:
-    """Callers of a queue with one turn, which is taken: they all have to wait."""
+    """Callers of a queue whose turns are taken: they all have to wait."""
 
     def __init__(self, places: int = PLACES) -> None:
-        self.queue = HashQueue(turns=1, places=places)
+        self.queue = queue_of(places)
         self.served: list[Source] = []
         self.refused: list[Source] = []
         self.tasks: deque[asyncio.Task[None]] = deque()
 
     async def come(self, sources: Iterable[Source]) -> None:
         """These callers ask for a turn, one after the other."""
-        if self.queue._free:
-            await self.queue.take_turn(Source())
+        await take_all(self.queue)
         for source in sources:
             self.tasks.append(asyncio.create_task(self._ask(source)))
             await asyncio.sleep(0)
@@ -57,7 +72,7 @@ class Crowd:
         await asyncio.sleep(0)
 
     async def serve_all(self) -> None:
-        while len(self.queue):
+        while length(self.queue):
             await self.serve(1)
         await asyncio.gather(*self.tasks)
 
@@ -75,7 +90,7 @@ def numbered(count: int, network: str = "192.0.2.{}") -> list[Source]:
 async def test_one_account_signing_in_holds_its_share_and_the_others_get_in(networks: int) -> None:
     crowd = Crowd()
     await crowd.come(bob(number % networks) for number in range(80))
-    assert len(crowd.queue) == SHARE
+    assert length(crowd.queue) == SHARE
     assert crowd.queue.refused == len(crowd.refused) == 80 - SHARE
     honest = numbered(20)
     await crowd.come(honest)
@@ -114,7 +129,7 @@ async def test_behind_one_address_accounts_are_served_in_turn() -> None:
     """All requests come from the proxy, if it is not named in the settings."""
     crowd = Crowd()
     await crowd.come([Source("logins", "192.0.2.1", f"user-{n % 8}") for n in range(200)])
-    assert len(crowd.queue) == PLACES
+    assert length(crowd.queue) == PLACES
     alice = Source("logins", "192.0.2.1", "alice")
     await crowd.come([alice])
     await crowd.serve(9)
@@ -127,7 +142,7 @@ async def test_a_full_queue_takes_the_place_of_the_network_with_the_most() -> No
     few = numbered(30)
     many = [Source("logins", "127.0.0.1", f"user-{n % 7}") for n in range(50)]
     await crowd.come([*few, *many])
-    assert len(crowd.queue) == PLACES
+    assert length(crowd.queue) == PLACES
     more = numbered(10, "198.51.100.{}")
     await crowd.come(more)
     assert {source.network for source in crowd.refused} == {"127.0.0.1"}
@@ -149,7 +164,7 @@ async def test_the_newest_call_is_refused_and_not_one_that_has_waited() -> None:
 async def test_an_account_guessed_at_from_one_address_keeps_a_place_for_its_owner() -> None:
     crowd = Crowd()
     await crowd.come(bob(1) for _ in range(20))
-    assert len(crowd.queue) == SHARE
+    assert length(crowd.queue) == SHARE
     await crowd.come([bob(2)])
     assert set(crowd.refused) == {bob(1)}
     await crowd.serve(2)
@@ -189,7 +204,7 @@ async def test_the_share_grows_with_the_queue(places: int, share: int) -> None:
     assert LEAST_PLACES == 4
     crowd = Crowd(places)
     await crowd.come([bob()] * 2 * places)
-    assert len(crowd.queue) == min(places, share)
+    assert length(crowd.queue) == min(places, share)
     await crowd.serve_all()
 
 
@@ -202,8 +217,8 @@ async def test_addresses_of_one_64_are_one_source() -> None:
 
 
 async def test_a_caller_who_hangs_up_makes_room_in_the_share_at_once() -> None:
-    queue = HashQueue(turns=1, places=PLACES)
-    await queue.take_turn(Source())
+    queue = queue_of()
+    await take_all(queue)
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     leaving = [asyncio.create_task(queue.take_turn(bob(), gone)) for _ in range(SHARE)]
     await asyncio.sleep(0)
@@ -213,7 +228,7 @@ async def test_a_caller_who_hangs_up_makes_room_in_the_share_at_once() -> None:
     for each in leaving:
         with pytest.raises(CallerGone):
             await each
-    assert len(queue) == 0
+    assert length(queue) == 0
     waiting = asyncio.create_task(queue.take_turn(bob()))
     await asyncio.sleep(0)
     queue.give_back()
@@ -221,8 +236,8 @@ async def test_a_caller_who_hangs_up_makes_room_in_the_share_at_once() -> None:
 
 
 async def test_a_turn_that_comes_as_its_caller_is_cancelled_is_given_to_the_next() -> None:
-    queue = HashQueue(turns=1, places=PLACES)
-    await queue.take_turn(Source())
+    queue = queue_of()
+    await take_all(queue)
     first, second = (asyncio.create_task(queue.take_turn(bob(number))) for number in (1, 2))
     await asyncio.sleep(0)
     queue.give_back()
@@ -239,19 +254,19 @@ async def test_asking_for_room_first_tells_what_the_queue_then_does() -> None:
     crowd.queue.check_room(bob())
     await crowd.come([bob()] * (SHARE - 1))
     crowd.queue.check_room(bob())
-    assert len(crowd.queue) == SHARE - 1
+    assert length(crowd.queue) == SHARE - 1
     await crowd.come([bob()])
     with pytest.raises(TooManyLogins):
         crowd.queue.check_room(bob())
     office = [Source("logins", "192.0.2.1", f"user-{number}") for number in range(PLACES)]
     await crowd.come(office)
-    assert len(crowd.queue) == PLACES
+    assert length(crowd.queue) == PLACES
     with pytest.raises(TooManyLogins):
         crowd.queue.check_room(office[0])
     crowd.queue.check_room(bob(1))
     crowd.queue.check_room(Source("logins", "198.51.100.7", "alice"))
     crowd.queue.check_room(Source("accounts", "192.0.2.1", "user-0"))
-    assert len(crowd.queue) == PLACES
+    assert length(crowd.queue) == PLACES
     await crowd.serve_all()
     assert crowd.served[0] == bob()
 
@@ -268,12 +283,12 @@ moves = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(moves=moves, turns=st.integers(1, 3), places=st.integers(1, 8))
+@given(moves=moves, threads=st.integers(1, 3), places=st.integers(1, 8))
 def test_no_turn_is_lost_and_every_call_ends_whatever_happens(
-    moves: list[tuple[str, int, int, str]], turns: int, places: int
+    moves: list[tuple[str, int, int, str]], threads: int, places: int
 ) -> None:
     async def play() -> None:
-        queue = HashQueue(turns=turns, places=places)
+        queue = HashQueue(threads=threads, places=places)
         calls: list[tuple[asyncio.Task[float], asyncio.Future[None]]] = []
         ended: set[asyncio.Task[float]] = set()
 
@@ -304,7 +319,7 @@ def test_no_turn_is_lost_and_every_call_ends_whatever_happens(
                 gone.set_result(None)
             for _ in range(other):  # Sometimes several things happen in one moment.
                 await asyncio.sleep(0)
-            assert len(holding()) + queue._free <= turns
+            assert len(holding()) + queue._free <= threads + 1
             assert all(len(lane) <= places for lane in queue._lanes.values())
         for _ in range(4 * len(calls) + 4):
             end_one()
@@ -312,8 +327,8 @@ def test_no_turn_is_lost_and_every_call_ends_whatever_happens(
         assert all(task.done() for task, _ in calls)
         while holding():
             end_one()
-        assert queue._free == turns
-        assert len(queue) == 0
+        assert queue._free == threads + 1
+        assert length(queue) == 0
         outcomes = await asyncio.gather(*(task for task, _ in calls), return_exceptions=True)
         allowed = (float, TooManyLogins, CallerGone, asyncio.CancelledError)
         assert all(isinstance(outcome, allowed) for outcome in outcomes)

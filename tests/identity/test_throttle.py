@@ -272,8 +272,8 @@ async def test_guesses_at_once_on_two_replicas_are_about_as_many_as_the_limit_le
         outcomes = Counter(await asyncio.gather(*guesses))
         told = await actions(one)
     assert outcomes.total() == outcomes["refused"] + outcomes["throttled"]
-    threads = one.settings.hash_threads + other.settings.hash_threads
-    assert 11 <= outcomes["refused"] <= 11 + 3 * threads, "those under way can overrun it"
+    threads = one.settings.hash_threads + 1 + other.settings.hash_threads + 1
+    assert 11 <= outcomes["refused"] <= 11 + 2 * threads, "those under way can overrun it"
     assert told["login.failed"] == outcomes["refused"]
     assert told["login.throttled"] <= len(LOGIN), "what is refused at its turn is not audited"
     assert one.throttle.refused + other.throttle.refused == outcomes["throttled"]
@@ -293,7 +293,7 @@ async def test_a_right_password_behind_eleven_charged_failures_waits_as_long_as_
         with pytest.raises(Throttled) as refused:
             await queued
     assert refused.value.retry_after == 2 * ACCOUNT_AND_ADDRESS.interval.total_seconds()
-    assert runtime.hasher.begun == hashed, "it was refused before a thread began"
+    assert runtime.hasher.begun <= hashed + 1, "but for what held the threads, nothing was hashed"
     assert runtime.hasher.waiting == 0
 
 
@@ -533,8 +533,8 @@ async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_m
             return "in"
 
         outcomes = Counter(await asyncio.gather(*map(guess, range(60))))
-        threads = one.settings.hash_threads + other.settings.hash_threads
-        assert SESSION.burst < outcomes["refused"] <= SESSION.burst + 1 + 3 * threads
+        threads = one.settings.hash_threads + 1 + other.settings.hash_threads + 1
+        assert SESSION.burst < outcomes["refused"] <= SESSION.burst + 1 + 2 * threads
         assert outcomes["throttled"] == 60 - outcomes["refused"]
         assert await guess(1000) == "throttled"
 
