@@ -120,7 +120,9 @@ def test_each_replica_trusts_what_it_remembers_behind_pgbouncer(scaled: Scaled) 
 
     eventually(lambda: all(map(trusts, REPLICAS)))
     settings = scaled.project.compose("exec", "-T", "api", "env")
-    assert "SCOPEGATE_DATABASE_URL=postgresql://scopegate@pgbouncer:6432/scopegate" in settings
+    assert (
+        "SCOPEGATE_DATABASE_URL=postgresql://scopegate_service@pgbouncer:6432/scopegate" in settings
+    )
 
 
 def test_the_audit_log_tells_the_address_that_the_proxy_saw(scaled: Scaled) -> None:

@@ -30,7 +30,9 @@ from app.identity.users import (
     rename_user,
 )
 from app.runtime import Runtime
+from tests.databases import wait_for_lock
 from tests.factories import make_user
+from tests.processes import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -200,18 +202,45 @@ async def test_of_lookalikes_that_are_added_at_once_one_gets_the_name(own_runtim
         assert sum(await asyncio.gather(*map(take, names))) == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("admin", "\u0430dmin"), ("\u0430dmin", "admin"), ("\u0430dmin", "adm\u0131n")],
+)
+async def test_a_name_waits_for_a_lookalike_that_is_being_added(
+    own_runtime: Runtime, first: str, second: str
+) -> None:
+    async def add(name: str) -> None:
+        async with own_runtime.unit_of_work() as session:
+            await add_user(session, username=name, kind="person", password_hash=None, by=OPERATOR)
+
+    async with own_runtime.unit_of_work() as session:
+        await add_user(session, username=first, kind="person", password_hash=None, by=OPERATOR)
+        waiting = asyncio.create_task(add(second))
+        await wait_for_lock(own_runtime)
+    with pytest.raises(UsernameTaken):
+        await waiting
+
+
+async def test_plain_names_are_added_side_by_side(own_runtime: Runtime) -> None:
+    async with own_runtime.unit_of_work() as session:
+        await add_user(session, username="mary", kind="person", password_hash=None, by=OPERATOR)
+        await asyncio.wait_for(make_user(own_runtime, username="rnary"), PATIENCE)
+
+
 INSERT_AS_BEFORE = text(
     "INSERT INTO users (id, username, username_key) VALUES (gen_random_uuid(), :name, :key)"
 )
 
 
-async def test_names_that_the_release_before_gives_are_compared_too(runtime: Runtime) -> None:
+async def test_names_that_the_release_before_gives_are_compared_too(own_runtime: Runtime) -> None:
+    runtime = own_runtime
     async with runtime.unit_of_work() as session:
         for name in ("operator", "r\u043e\u043et", "plain"):
             await session.execute(INSERT_AS_BEFORE, {"name": name, "key": name})
     for lookalike in ("\u043eperator", "root"):
         with pytest.raises(UsernameTaken):
             await make_user(runtime, username=lookalike)
+    await fill_in_all_skeletons(runtime.sessions)
     renames = "UPDATE users SET username = :to, username_key = :to WHERE username = 'plain'"
     async with runtime.unit_of_work() as session:
         await session.execute(text(renames), {"to": "manager"})
