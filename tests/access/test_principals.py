@@ -158,7 +158,7 @@ async def test_a_load_is_no_answer_when_the_feed_was_lost_meanwhile(
 ) -> None:
     async with proxy_to(own_database_url) as direct:
         settings = settings_for(
-            own_database_url, listen_database_url=direct.url, revocation_bound=0.5
+            own_database_url, listen_database_url=direct.url, revocation_bound=2
         )
         async with Runtime.open(settings, now=own_runtime.now) as runtime, following(runtime):
             principals = held_principals(runtime)

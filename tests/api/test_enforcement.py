@@ -167,7 +167,7 @@ async def test_what_is_remembered_of_a_token_counts_only_while_the_feed_is_fresh
     """Nobody hears that it is deleted, or that its key is retired; and yet it is refused."""
     async with proxy_to(own_database_url) as direct:
         settings = settings_for(
-            own_database_url, listen_database_url=direct.url, revocation_bound=0.5
+            own_database_url, listen_database_url=direct.url, revocation_bound=2
         )
         opaque = settings.model_copy(update={"access_token_format": "opaque"})
         async with (
@@ -224,7 +224,7 @@ async def test_a_remembered_token_ends_with_its_key(own_database_url: str) -> No
 async def test_without_a_database_nothing_passes_and_it_comes_back_by_itself(
     own_postgres: OwnPostgres,
 ) -> None:
-    settings = settings_for(own_postgres.url, revocation_bound=0.5)
+    settings = settings_for(own_postgres.url, revocation_bound=2)
     async with Runtime.open(settings) as runtime, following(runtime), client_of(runtime) as client:
         user = await make_user(runtime, "read:items")
         token = await bearer(client, user)
@@ -250,7 +250,7 @@ async def test_a_database_that_hangs_is_503_for_all_who_wait_and_not_for_one_aft
     async with proxy_to(own_database_url) as proxy:
         settings = settings_for(
             proxy.url,
-            revocation_bound=0.5,
+            revocation_bound=2,
             database_pool_timeout=1,
             database_connect_timeout=1,
             database_statement_timeout=1,
