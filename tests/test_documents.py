@@ -105,7 +105,7 @@ def test_what_is_run_elsewhere_is_known() -> None:
         for each in documents()
         for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
     }
-    known = ("sh", "sh elsewhere", "python", "csv", "diff", "nginx")
+    known = ("sh", "sh elsewhere", "python", "csv", "diff", "nginx", "sql")
     shown = {(language, "anywhere") for language in known}
     assert languages <= shown | {("", "ARCHITECTURE.md")}
 

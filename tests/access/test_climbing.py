@@ -26,6 +26,7 @@ from app.access.grants import grant
 from app.access.models import Grant
 from app.access.scopes import register_scope
 from app.audit.log import Actor
+from app.identity.clients import make_secret
 from app.identity.models import User
 from app.identity.users import Kind, add_user, user_of_id
 from app.runtime import Runtime
@@ -91,6 +92,10 @@ class AuthorityMachine(RuleBasedStateMachine):
                 )
                 account = Account(user.id, kind, grants)
                 self.accounts.append(account)
+                if kind == "service":
+                    # Without a secret it can't sign in, and is no admin who could help.
+                    await make_secret(session, user_id=user.id, by=OPERATOR)
+                    account.secrets = 1
                 for scope, end in grants.items():
                     await grant(
                         session,
