@@ -25,6 +25,8 @@ MAX_FORM_BYTES = 16 * 1024
 MAX_BASIC_BYTES = 4 * 1024
 MAX_CONTENT_TYPE = 128
 MAX_PARAMETERS = 100
+MAX_ESCAPES = 3 * 1024
+"""Enough for a name, a password and 4 KiB of scopes, all of it escaped; each costs a look-up."""
 PARAMETERS = {
     *("grant_type", "username", "password", "refresh_token", "scope"),
     *("client_id", "client_secret", "token", "token_type_hint"),
@@ -145,6 +147,8 @@ def _parse(body: bytes) -> dict[str, str]:
         text = body.decode("ascii")
         if _BROKEN_ESCAPE.search(text):
             raise InvalidRequest("The form has a broken percent-escape.")
+        if text.count("%") > MAX_ESCAPES:
+            raise InvalidRequest(f"The form has more than {MAX_ESCAPES} percent-escapes.")
         pairs = parse_qsl(
             text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
         )

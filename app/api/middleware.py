@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.addresses import is_trusted
-from app.api.errors import on_domain_error, on_http_exception
+from app.api.errors import on_domain_error
 from app.db.spent import TimeSpent
 from app.errors import Unavailable
 from app.ops.logging import RequestLog
@@ -35,9 +35,6 @@ HARDENING = [
 RawHeaders = list[tuple[bytes, bytes]]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What a proxy may call a request: nothing that breaks a line."""
-MAX_URL_BYTES = 4 * 1024
-MAX_PARAMETERS = 100
-MAX_HEADERS = 100
 UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
 """Routes that machines ask all day long."""
 
@@ -165,11 +162,9 @@ class Envelope:
 
 
 class Limits:
-    """Refuses with 503 what the server has marked as `refused`, and bounds what a request has.
+    """Refuses with 503 what the server has marked as `refused`, and bounds a request's body.
 
-    Past `max_bytes` of body the reading route fails with 413, in that route's format. Longer URLs,
-    and more parameters or headers, than any route of this service has a use for are refused before
-    any of them is taken apart.
+    Past `max_bytes` of it the reading route fails with 413, in that route's format.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
@@ -183,10 +178,6 @@ class Limits:
             answer = await on_domain_error(Request(scope), Busy())
             await answer(scope, receive, send)
             return
-        if scope["type"] == "http" and (excess := _excess(scope)):
-            answer = await on_http_exception(Request(scope), excess)
-            await answer(scope, receive, send)
-            return
         received = 0
 
         async def counted() -> Message:
@@ -198,17 +189,6 @@ class Limits:
             return message
 
         await self._app(scope, counted, send)
-
-
-def _excess(scope: Scope) -> HTTPException | None:
-    query = scope["query_string"]
-    if len(scope["path"]) + len(query) > MAX_URL_BYTES:
-        return HTTPException(414, f"The URL is longer than {MAX_URL_BYTES} bytes.")
-    if query.count(b"&") >= MAX_PARAMETERS:
-        return HTTPException(414, f"The query has more than {MAX_PARAMETERS} parameters.")
-    if len(scope["headers"]) > MAX_HEADERS:
-        return HTTPException(431, f"The request has more than {MAX_HEADERS} headers.")
-    return None
 
 
 class TrustedHosts(TrustedHostMiddleware):

@@ -10,8 +10,9 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from socket import SO_LINGER, SOL_SOCKET
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import httptools
 import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -24,9 +25,15 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-MAX_FRAMING_BYTES = 32 * 1024
+MAX_FRAMING_BYTES = 16 * 1024
 """Of one request, all that is not its body: request line, headers, chunks' sizes, trailers."""
+MAX_URL_BYTES = 4 * 1024
+MAX_PARAMETERS = 100
+MAX_HEADERS = 100
+MAX_CHUNKS = 1024
 MAX_PIPELINED = 16
+PIECE = 4 * 1024
+"""Bytes that are parsed between two looks at what there is too much of."""
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -82,7 +89,8 @@ class Connection(FramedProtocol):
         self._max_connections = config.max_connections
         self._patience = config.request_timeout
         self._hardening = config.hardening
-        self._framing = 0
+        self.headers = []
+        self._framing = self._chunks = 0
         # Apart, as a client may be half in with one request while it is answered another.
         self._request_due: float | None = None
         """When the client must have sent its request, by the loop's clock."""
@@ -110,15 +118,19 @@ class Connection(FramedProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Have no more parsed at once than may be framing: the parser keeps what it is given."""
+        """Parse what the client sent, little at a time: the parser keeps what it is given."""
         if self._request_due is None:
             self._request_due = self._soon()
         while data and not self.transport.is_closing():
-            room = MAX_FRAMING_BYTES - self._framing
+            room = min(PIECE, MAX_FRAMING_BYTES - self._framing)
             piece, data = data[:room], data[room:]
             self._framing += len(piece)
             super().data_received(piece)
-            too_much = self._framing >= MAX_FRAMING_BYTES or len(self.pipeline) > MAX_PIPELINED
+            too_much = (
+                self._framing >= MAX_FRAMING_BYTES
+                or self._chunks > MAX_CHUNKS
+                or len(self.headers) > MAX_HEADERS
+            )
             if too_much and not self.transport.is_closing():
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
@@ -128,7 +140,14 @@ class Connection(FramedProtocol):
         super().on_message_begin()
 
     def begin_request(self) -> None:
-        """Start the request; when there are too many, or at shutdown, it is this client's last."""
+        """Start the request; when there are too many, or at shutdown, it is this client's last.
+
+        Refuse it when it has more than any route of this service has a use for.
+        """
+        if len(self.url) > MAX_URL_BYTES or self.url.count(b"&") >= MAX_PARAMETERS:
+            self._stop(HTTPStatus.REQUEST_URI_TOO_LONG)
+        if len(self.headers) > MAX_HEADERS or len(self.pipeline) >= MAX_PIPELINED:
+            self._stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         crowded = max(len(self.connections), len(self.tasks) + 1) > self._max_connections
         if crowded:
             self.scope["state"]["refused"] = True
@@ -148,9 +167,13 @@ class Connection(FramedProtocol):
             self.cycle.body = bytearray(self.cycle.body)
         super().on_body(body)
 
+    def on_chunk_header(self) -> None:
+        """Count the chunk: each costs a call, however small it is."""
+        self._chunks += 1
+
     def end_request(self) -> None:
         """Stop waiting: the client has done its part."""
-        self._framing, self._request_due = 0, None
+        self._framing, self._chunks, self._request_due = 0, 0, None
         super().end_request()
 
     def send_400_response(self, _msg: str) -> None:
@@ -212,6 +235,11 @@ class Connection(FramedProtocol):
         for cycle in (*self._pipelined, self.cycle):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
+
+    def _stop(self, status: HTTPStatus) -> NoReturn:
+        """Refuse the request whose head is read, and have the parser read nothing behind it."""
+        self._refuse(status)
+        raise httptools.HttpParserError(status.phrase)
 
     def _refuse(self, status: HTTPStatus) -> None:
         if self._may_answer():

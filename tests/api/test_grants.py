@@ -96,7 +96,6 @@ async def test_revoking_again_is_the_same(
         ("no:such", None, 404),
         ("%00", None, 404),
         ("x" * 3000, None, 404),
-        ("x" * 5000, None, 414),
         ("é", None, 404),
         ("read:items", {"expires_at": "2001-01-01T00:00:00Z"}, 422),
         ("read:items", {"expires_at": "2100-01-01T00:00:00"}, 422),

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
+from app.cli.connections import MAX_CHUNKS, MAX_HEADERS, MAX_PARAMETERS, MAX_URL_BYTES
 from app.identity.models import User
 from app.runtime import Runtime
 from tests import databases
@@ -69,17 +70,17 @@ def status(answer: bytes) -> int:
 
 
 def test_a_head_of_ordinary_size_is_read_however_it_is_cut(service: Service) -> None:
-    rest = HEAD + b"X: " + b"x" * 31_000 + b"\r\nConnection: close\r\n\r\n"
+    rest = HEAD + b"X: " + b"x" * 15_000 + b"\r\nConnection: close\r\n\r\n"
     with service.connect() as connection:
         assert (
-            status(send(connection, *(rest[i : i + 1000] for i in range(0, 32_000, 1000)))) == 200
+            status(send(connection, *(rest[i : i + 1000] for i in range(0, 16_000, 1000)))) == 200
         )
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        HEAD + b"X: " + b"x" * 33_000 + b"\r\n\r\n",
+        HEAD + b"X: " + b"x" * 17_000 + b"\r\n\r\n",
         HEAD + b"X: y\r\n" * 5500 + b"\r\n",
         HEAD + b"X: " + b"x" * 50_000_000,
         b"GET /" + b"x" * 50_000_000,
@@ -106,7 +107,7 @@ def headers_of(answer: bytes) -> Message:
 @pytest.mark.parametrize(
     ("sent", "refused"),
     [
-        (HEAD + b"X: " + b"x" * 33_000, 431),
+        (HEAD + b"X: " + b"x" * 17_000, 431),
         (b"FOO / HTTP/1.1\r\n\r\n", 400),
         (FORM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\nz", 400),
     ],
@@ -147,6 +148,48 @@ def test_endless_trailers_and_chunk_extensions_are_cut_off(service: Service) -> 
     for begun in (b"0\r\nX: ", b"1;x="):
         with service.connect() as connection, pytest.raises(ConnectionError):
             connection.sendall(chunked + begun + b"x" * 20_000_000)
+
+
+URL_OF = "/health/live?"
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "expected"),
+    [
+        (URL_OF + "a&" * (MAX_PARAMETERS - 1), 0, 200),
+        (URL_OF + "a&" * MAX_PARAMETERS, 0, 414),
+        (URL_OF + "a" * (MAX_URL_BYTES - len(URL_OF)), 0, 200),
+        (URL_OF + "a" * (MAX_URL_BYTES - len(URL_OF) + 1), 0, 414),
+        ("/" + "%41" * 1400, 0, 414),
+        ("http://scopegate.test/health/live?" + "a" * MAX_URL_BYTES, 0, 414),
+        ("/health/live", MAX_HEADERS - 2, 200),
+        ("/health/live", MAX_HEADERS - 1, 431),
+        ("/health/live", 2000, 431),
+    ],
+    ids=lambda value: str(value)[:16],
+)
+def test_what_no_route_has_a_use_for_is_refused_before_it_is_taken_apart(
+    service: Service, url: str, headers: int, expected: int
+) -> None:
+    usual = "Host: scopegate.test\r\nConnection: close\r\n"
+    more = "".join(f"{number:x}:\r\n" for number in range(headers))
+    with service.connect() as connection:
+        answer = send(connection, f"GET {url} HTTP/1.1\r\n{usual}{more}\r\n".encode())
+    assert status(answer) == expected
+    assert headers_of(answer)["connection"] == "close"
+
+
+@pytest.mark.parametrize(("chunks", "expected"), [(MAX_CHUNKS - 1, 400), (3 * MAX_CHUNKS, 431)])
+def test_a_body_may_come_in_many_chunks_but_not_in_ever_more(
+    service: Service, chunks: int, expected: int
+) -> None:
+    form = b"grant_type=".ljust(chunks, b"x")
+    body = b"".join(b"1\r\n%c\r\n" % byte for byte in form) + b"0\r\n\r\n"
+    with service.connect() as connection:
+        head = FORM_HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        answer = send(connection, head + body)
+    assert status(answer) == expected
+    assert (b"unsupported_grant_type" in answer) == (expected == 400)
 
 
 def test_endless_pipelining_is_cut_off(service: Service) -> None:

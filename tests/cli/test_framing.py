@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.cli.connections import PIECE
 from tests import databases, framing
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
@@ -105,12 +106,12 @@ async def test_without_a_body_an_offer_is_the_last_request(
 
 
 async def test_an_offer_is_understood_wherever_the_parser_is_interrupted(service: Service) -> None:
-    """The service gives its parser 32 KiB at most: each place of the request is once their end."""
+    """The service gives its parser a PIECE at a time: each place of the request is once its end."""
     offer = request(OFFERS["h2c"] + b"Content-Length: %d\r\n" % len(HIDDEN), HIDDEN)
     filler = request(b"Content-Length: 40000\r\n")
     sent = []
     for place in range(len(offer) + 1):
-        body = b"x" * (32 * 1024 - len(filler) - place)
+        body = b"x" * (10 * PIECE - len(filler) - place)
         first = filler.replace(b"40000", b"%05d" % len(body)) + body
         sent.append([first + offer + LAST])
     for place, received in enumerate(await converse_all(service.url, sent)):
