@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from app.access.authority import OPERATOR
 from app.access.scopes import register_scope
+from app.api.forms import MAX_ESCAPES
 from app.identity.models import KnownNetwork, Session, User
 from app.runtime import Runtime
 from app.tokens.jwt import MAX_TOKEN_BYTES
@@ -240,7 +241,11 @@ async def test_client_id_without_a_secret_counts_as_no_client(
     assert (await post(client, body, Authorization=f"Basic {named}")).status_code == 200
 
 
-@pytest.mark.parametrize("basic", ["bmFtZTpzZWNyZXQ=", "!!!", "bm9jb2xvbg==", "/////w==", "JTp4"])
+@pytest.mark.parametrize(
+    "basic",
+    ["bmFtZTpzZWNyZXQ=", "!!!", "bm9jb2xvbg==", "/////w==", "JTp4", "eDpl" + "eHh4" * 1024],
+    ids=lambda basic: basic[:12],
+)
 async def test_client_secrets_that_are_wrong_are_invalid_client(
     client: httpx2.AsyncClient, alice: Someone, basic: str
 ) -> None:
@@ -286,6 +291,19 @@ async def test_a_form_over_16_kib_is_refused_whatever_a_body_may_be(runtime: Run
             fits = b"token=" + b"x" * (16 * 1024 - 6)
             answer = await client.post(path, content=fits, headers={"Content-Type": FORM})
             assert answer.status_code in {200, 400, 401}
+
+
+async def test_a_form_has_so_many_percent_escapes_and_no_more(client: httpx2.AsyncClient) -> None:
+    for number, code in ((MAX_ESCAPES, "unsupported_grant_type"), (4096, "invalid_request")):
+        answer = await post(client, b"grant_type=" + b"%41" * number)
+        assert error_of(answer) == (400, code)
+
+
+async def test_a_content_type_that_is_too_long_is_no_forms(client: httpx2.AsyncClient) -> None:
+    for length, code in ((128, "unsupported_grant_type"), (129, "invalid_request")):
+        given = {"Content-Type": FORM.ljust(length, ";")}
+        answer = await client.post("/token", content=b"grant_type=x", headers=given)
+        assert error_of(answer) == (400, code)
 
 
 async def test_a_scope_over_4_kib_is_invalid_scope_which_says_to_ask_for_less(

@@ -15,13 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.accounts import disable_account
 from app.access.authority import OPERATOR
-from app.db.changes import Change
+from app.db.changes import EVERYTHING, Change
 from app.identity.clients import create_service
 from app.identity.login import set_password
 from app.identity.models import Session, User
 from app.identity.sessions import ENDED_AT_ONCE, end_sessions_of, live_sessions
 from app.ops.housekeeping import BATCH
 from app.runtime import Runtime
+from app.tokens.opaque import token_digest
 from tests.conftest import client_of, following, settings_for
 from tests.databases import wait_for_lock
 from tests.factories import PASSWORD, bearer, login, make_user, refresh, status
@@ -379,6 +380,31 @@ async def test_a_statement_over_the_rows_of_many_users_is_heard_once_a_user(
     told_by_session = [each for each in found if each.kind == "session"]
     assert len(told_by_session) == (0 if "grants" in statement else ONE_BY_ONE)
     assert users - ONE_BY_ONE <= len(found) - len(told_by_session) <= users
+
+
+@pytest.mark.parametrize("number", [1, ONE_BY_ONE, ONE_BY_ONE + 10])
+async def test_live_opaque_tokens_that_are_deleted_are_heard(
+    own_database_url: str, number: int
+) -> None:
+    settings = settings_for(own_database_url, access_token_format="opaque")
+    async with (
+        Runtime.open(settings) as runtime,
+        following(runtime),
+        client_of(runtime) as client,
+    ):
+        token = (await login(client, await make_user(runtime))).json()["access_token"]
+        await execute(
+            runtime,
+            "INSERT INTO opaque_tokens SELECT sha256(n::text::bytea), session_id, token_id, "
+            "scopes, issued_at, expires_at FROM opaque_tokens, generate_series(2, :number) n",
+            number=number,
+        )
+        heard = Heard(runtime)
+        await execute(runtime, "DELETE FROM opaque_tokens")
+        found = await heard.up_to_now()
+    assert Change("token", token_digest(token)) in found or EVERYTHING in found
+    assert len(found) == min(number, ONE_BY_ONE + 1)
+    assert (EVERYTHING in found) == (number > ONE_BY_ONE)
 
 
 async def test_a_person_has_so_many_live_sessions_and_no_more(own_database_url: str) -> None:
