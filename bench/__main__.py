@@ -9,6 +9,7 @@ from pathlib import Path
 import uvloop
 
 from bench import (
+    against,
     contest,
     fairness,
     goals,
@@ -42,14 +43,17 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 def main() -> None:
     """Read the arguments, measure, print, and write what a full run found."""
     arguments = _parser().parse_args()
-    if not Path(PEERS).exists():
-        sys.exit("The peers are not installed: run make bench")
     effort = QUICK if arguments.quick else FULL
     parts = arguments.only or PARTS
     for name in [name for name in os.environ if name.startswith("SCOPEGATE_")]:
         if name != URL_VARIABLE:
             del os.environ[name]  # what is measured has the default settings
     try:
+        if arguments.against:
+            print(uvloop.run(_measure_against(arguments.against.resolve(), effort)))
+            return
+        if not Path(PEERS).exists():
+            sys.exit("The peers are not installed: run make bench")
         results = uvloop.run(_measure(parts, effort))
     except BenchmarkFailed as failure:
         sys.exit(f"The benchmark has failed, nothing was written. {failure}")
@@ -111,6 +115,11 @@ async def _measure(parts: Sequence[str], effort: Effort) -> str:
     return "\n\n".join([introduction, *map(str, sections[-1:] + sections[:-1])]) + "\n"
 
 
+async def _measure_against(checkout: Path, effort: Effort) -> Section:
+    async with open_postgres() as postgres:
+        return report.against_section(await against.compare(postgres, checkout, effort), checkout)
+
+
 async def _weigh(postgres: Postgres, effort: Effort) -> list[Weight]:
     population = Population(effort.remembered, effort.remembered)
     database = await postgres.create("memory")
@@ -139,6 +148,8 @@ parts:
   memory      what one remembered session weighs
   strangers   what the worst requests without a token cost the event loop
 
+--against measures another checkout of Scopegate beside this one, in place of the parts.
+
 With make, arguments go into ARGS: make bench ARGS="--quick --only contest"
 A Postgres of the bench's own is started and removed again. {URL_VARIABLE}
 names another server, by a superuser's URL: databases {PREFIX}… are made on it.""",
@@ -154,6 +165,12 @@ names another server, by a superuser's URL: databases {PREFIX}… are made on it
         choices=PARTS,
         metavar="PART",
         help=f"measure this part only ({', '.join(PARTS)}); may be repeated",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="measure only what takes longer or shorter here than in that other checkout",
     )
     return parser
 

@@ -164,7 +164,7 @@ def scopegate_uncached(database: str) -> Contestant:
 
 def scopegate_served(database: str) -> Contestant:
     """Scopegate as an operator runs it: by its own command, without the bench's routes."""
-    program = Program([OURS, "-m", "app", "serve"], _environment(database))
+    program = Program([OURS, "-m", "app", "serve"], scopegate_environment(database))
     return Contestant(SERVICE, program, SignIn("/token"), (Route(SCOPEGATE),))
 
 
@@ -187,7 +187,7 @@ def scopegate_behind_proxy(database: str) -> Contestant:
 
 async def prepare_scopegate(database: str, population: Population) -> None:
     """Migrate an empty database and fill it."""
-    await run_to_its_end(Program([OURS, "-m", "app", "migrate"], _environment(database)))
+    await run_to_its_end(Program([OURS, "-m", "app", "migrate"], scopegate_environment(database)))
     await fill(database, population)
 
 
@@ -198,10 +198,11 @@ def scopegate_settings(database: str, **more: str) -> Settings:
 
 def _scopegate(database: str, **settings: str) -> Program:
     app = "bench.peers.scopegate:create_app"
-    return uvicorn(OURS, app, "--factory", **_environment(database), **settings)
+    return uvicorn(OURS, app, "--factory", **scopegate_environment(database), **settings)
 
 
-def _environment(database: str) -> dict[str, str]:
+def scopegate_environment(database: str) -> dict[str, str]:
+    """The variables that a Scopegate on this database is set up by."""
     return {f"SCOPEGATE_{name.upper()}": value for name, value in _shared(database).items()}
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from os import cpu_count
+from pathlib import Path
 
+from bench.against import Against
 from bench.contest import Contest
 from bench.contestants import (
     BARE,
@@ -161,6 +163,21 @@ def fairness_section(found: Sequence[Fairness]) -> Section:
             )
             for each in found
         ],
+    )
+
+
+def against_section(found: Sequence[Against], checkout: Path) -> Section:
+    """Show what became slower or faster."""
+    return Section(
+        f"Against {checkout.name}",
+        "What a piece of work takes here over what it takes there: median, lowest and highest of "
+        "the rounds. Under 1 is faster. The processor is that of the server's process alone.",
+        (
+            "work",
+            *(f"by the clock, {of}" for of in _SPREAD),
+            *(f"processor, {of}" for of in _SPREAD),
+        ),
+        [(each.what, *_spread(each.by_clock), *_spread(each.by_processor)) for each in found],
     )
 
 
