@@ -346,14 +346,14 @@ async def imported_apart(lines: list[str]) -> dict[str, Any]:
 async def test_an_import_that_is_killed_is_taken_up_again_and_nothing_is_doubled_or_lost(
     environment: Environment, own_runtime: Runtime, tmp_path: Path
 ) -> None:
-    file, rows = tmp_path / "people.csv", 100_000
+    file, rows = tmp_path / "people.csv", 30_000
     with file.open("w") as target:
         print("username,password_hash,scopes", file=target)
         for i in range(rows):
             print(f"user{i},{hash_of(i)},read:items write:items", file=target)
     importing = [sys.executable, "-m", "app", "user", "import", str(file), "--json"]
 
-    for reached in (5_000, 20_000):
+    for reached in (3_000, 9_000):
         process = await asyncio.create_subprocess_exec(*importing, cwd=ROOT, stderr=DEVNULL)
         async with asyncio.timeout(PATIENCE):
             while (await there(own_runtime))["people"] < reached:
