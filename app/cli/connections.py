@@ -30,7 +30,7 @@ MAX_FRAMING_BYTES = 16 * 1024
 MAX_URL_BYTES = 4 * 1024
 MAX_PARAMETERS = 100
 MAX_HEADERS = 100
-MAX_CHUNKS = 1024
+MAX_CHUNKS = 512
 MAX_PIPELINED = 16
 PIECE = 4 * 1024
 """Bytes that are parsed between two looks at what there is too much of."""
@@ -126,11 +126,7 @@ class Connection(FramedProtocol):
             piece, data = data[:room], data[room:]
             self._framing += len(piece)
             super().data_received(piece)
-            too_much = (
-                self._framing >= MAX_FRAMING_BYTES
-                or self._chunks > MAX_CHUNKS
-                or len(self.headers) > MAX_HEADERS
-            )
+            too_much = self._framing >= MAX_FRAMING_BYTES or len(self.headers) > MAX_HEADERS
             if too_much and not self.transport.is_closing():
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
@@ -170,6 +166,8 @@ class Connection(FramedProtocol):
     def on_chunk_header(self) -> None:
         """Count the chunk: each costs a call, however small it is."""
         self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            self._stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def end_request(self) -> None:
         """Stop waiting: the client has done its part."""
@@ -237,7 +235,7 @@ class Connection(FramedProtocol):
                 cycle.disconnected = True
 
     def _stop(self, status: HTTPStatus) -> NoReturn:
-        """Refuse the request whose head is read, and have the parser read nothing behind it."""
+        """Refuse what is being parsed, and have the parser read nothing more."""
         self._refuse(status)
         raise httptools.HttpParserError(status.phrase)
 
