@@ -94,7 +94,7 @@ class Runtime:
             secret_keys = secret_keys_of(settings)
             cipher = key_cipher(secret_keys)
             keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
-            issuer = make_issuer(settings, keyring, secret_keys)
+            issuer = make_issuer(settings, keyring, secret_keys, feed)
             async with sessions.begin() as session:
                 await ensure_first_key(
                     session, cipher, algorithm=settings.signing_algorithm, now=now()
@@ -217,7 +217,9 @@ def secret_keys_of(settings: Settings) -> list[str]:
     return split_secrets(settings.secret_keys) or [development_secret(settings.home)]
 
 
-def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) -> Issuer:
+def make_issuer(
+    settings: Settings, keyring: Keyring, secret_keys: list[str], feed: ChangeFeed
+) -> Issuer:
     """How tokens are made, by these settings."""
     return Issuer(
         jwt=JwtFormat(keyring, settings.token_issuer, settings.token_audience),
@@ -227,7 +229,9 @@ def make_issuer(settings: Settings, keyring: Keyring, secret_keys: list[str]) ->
         session_lifetime=timedelta(seconds=settings.session_lifetime),
         session_idle_timeout=timedelta(seconds=settings.session_idle_timeout),
         refresh_grace=Grace(
-            timedelta(seconds=settings.refresh_grace), strict=settings.refresh_grace_strict
+            timedelta(seconds=settings.refresh_grace),
+            strict=settings.refresh_grace_strict,
+            outage=feed.outage,
         ),
         max_sessions=settings.max_sessions,
     )

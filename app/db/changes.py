@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from app.db.beats import send_beat
 from app.db.clock import DatabaseClock, monotonic
 from app.db.listener import CHANNEL, Connect, FeedDeaf, Listener, ListensElsewhere
+from app.db.outages import Outages
 from app.db.primary import UNREACHABLE, Primary
 from app.db.triggers import Triggers
 
@@ -100,6 +101,7 @@ class ChangeFeed:
         self._sent: dict[int, tuple[float, float]] = {}
         """Committed beats that are not heard yet: when each survey began, when each was sent."""
         self._heard_up_to = self._written_at = -math.inf
+        self._outages = Outages(bound=bound)
         self.triggers: Triggers | None = None
         """What the last beat found."""
         self.failure: Exception | None = None
@@ -125,6 +127,10 @@ class ChangeFeed:
         """Whether the database has committed a beat within the last `bound` seconds."""
         return monotonic() - self._written_at < self.bound
 
+    def outage(self, seconds: float) -> float:
+        """Return in how many of the last so many seconds this process could answer nobody."""
+        return self._outages.within(seconds, now=monotonic())
+
     def tell(self, change: Change) -> None:
         """Call every subscriber with the change."""
         for hearer in self._hearers:
@@ -133,6 +139,7 @@ class ChangeFeed:
     async def run(self) -> None:
         """Follow the changes until cancelled; when the connection is lost, on a new one."""
         failures = 0
+        self._outages.begin()
         while True:
             try:
                 await self._follow()
@@ -235,6 +242,7 @@ class ChangeFeed:
         )
         self._clock.adopt(beat.now, sent=beat.sent_at, received=beat.answered_at)
         self._written_at, self.queue_usage, self.failure = surveyed_at, beat.queue_usage, None
+        self._outages.end(beat.answered_at)
         self._note(beat.triggers)
         # Only a beat that was committed counts, though it may have been heard already.
         if not beat.triggers.wrong:

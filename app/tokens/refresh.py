@@ -10,6 +10,7 @@ import base64
 import hmac
 import struct
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -53,6 +54,12 @@ class Grace:
     """From the first use on, and only while the successor is unused."""
     strict: bool
     """Whether another network together with another user agent ends the session all the same."""
+    outage: Callable[[float], float] = lambda _: 0.0
+    """In how many of the last so many seconds nobody could be answered: they don't count."""
+
+    def covers(self, used_for: timedelta) -> bool:
+        """Whether a token that was first used so long ago still gets its successor."""
+        return used_for - timedelta(seconds=self.outage(used_for.total_seconds())) <= self.lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +125,11 @@ class RefreshTokens:
 
         However many use one token at once, there is one successor. Within the grace they all get
         it, so that a lost response or a second tab signs nobody out. The grace counts from the
-        first use, is not extended, and ends when the successor is used; using the access token
-        that came with it is no such use. After it the token raises RefreshTokenReused. So it does
-        within a strict grace from another network and another user agent; from another network
-        alone, it is audited. Raises RefreshTokenRefused for every other reason.
+        first use, but not the time in which nobody could be answered. It is not extended, and ends
+        when the successor is used; using the access token that came with it is no such use. After
+        it the token raises RefreshTokenReused. So it does within a strict grace from another
+        network and another user agent; from another network alone, it is audited. Raises
+        RefreshTokenRefused for every other reason.
         """
         presented = self.read(token)
         if presented is None:
@@ -170,7 +178,7 @@ async def _allow_grace(
     if behind < 1:
         # Good by now, and not when it was tried: let the caller try again.
         raise RefreshTokenRefused
-    in_grace = behind == 1 and found.rotated_at and now - found.rotated_at <= grace.lasts
+    in_grace = behind == 1 and found.rotated_at and grace.covers(now - found.rotated_at)
     detail: dict[str, object] = {"session": found.id}
     if in_grace:
         if not _from_another_network(found, by):

@@ -14,7 +14,10 @@ from app.main import create_app
 from app.runtime import Runtime
 from app.tokens.refresh import Grace
 from tests.clock import MovableClock
+from tests.conftest import client_of, following, settings_for
 from tests.factories import Someone, login, make_user, refresh
+from tests.faults import OwnPostgres
+from tests.processes import until
 from tests.telling import told
 
 HOME, ABROAD = "192.0.2.1", "198.51.100.7"
@@ -208,3 +211,34 @@ async def test_a_grace_used_from_another_network_is_counted(
     owner, thief = await two_holders(own_runtime, alice, address=ABROAD, user_agent=BROWSER)
     assert [await owner.refresh(), await thief.refresh()] == [200, 200]
     assert own_runtime.audited["session.grace_used"] == 1
+
+
+async def test_time_in_which_the_database_is_gone_does_not_count(own_postgres: OwnPostgres) -> None:
+    """As in a failover: a rotation is committed, its answer lost, and the retries meet 503."""
+    settings = settings_for(own_postgres.url, refresh_grace=2, revocation_bound=1)
+    async with Runtime.open(settings) as runtime, following(runtime), client_of(runtime) as client:
+        lost = (await login(client, await make_user(runtime))).json()["refresh_token"]
+        first = (await refresh(client, lost)).json()["refresh_token"]
+        await own_postgres.stop()
+        for _ in range(4):
+            await asyncio.sleep(1)
+            assert (await refresh(client, lost)).status_code == 503
+        await own_postgres.resume()
+        await until(runtime.feed.fresh)
+        again = await refresh(client, lost)
+        assert again.json()["refresh_token"] == first
+        await asyncio.sleep(3)
+        assert (await refresh(client, lost)).status_code == 400, "what follows does count"
+
+
+async def test_the_time_before_a_restart_of_all_replicas_does_not_count(
+    own_database_url: str,
+) -> None:
+    settings = settings_for(own_database_url, refresh_grace=1)
+    async with Runtime.open(settings) as before, client_of(before) as client:
+        lost = (await login(client, await make_user(before))).json()["refresh_token"]
+        first = (await refresh(client, lost)).json()["refresh_token"]
+    await asyncio.sleep(2)
+    async with Runtime.open(settings) as after, following(after), client_of(after) as client:
+        again = await refresh(client, lost)
+        assert again.json()["refresh_token"] == first
