@@ -60,17 +60,18 @@ class Runtime:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: Settings, *, now: Clock | None = None
+        cls, settings: Settings, *, now: Clock | None = None, recovering: bool = False
     ) -> AsyncIterator["Runtime"]:
         """A runtime on a migrated database; all that it holds is closed at the end.
 
         The time is the database's, unless another clock is given. The change feed is not followed
         yet: until somebody runs it, nothing is remembered and the database is asked each time.
+        With `recovering`, the database may have gone back to an older timeline.
         Raises ConfigurationError when the database is not migrated, or its keys were made under
         another secret.
         """
         async with AsyncExitStack() as stack:
-            primary = Primary(patience=settings.revocation_bound / 5)
+            primary = Primary(patience=settings.revocation_bound / 5, recovering=recovering)
             engine = await stack.enter_async_context(open_engine(settings, primary))
             clock = DatabaseClock()
             async with engine.connect() as connection:

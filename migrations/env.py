@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 
 import app.access.models
 import app.audit.models
+import app.db.models
 import app.identity.models
 import app.items.models
 import app.tokens.models  # noqa: F401 - each import puts its tables into the metadata

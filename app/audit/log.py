@@ -40,6 +40,7 @@ Action = Literal[
     "key.rotated",
     "secret.made",
     "secret.revoked",
+    "database.recovered",
 ]
 
 POLL_INTERVAL = 0.5

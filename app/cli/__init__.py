@@ -20,6 +20,7 @@ from app.cli.doctor import doctor
 from app.cli.grants import grant, revoke
 from app.cli.imports import user_import
 from app.cli.keys import key
+from app.cli.recovery import recover
 from app.cli.scopes import scope
 from app.cli.serving import serve as serve_until_stopped
 from app.cli.sessions import session
@@ -55,6 +56,7 @@ cli.add_typer(session, name="session")
 cli.command()(audit)
 cli.add_typer(key, name="key")
 cli.command()(doctor)
+cli.command()(recover)
 
 
 def main() -> None:

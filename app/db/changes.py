@@ -105,7 +105,7 @@ class ChangeFeed:
         self.triggers: Triggers | None = None
         """What the last beat found."""
         self.failure: Exception | None = None
-        """Why the last beat could not be sent; None when it was."""
+        """Why no beat can be sent, or none is heard; None when the last one was sent."""
         self.changes_heard = 0
         self.lag = math.nan
         """Seconds from sending the last beat to hearing it."""
@@ -146,6 +146,7 @@ class ChangeFeed:
             # Whatever it was: without the feed nothing is wrong, but everything is slow, for ever.
             except Exception as error:  # noqa: BLE001
                 failures = 0 if self.fresh() else failures + 1
+                self.failure = error
                 logger.warning(
                     "the change feed is lost, every request asks the database until it is back: %s",
                     str(error) or type(error).__name__,

@@ -8,6 +8,8 @@ from weakref import WeakKeyDictionary
 
 import asyncpg
 
+from app.db.timelines import Lost, find_lost, note_lost
+
 LONGEST_LIFE = 600.0
 """Seconds after which a connection that is kept is replaced, though nothing is wrong with it.
 
@@ -21,16 +23,21 @@ NOT_TOLD = (
     asyncpg.UndefinedFunctionError,
 )
 """What a Postgres raises that replicates in ways of its own and keeps its timeline to itself."""
-# A promotion begins a new timeline. A standby refuses `pg_current_wal_lsn`.
-WHICH = """
+# A promotion begins a new timeline. A standby refuses `pg_current_wal_lsn`. The table of lost
+# timelines is read where it is there yet, and the role may.
+REST = """
+    pg_postmaster_start_time(), current_setting('transaction_read_only')::bool, clock_timestamp(),
+    has_table_privilege(to_regclass('lost_timelines'), 'SELECT')
+"""
+WHICH_AT_LEAST = "SELECT 0, 0," + REST
+WHICH = (
+    """
 SELECT system_identifier, CASE WHEN NOT pg_is_in_recovery() THEN
         ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint END,
-    pg_postmaster_start_time(), current_setting('transaction_read_only')::bool
-FROM pg_control_system()
 """
-WHICH_AT_LEAST = """
-SELECT 0, 0, pg_postmaster_start_time(), current_setting('transaction_read_only')::bool
-"""
+    + REST
+    + "FROM pg_control_system()"
+)
 
 
 class Server(NamedTuple):
@@ -45,15 +52,27 @@ class Server(NamedTuple):
     started: datetime
 
 
+class Answer(NamedTuple):
+    """What a server says of itself: which it is, its time, and what was noted in its database."""
+
+    server: Server
+    told_at: datetime
+    lost: Lost | None
+
+
 Host = tuple[Any, Any]
 """A host of the URL with its port."""
 
 
 class ServerReplaced(ConnectionError):
-    """Another server was promoted in this one's place."""
+    """Another server was promoted in this one's place, and what that committed is not here."""
 
-    def __init__(self) -> None:
-        super().__init__("a server that was replaced still takes writes: take it out of service")
+    def __init__(self, newer: int) -> None:
+        super().__init__(
+            "the only server that takes writes lacks what was committed on a newer timeline, "
+            f"{newer}: bring back the server that has it; if it is gone for good, do not just "
+            "restart, but run scopegate recover"
+        )
 
 
 class TakesNoWrites(ConnectionError):
@@ -71,17 +90,21 @@ class Primary:
     counts, whatever the order of the hosts. Between clusters no order is known: there the URL
     decides, by where it leads now and by the order of its hosts.
 
-    Once one host has answered, the others are waited for `patience` seconds at most.
+    Once one host has answered, the others are waited for `patience` seconds at most. With
+    `recovering`, a server is taken that lost a newer timeline.
     """
 
-    def __init__(self, *, patience: float = 1.0) -> None:
+    def __init__(self, *, patience: float = 1.0, recovering: bool = False) -> None:
         self._patience = patience
+        self._recovering = recovering
         self.current: Server | None = None
         """Where requests must lead; None when the server there was seen to take no writes."""
         self._host: Host | None = None
         """The host that `current` was last found at."""
         self._newest: dict[int, int] = {}
         """The newest timeline of each cluster."""
+        self._told_at: dict[int, datetime] = {}
+        """When a server on that timeline last answered, by that server's clock."""
         self._seen: WeakKeyDictionary[Any, tuple[Server, Host]] = WeakKeyDictionary()
         self._which = WHICH
 
@@ -144,20 +167,40 @@ class Primary:
 
     async def _ask(self, host: Host, **how: Any) -> Any:
         try:
-            connection, server = await self._open(host, **how)
+            connection, answer = await self._open(host, **how)
         except TakesNoWrites:
             # Another server may take them, and know of revocations that this one does not.
             if host == self._host:
                 self.current = None
             raise
-        if self._was_replaced(server):
+        try:
+            await self._require_newest(connection, answer)
+        except BaseException:
             connection.terminate()
-            raise ServerReplaced
-        self._newest[server.cluster] = server.timeline
-        self._seen[connection] = server, host
+            raise
+        self._newest[answer.server.cluster] = answer.server.timeline
+        self._told_at[answer.server.cluster] = answer.told_at
+        self._seen[connection] = answer.server, host
         return connection
 
-    async def _open(self, host: Host, **how: Any) -> tuple[Any, Server]:
+    async def _require_newest(self, connection: Any, answer: Answer) -> None:
+        """Raise ServerReplaced for a server that lacks what was committed on a newer timeline.
+
+        An operator may have accepted that since a server on the newer timeline last answered.
+        """
+        server, _, lost = answer
+        newest = self._newest.get(server.cluster, 0)
+        if self._recovering:
+            return
+        if lost and lost.recovered_at is None:
+            raise ServerReplaced(max(newest, lost.timeline))
+        if self._was_replaced(server):
+            told_at = self._told_at[server.cluster]
+            if lost is None or lost.recovered_at is None or lost.recovered_at < told_at:
+                await note_lost(connection, server.cluster, newest, seen_at=told_at)
+                raise ServerReplaced(newest)
+
+    async def _open(self, host: Host, **how: Any) -> tuple[Any, Answer]:
         how.setdefault("target_session_attrs", "read-write")
         try:
             connection = await asyncpg.connect(host=host[0], port=host[1], **how)
@@ -169,21 +212,29 @@ class Primary:
             connection.terminate()
             raise
 
-    async def _identify(self, connection: Any) -> Server:
+    async def _identify(self, connection: Any) -> Answer:
         which = self._which
         try:
             # In a transaction, because a pooler may change the server between two of them.
             async with connection.transaction():
-                cluster, timeline, started, read_only = await connection.fetchrow(which)
+                (
+                    cluster,
+                    timeline,
+                    started,
+                    read_only,
+                    told_at,
+                    may_find,
+                ) = await connection.fetchrow(which)
+                if read_only:
+                    raise TakesNoWrites
+                lost = await find_lost(connection, cluster) if may_find else None
         except NOT_TOLD:
             if which == WHICH_AT_LEAST:
                 raise
             # For good: Postgres logs each refusal.
             self._which = WHICH_AT_LEAST
             return await self._identify(connection)
-        if read_only:
-            raise TakesNoWrites
-        return Server(cluster, timeline, started)
+        return Answer(Server(cluster, timeline, started), told_at, lost)
 
     async def _wait_for(self, asked: list[asyncio.Task[Any]]) -> None:
         """Wait until all have answered; once one leads to a server, not much longer."""
@@ -204,7 +255,7 @@ class Primary:
             if not isinstance(each, BaseException):
                 if not self._was_replaced(self.server_of(each)):
                     return each
-                failures.append(ServerReplaced())
+                failures.append(ServerReplaced(self._newest[self.server_of(each).cluster]))
         raise max(failures, key=_says_more)
 
 

@@ -39,7 +39,7 @@ FEED_REMEDIES: dict[type[BaseException], str] = {
 CONNECT_REMEDIES: dict[type[BaseException], str] = {
     TakesNoWrites: "promote a standby, end what made the server read-only, or name the primary in "
     "SCOPEGATE_DATABASE_URL",
-    ServerReplaced: "take the old server out of service, and out of SCOPEGATE_DATABASE_URL",
+    ServerReplaced: "see docs/how-to/high-availability.md, When the database went back",
 }
 
 

@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from app.audit.log import Action
+from app.db.primary import ServerReplaced
 from app.ops.workers import Worker
 from app.runtime import Runtime
 from app.tokens.keyring import NoSigningKey
@@ -155,6 +156,11 @@ class Enforcement(Collector):
             "scopegate_notification_queue_usage",
             "How full Postgres' queue of notifications is, from 0 to 1, at the last heartbeat.",
             feed.queue_usage,
+        )
+        yield GaugeMetricFamily(
+            "scopegate_database_went_back",
+            "1 while the only server that takes writes lacks what a newer timeline had.",
+            isinstance(feed.failure, ServerReplaced),
         )
 
 

@@ -23,6 +23,7 @@ const ACTIONS = new Map([
   ["key.rotated", "Key rotated"],
   ["secret.made", "Secret made"],
   ["secret.revoked", "Secret revoked"],
+  ["database.recovered", "Database recovered"],
 ]);
 const ALARMING = new Set([
   "login.failed",

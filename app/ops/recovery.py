@@ -1,0 +1,89 @@
+"""Recovery of a database that went back to an older timeline: nothing from before it counts."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+
+from app.access.authority import OPERATOR
+from app.audit.log import record
+from app.db.models import LostTimeline
+from app.errors import Conflict
+from app.identity.models import User
+from app.runtime import Runtime
+
+BATCH = 1000
+"""Users whose sessions are ended in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was done, and since when changes may be missing."""
+
+    timeline: int
+    """The timeline that was lost."""
+    seen_at: datetime
+    """When a process last saw a server on it: nothing later can have been acknowledged."""
+    users: int
+    """Users whose sessions were ended."""
+
+
+class NothingLost(Conflict):
+    """No process has noted that the database went back."""
+
+    def __init__(self) -> None:
+        super().__init__("No process has seen this database go back to an older timeline.")
+
+
+async def find_loss(runtime: Runtime) -> LostTimeline:
+    """Return what is to be recovered from. Raises NothingLost."""
+    async with runtime.sessions() as session:
+        lost = await session.scalar(
+            select(LostTimeline).where(LostTimeline.recovered_at.is_(None)).limit(1)
+        )
+    if lost is None:
+        raise NothingLost
+    return lost
+
+
+async def recover(runtime: Runtime, lost: LostTimeline, report: Callable[[int], None]) -> Recovery:
+    """End all sessions of all users, then let the replicas serve from this database.
+
+    A session may have been revoked, and its user disabled, in what was lost. `report` is called
+    with the number of users so far. What is interrupted can be run again.
+    """
+    users, last = 0, uuid.UUID(int=0)
+    while batch := await _end_sessions(runtime, after=last):
+        users, last = users + len(batch), max(batch)
+        report(users)
+    async with runtime.unit_of_work() as session:
+        await session.execute(
+            update(LostTimeline)
+            .where(LostTimeline.cluster == lost.cluster)
+            .values(recovered_at=func.clock_timestamp())
+        )
+        record(
+            session,
+            "database.recovered",
+            by=OPERATOR,
+            timeline=lost.timeline,
+            seen_at=lost.seen_at,
+            users=users,
+        )
+    return Recovery(lost.timeline, lost.seen_at, users)
+
+
+async def _end_sessions(runtime: Runtime, *, after: uuid.UUID) -> list[uuid.UUID]:
+    """End the sessions of the next users in the order of their ids, and return these ids."""
+    batch = select(User.id).where(User.id > after).order_by(User.id).limit(BATCH)
+    async with runtime.unit_of_work() as session:
+        ended = (
+            update(User)
+            .where(User.id.in_(batch))
+            .values(session_epoch=User.session_epoch + 1)
+            .returning(User.id)
+            .execution_options(synchronize_session=False)
+        )
+        return list(await session.scalars(ended))
