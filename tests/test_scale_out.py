@@ -140,11 +140,18 @@ async def test_a_replica_may_be_killed_and_come_back_under_load(scaled: Scaled) 
     bearer = {"Authorization": f"Bearer {scaled.project.login('admin', PASSWORD)}"}
     form = {"username": "admin", "password": PASSWORD}
     statuses: Counter[int] = Counter()
+    cut = 0
     over = False
 
     async def keep_asking(method: str, path: str, **what: Any) -> None:
+        nonlocal cut
         while not over:
-            answer = await client.request(method, path, **what)
+            try:
+                answer = await client.request(method, path, **what)
+            except httpx2.RemoteProtocolError:
+                # It had begun when its replica was killed: no proxy can ask another for the rest.
+                cut += 1
+                continue
             statuses[answer.status_code] += 1
             if answer.status_code == 503:
                 assert int(answer.headers["retry-after"]) > 0
@@ -172,3 +179,4 @@ async def test_a_replica_may_be_killed_and_come_back_under_load(scaled: Scaled) 
         await all_is_well()
         over = True
     assert statuses.keys() <= {200, 503}, "and nobody is signed out"
+    assert cut <= 1 + READERS

@@ -318,7 +318,7 @@ async def test_nobody_climbs_whoever_calls_whatever(own_database_url: str) -> No
             try:
                 run_state_machine_as_test(
                     Machine,
-                    settings=settings(max_examples=60, stateful_step_count=25, deadline=None),
+                    settings=settings(max_examples=30, stateful_step_count=25, deadline=None),
                 )
             finally:
                 runner.run(opened.__aexit__(None, None, None))

@@ -311,6 +311,7 @@ async def test_rows_that_are_ended_in_part_end_whole_and_expired_ones_are_left_a
         "(SELECT id FROM sessions WHERE expires_at > now() LIMIT 4)",
     )
     heard = Heard(own_runtime)
+    await heard.up_to_now()  # of what was done before
     for _ in range(2):
         await sign_out(own_runtime, user.id)
     assert {*await heard.up_to_now()} == {Change("user", user.id)}
