@@ -84,7 +84,7 @@ async def test_the_document_is_true(
         schemathesis = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", config),
             *("run", described, "--url", service.url, "-H", "X-Forwarded-For: 203.0.113.7"),
-            *("--seed", str(seed), "--max-examples", "60" if LONG else "12"),
+            *("--seed", str(seed), "--max-examples", "60" if LONG else "6"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             cwd=tmp_path,
