@@ -2,15 +2,13 @@
 
 import uuid
 
-from fastapi import APIRouter
-
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import SessionDep
 from app.api.schemas import AuditAnswer, Limit, Moment, Page
-from app.api.security import CanReadAudit
+from app.api.security import CanReadAudit, Router
 from app.audit.log import Action, list_entries
 
-router = APIRouter(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(422))
+router = Router(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(422))
 
 
 @router.get("")

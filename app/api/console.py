@@ -6,12 +6,12 @@ are static, and the headers let the page run nothing else and ask nobody else.
 
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
 from starlette.types import Scope
 
-from app.api.security import PUBLIC, find_callers_first
+from app.api.security import PUBLIC, Router
 
 FILES = Path(__file__).parents[1] / "console"
 ASSETS = "/console/assets"
@@ -33,7 +33,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-router = APIRouter(include_in_schema=False, dependencies=[PUBLIC])
+router = Router(include_in_schema=False, dependencies=[PUBLIC])
 
 
 class ConsoleFiles(StaticFiles):
@@ -48,7 +48,7 @@ class ConsoleFiles(StaticFiles):
 
 def add_console(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.include_router(find_callers_first(router))
+    app.include_router(router)
     app.mount(ASSETS, ConsoleFiles(directory=FILES / "assets"))
 
 

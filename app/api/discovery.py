@@ -1,15 +1,13 @@
 """What clients and other services need to know: RFC 8414's metadata, and the keys."""
 
-from fastapi import APIRouter
-
 from app.access.scopes import registered_scopes
 from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.schemas import Jwks, Metadata
-from app.api.security import PUBLIC
+from app.api.security import PUBLIC, Router
 from app.api.token import GRANTS
 
-router = APIRouter(prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC])
+router = Router(prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC])
 
 CLIENT_SECRETS = ["client_secret_basic", "client_secret_post"]
 

@@ -4,12 +4,12 @@ import base64
 import hashlib
 import re
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import HTMLResponse
 
-from app.api.security import PUBLIC, find_callers_first
+from app.api.security import PUBLIC, Router
 
 ASSETS = "/docs/assets"
 UNSCOPED = frozenset({"/openapi.json", ASSETS})
@@ -22,12 +22,12 @@ POLICY = (
 )
 """The page may ask this service alone, and run its files and the one script that starts them."""
 
-router = APIRouter(include_in_schema=False, dependencies=[PUBLIC])
+router = Router(include_in_schema=False, dependencies=[PUBLIC])
 
 
 def add_docs(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.include_router(find_callers_first(router))
+    app.include_router(router)
     app.mount(ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
 

@@ -2,17 +2,15 @@
 
 import uuid
 
-from fastapi import APIRouter
-
 from app.access import grants
 from app.access.holdings import grants_of
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.schemas import GrantAnswer, GrantTerms, Limit, Page, Text
-from app.api.security import CanReadUsers, CanWriteGrants
+from app.api.security import CanReadUsers, CanWriteGrants, Router
 from app.identity.users import user_of_id
 
-router = APIRouter(
+router = Router(
     prefix="/users/{user_id}/grants", tags=["grants"], responses=PROTECTED | refusals(404, 422)
 )
 

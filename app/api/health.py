@@ -1,14 +1,14 @@
 """Health: whether the process runs, and whether it can serve."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep
 from app.api.schemas import Health, Readiness
-from app.api.security import PUBLIC
+from app.api.security import PUBLIC, Router
 from app.errors import Unavailable
 
-router = APIRouter(prefix="/health", tags=["health"], dependencies=[PUBLIC])
+router = Router(prefix="/health", tags=["health"], dependencies=[PUBLIC])
 
 
 class ShuttingDown(Unavailable):

@@ -2,16 +2,14 @@
 
 import uuid
 
-from fastapi import APIRouter
-
 from app.access.principals import Principal
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import SessionDep
 from app.api.schemas import ItemAnswer, ItemChange, Limit, NewItem, Page
-from app.api.security import CanReadItems, CanWriteItems
+from app.api.security import CanReadItems, CanWriteItems, Router
 from app.items import items
 
-router = APIRouter(prefix="/items", tags=["items"], responses=PROTECTED | refusals(422))
+router = Router(prefix="/items", tags=["items"], responses=PROTECTED | refusals(422))
 
 
 @router.get("")

@@ -2,16 +2,14 @@
 
 import uuid
 
-from fastapi import APIRouter
-
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ActorDep, RuntimeDep, SessionDep
 from app.api.schemas import Limit, Me, Page, PasswordChange, SessionAnswer
-from app.api.security import AnyPrincipal
+from app.api.security import AnyPrincipal, Router
 from app.identity.login import change_password
 from app.identity.sessions import end_own_session, end_sessions_of, live_sessions
 
-router = APIRouter(prefix="/users/me", tags=["me"], responses=PROTECTED)
+router = Router(prefix="/users/me", tags=["me"], responses=PROTECTED)
 
 
 @router.get("")

@@ -1,13 +1,13 @@
 """GET /metrics: for Prometheus. Off unless a token for it is set."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.dependencies import RuntimeDep
-from app.api.security import CAN_SCRAPE
+from app.api.security import CAN_SCRAPE, Router
 from app.ops.metrics import merge_metrics, render_metrics
 
-router = APIRouter(include_in_schema=False, dependencies=[CAN_SCRAPE])
+router = Router(include_in_schema=False, dependencies=[CAN_SCRAPE])
 
 
 @router.get("/metrics")

@@ -1,6 +1,6 @@
 """POST /revoke (RFC 7009) and POST /introspect (RFC 7662)."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from app.access.scopes import format_scope
 from app.api.answers import oauth_answers
@@ -8,11 +8,11 @@ from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
 from app.api.schemas import Introspection
-from app.api.security import CAN_INTROSPECT, PUBLIC
+from app.api.security import CAN_INTROSPECT, PUBLIC, Router
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token
 
-router = APIRouter(tags=["tokens"])
+router = Router(tags=["tokens"])
 
 FORM = form_body(
     "token",

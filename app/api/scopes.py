@@ -1,15 +1,13 @@
 """Scopes: the ones that ship, and those of other services that trust these tokens."""
 
-from fastapi import APIRouter
-
 from app.access.authority import confirm_caller
 from app.access.scopes import register_scope, registered_scopes, remove_scope
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import RuntimeDep, SessionDep
 from app.api.schemas import Limit, NewScopeName, Page, ScopeAnswer, ScopeDescription, Text
-from app.api.security import AnyPrincipal, CanWriteScopes
+from app.api.security import AnyPrincipal, CanWriteScopes, Router
 
-router = APIRouter(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
+router = Router(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
 
 
 @router.get("")

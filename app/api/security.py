@@ -128,15 +128,11 @@ class CallerFirstRoute(APIRoute):
         return find_caller_first
 
 
-def find_callers_first(router: APIRouter) -> APIRouter:
-    """Return the router, all of whose routes find their caller first, however they were made.
+class Router(APIRouter):
+    """A router whose routes find their caller first."""
 
-    To be called before the router is included: from then on FastAPI keeps the routes' handlers.
-    """
-    for route in iter_route_contexts(router.routes):
-        if type(route.original_route) is APIRoute:
-            route.original_route.__class__ = CallerFirstRoute
-    return router
+    def __init__(self, **options: Any) -> None:
+        super().__init__(route_class=CallerFirstRoute, **options)
 
 
 async def current_caller(
@@ -266,8 +262,8 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
             asked = required.setdefault(id(original), scopes)
             if not isinstance(original, CallerFirstRoute) or asked != scopes:
                 raise ConfigurationError(
-                    f"The route {route.path} can't find its caller first: pass its router through "
-                    "find_callers_first, and include it with one set of scopes only"
+                    f"The route {route.path} can't find its caller first: make its router with "
+                    "Router of app/api/security.py, and include it with one set of scopes only"
                 )
             original.required = scopes
 

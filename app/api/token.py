@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app.access.scopes import parse_scope
 from app.api.answers import oauth_answers
@@ -10,14 +10,14 @@ from app.api.dependencies import ActorDep, hang_up, runtime_of
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
 from app.api.schemas import TokenAnswer
-from app.api.security import PUBLIC
+from app.api.security import PUBLIC, Router
 from app.audit.log import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType
 from app.identity.clients import Client, ClientRefused
 from app.identity.login import authenticate
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 
-router = APIRouter(tags=["tokens"], dependencies=[PUBLIC])
+router = Router(tags=["tokens"], dependencies=[PUBLIC])
 
 
 @router.post(

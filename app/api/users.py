@@ -3,7 +3,7 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from app.access.accounts import (
     create_user,
@@ -27,12 +27,12 @@ from app.api.schemas import (
     UserAnswer,
     UserChange,
 )
-from app.api.security import CanReadUsers, CanWriteUsers
+from app.api.security import CanReadUsers, CanWriteUsers, Router
 from app.identity.clients import create_service, make_secret
 from app.identity.sessions import end_sessions_of, live_sessions
 from app.identity.users import enable_user, list_users, rename_user, user_of_id
 
-router = APIRouter(prefix="/users", tags=["users"], responses=PROTECTED | refusals(422))
+router = Router(prefix="/users", tags=["users"], responses=PROTECTED | refusals(422))
 
 
 @router.get("")

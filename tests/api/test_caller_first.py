@@ -12,10 +12,9 @@ import app.main
 from app.access.principals import Principal
 from app.api.security import (
     CAN_INTROSPECT,
-    CallerFirstRoute,
     CanWriteItems,
+    Router,
     current_principal,
-    find_callers_first,
     refuse_undeclared_routes,
 )
 from app.errors import ConfigurationError
@@ -113,7 +112,7 @@ def _by_an_alias(router: APIRouter) -> None:
 
 def _on_the_router(router: APIRouter) -> None:
     guard = Security(current_principal, scopes=["write:items"])
-    inner = APIRouter(prefix="/inner", dependencies=[guard])
+    inner = Router(prefix="/inner", dependencies=[guard])
 
     @inner.post("/x")
     async def route(body: Annotated[Any, Body()]) -> None: ...
@@ -122,7 +121,7 @@ def _on_the_router(router: APIRouter) -> None:
 
 
 def _where_it_is_included(router: APIRouter) -> None:
-    inner = APIRouter()
+    inner = Router()
 
     @inner.api_route("/x", methods=["POST"])
     async def route(request: Request, body: Annotated[Any, Body()]) -> None: ...
@@ -140,10 +139,10 @@ def _where_it_is_included(router: APIRouter) -> None:
         (_where_it_is_included, "/own/x"),
     ],
 )
-async def test_a_route_of_another_developer_finds_its_caller_first_without_knowing(
+async def test_a_route_of_another_developer_finds_its_caller_first_however_it_is_declared(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, make: Any, path: str
 ) -> None:
-    router = APIRouter(prefix="/own")
+    router = Router(prefix="/own")
     make(router)
     own = SimpleNamespace(router=router)
     monkeypatch.setattr(app.main, "ROUTERS", (*app.main.ROUTERS, own))
@@ -166,11 +165,11 @@ def test_a_route_that_would_read_a_body_first_stops_start_up() -> None:
 
 def test_one_route_with_two_sets_of_scopes_stops_start_up() -> None:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    router = APIRouter(route_class=CallerFirstRoute)
+    router = Router()
     router.add_api_route("/x", lambda: None)
     for scope in ("read:items", "write:items"):
         guard = Security(current_principal, scopes=[scope])
-        app.include_router(find_callers_first(router), prefix=f"/{scope}", dependencies=[guard])
+        app.include_router(router, prefix=f"/{scope}", dependencies=[guard])
     with pytest.raises(ConfigurationError, match="one set of scopes"):
         refuse_undeclared_routes(app, unscoped=frozenset())
 
