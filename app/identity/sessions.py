@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import (
     ColumnElement,
+    DateTime,
+    Integer,
     ScalarSelect,
     Select,
     Update,
+    Uuid,
     and_,
+    bindparam,
     exists,
     func,
     select,
@@ -208,7 +212,8 @@ async def end_sessions_of(
         .order_by(Session.expires_at.desc(), Session.id.desc())
         .limit(ENDED_AT_ONCE)
     )
-    ended = await _end(session, last, reason=reason, now=now)
+    ending = _ending(reason, now).where(Session.id.in_(last)).returning(Session.id)
+    ended = (await session.scalars(ending)).all()
     if ended:
         # How many, not which: a busy service account has thousands.
         record(session, "session.ended", by=by, subject=user_id, sessions=len(ended), reason=reason)
@@ -222,30 +227,49 @@ async def end_surplus_sessions(
     `opened` is left in any case. Of logins at the same moment each counts without the others: the
     next one ends what is too much.
     """
-    surplus = (
-        select(Session.id)
-        .where(_of_current_epoch(opened.user_id), is_live(now), Session.id != opened.id)
-        .order_by(Session.expires_at.desc(), Session.id.desc())
-        .offset(most - 1)
-        .limit(ENDED_AT_ONCE)
-        .with_for_update(skip_locked=True, of=Session)
+    surplus = list(
+        await session.scalars(
+            _SURPLUS,
+            {"user_id": opened.user_id, "opened": opened.id, "kept": most - 1, "now": now},
+        )
     )
+    if not surplus:
+        return
     reason = "too many sessions"
-    for ended in await _end(session, surplus, reason=reason, now=now):
-        announce(session, Change("session", ended))
+    ended = _ending(reason, now).where(Session.id.in_(surplus)).returning(Session.id)
+    for session_id in await session.scalars(ended):
+        announce(session, Change("session", session_id))
         record(
-            session, "session.ended", by=by, subject=opened.user_id, session=ended, reason=reason
+            session,
+            "session.ended",
+            by=by,
+            subject=opened.user_id,
+            session=session_id,
+            reason=reason,
         )
 
 
-async def _end(
-    session: AsyncSession, which: Select[uuid.UUID], *, reason: str, now: datetime
-) -> list[uuid.UUID]:
-    """Write the end of these sessions; return the ids of those that had none."""
-    ended = await session.scalars(
-        _ending(reason, now).where(Session.id.in_(which)).returning(Session.id)
+def _select_surplus() -> Select[uuid.UUID]:
+    user_id = bindparam("user_id", type_=Uuid())
+    now = bindparam("now", type_=DateTime(timezone=True))
+    epoch = select(User.session_epoch).where(User.id == user_id).scalar_subquery()
+    return (
+        select(Session.id)
+        .where(
+            Session.user_id == user_id,
+            Session.epoch == epoch,
+            is_live(now),
+            Session.id != bindparam("opened", type_=Uuid()),
+        )
+        .order_by(Session.expires_at.desc(), Session.id.desc())
+        .offset(bindparam("kept", type_=Integer()))
+        .limit(ENDED_AT_ONCE)
+        .with_for_update(skip_locked=True, of=Session)
     )
-    return list(ended)
+
+
+# Built once, because each login asks it.
+_SURPLUS = _select_surplus()
 
 
 def _ending(reason: str, now: datetime) -> Update:

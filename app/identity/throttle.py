@@ -32,7 +32,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, exists, func, literal, not_, or_, select
+from sqlalchemy import (
+    LargeBinary,
+    Select,
+    String,
+    Uuid,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -89,6 +102,22 @@ _RENEWED_AFTER = timedelta(days=1)
 _SPARE = 1.5
 """Failures that the second look lets a budget be overdrawn by: one, and half a failure's interval
 since the clocks of two replicas differ a little."""
+
+
+def _select_budgets() -> Select[bytes, datetime]:
+    known = exists().where(
+        KnownNetwork.user_id == bindparam("user_id", type_=Uuid()),
+        KnownNetwork.network == bindparam("network", type_=String()),
+    )
+    return select(FailureBudget.key, FailureBudget.open_at).where(
+        FailureBudget.key.in_(bindparam("keys", expanding=True, type_=LargeBinary())),
+        # The account's budget counts only where its owner is not known.
+        or_(FailureBudget.key != bindparam("account", type_=LargeBinary()), not_(known)),
+    )
+
+
+# Built once, because each login asks it, some twice.
+_BUDGETS = _select_budgets()
 
 
 class Throttled(Unavailable):
@@ -160,18 +189,14 @@ class Throttle:
     async def _look(
         self, session: AsyncSession, attempt: Attempt, *, now: datetime, spare: float
     ) -> None:
-        # Nobody's id is looked up as well: not even the statement differs.
-        known = exists().where(
-            KnownNetwork.user_id == (attempt.user_id or NOBODY),
-            KnownNetwork.network == attempt.network,
-        )
-        found = await session.execute(
-            select(FailureBudget.key, FailureBudget.open_at).where(
-                FailureBudget.key.in_(attempt.budgets.values()),
-                # The account's budget counts only where its owner is not known.
-                or_(FailureBudget.key != attempt.budgets.get(ACCOUNT), not_(known)),
-            )
-        )
+        values = {
+            "keys": list(attempt.budgets.values()),
+            "account": attempt.budgets.get(ACCOUNT, b""),
+            # Nobody's id is looked up as well: not even the statement differs.
+            "user_id": attempt.user_id or NOBODY,
+            "network": attempt.network,
+        }
+        found = await session.execute(_BUDGETS, values)
         open_at = dict(found.all())
         waits = [
             open_at[key] - now
