@@ -224,7 +224,9 @@ def make_issuer(
     """How tokens are made, by these settings."""
     return Issuer(
         jwt=JwtFormat(keyring, settings.token_issuer, settings.token_audience),
-        refresh_tokens=RefreshTokens(secret_keys),
+        refresh_tokens=RefreshTokens(
+            secret_keys, bound=timedelta(seconds=settings.revocation_bound)
+        ),
         opaque=settings.access_token_format == "opaque",
         access_token_lifetime=timedelta(seconds=settings.access_token_lifetime),
         session_lifetime=timedelta(seconds=settings.session_lifetime),

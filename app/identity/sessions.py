@@ -27,7 +27,7 @@ from uuid_utils.compat import uuid7
 
 from app.audit.log import Actor, record
 from app.db.changes import Change, announce
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.identity.locks import hold_users
 from app.identity.models import Session, User
 
@@ -59,6 +59,13 @@ class SessionNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("There is no such session.")
+
+
+class MaybeBehind(Unavailable):
+    """The database that was asked may lack what another process has just committed."""
+
+    def __init__(self) -> None:
+        super().__init__("This process may not know of the latest changes: try again in a moment.")
 
 
 def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
@@ -105,6 +112,26 @@ async def open_session(
         scopes=opened.scopes,
     )
     return opened
+
+
+async def require_known(
+    session: AsyncSession, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
+) -> None:
+    """Raise MaybeBehind if there is no such session, though it should be younger than `bound`.
+
+    In a switchover another process may lead to the new primary already, and have opened the session
+    there. Until its next survey this one asks the old primary, and must not say that the session
+    has ended.
+    """
+    if abs(age) > bound:
+        return
+    if await session.scalar(select(Session.id).where(Session.id == session_id)) is None:
+        raise MaybeBehind
+
+
+def age_of(session_id: uuid.UUID, *, now: datetime) -> timedelta:
+    """Return a session's age by its UUIDv7 (RFC 9562 §5.7): the process that opened it says so."""
+    return timedelta(seconds=now.timestamp() - (session_id.int >> 80) / 1000)
 
 
 def user_agent_of(by: Actor) -> str | None:

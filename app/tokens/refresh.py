@@ -20,7 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import Actor, record
 from app.errors import InvalidGrant
 from app.identity.models import Session
-from app.identity.sessions import end_session, is_live, user_agent_of
+from app.identity.sessions import (
+    MaybeBehind,
+    age_of,
+    end_session,
+    is_live,
+    require_known,
+    user_agent_of,
+)
 from app.identity.throttle import network_of
 
 PREFIX = "sgr_"
@@ -72,9 +79,13 @@ class Presented:
 
 
 class RefreshTokens:
-    """Writes refresh tokens under the first secret, and reads those of every secret."""
+    """Writes refresh tokens under the first secret, and reads those of every secret.
 
-    def __init__(self, secret_keys: list[str]) -> None:
+    For `bound` another process may know of a session that this one's database does not have yet.
+    """
+
+    def __init__(self, secret_keys: list[str], *, bound: timedelta = timedelta()) -> None:
+        self._bound = bound
         self._secrets = [secret.encode() for secret in secret_keys]
 
     def write(self, session: Session) -> str:
@@ -129,6 +140,7 @@ class RefreshTokens:
         when the successor is used; using the access token that came with it is no such use. After
         it the token raises RefreshTokenReused. So it does within a strict grace from another
         network and another user agent; from another network alone, it is audited. Raises
+        MaybeBehind when another process may know of this token and the database does not, and
         RefreshTokenRefused for every other reason.
         """
         presented = self.read(token)
@@ -156,6 +168,9 @@ class RefreshTokens:
         found = await session.scalar(statement)
         if found is None:
             found = await session.scalar(select(Session).where(*good))
+            if found is None:
+                age = age_of(presented.session_id, now=now)
+                await require_known(session, presented.session_id, age=age, bound=self._bound)
             if found is None or not self.proves(presented, found):
                 raise RefreshTokenRefused
             await _allow_grace(session, found, presented, grace=grace, by=by, now=now)
@@ -176,8 +191,8 @@ async def _allow_grace(
     """Return if the token is the one just before, within its grace; else end the session."""
     behind = found.generation - presented.generation
     if behind < 1:
-        # Good by now, and not when it was tried: let the caller try again.
-        raise RefreshTokenRefused
+        # Good by now, and not when it was tried; or made by a process that leads to a new primary.
+        raise MaybeBehind
     in_grace = behind == 1 and found.rotated_at and grace.covers(now - found.rotated_at)
     detail: dict[str, object] = {"session": found.id}
     if in_grace:

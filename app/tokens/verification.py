@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.principals import Principal, Principals
 from app.db.changes import Change, ChangeFeed
 from app.errors import InvalidToken
+from app.identity.sessions import require_known
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import is_opaque, read_opaque_token, token_digest
 
@@ -54,7 +55,8 @@ class AccessTokens:
     async def verify(self, token: str, *, now: datetime) -> tuple[Claims, Principal]:
         """What the token says, and whom it stands for at this moment with what they hold now.
 
-        Raises InvalidToken when it has expired, or its session or user is no more.
+        Raises InvalidToken when it has expired, or its session or user is no more; MaybeBehind when
+        it is so new that the database which was asked may not know of its session yet.
         """
         claims = await self.read(token, now=now)
         if claims.expires_at <= now:
@@ -63,6 +65,13 @@ class AccessTokens:
             claims.session_id, user_id=claims.subject, token_scopes=claims.scopes, now=now
         )
         if principal is None:
+            async with self._sessions() as session:
+                await require_known(
+                    session,
+                    claims.session_id,
+                    age=now - claims.issued_at,
+                    bound=timedelta(seconds=self._feed.bound),
+                )
             raise InvalidToken
         return claims, principal
 

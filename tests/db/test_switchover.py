@@ -15,7 +15,7 @@ from app.db.embedded_server import NAME
 from app.runtime import Runtime
 from tests.cluster import Node, primary_and_standby
 from tests.conftest import client_of, following, settings_for
-from tests.factories import bearer, make_user
+from tests.factories import bearer, login, make_user, refresh
 from tests.faults import OwnPostgres, proxy_to
 from tests.postgres_programs import libpq_url, on_path
 from tests.processes import PATIENCE, until
@@ -216,3 +216,30 @@ def run(*command: str, stdin: str = "") -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+async def test_a_replica_that_is_behind_ends_no_session_that_another_has_opened(
+    tmp_path: Path,
+) -> None:
+    """Until its next survey it asks the old primary: it says 503, not that the token is no good."""
+    async with primary_and_standby(tmp_path) as (old, new, url), AsyncExitStack() as stack:
+        ahead, first = await stack.enter_async_context(replica(url))
+        # Its surveys are ten seconds apart.
+        settings = settings_for(url, revocation_bound=30)
+        behind = await stack.enter_async_context(Runtime.open(settings))
+        await stack.enter_async_context(following(behind))
+        second = await stack.enter_async_context(client_of(behind))
+        alice = await make_user(ahead, "read:items")
+        await switch(old, new, "the old one is fenced")
+        await until_status(first, {}, 200, path="/health/ready")
+        await until(lambda: ahead.feed.fresh())
+        pair = (await login(first, alice)).json()
+        token = {"Authorization": f"Bearer {pair['access_token']}"}
+        assert (await first.get("/items", headers=token)).status_code == 200
+        answers = [
+            await second.get("/items", headers=token),
+            await refresh(second, pair["refresh_token"]),
+        ]
+        assert [answer.status_code for answer in answers] == [503, 503]
+        await until_status(second, token, 200)
+        assert (await refresh(second, pair["refresh_token"])).status_code == 200
