@@ -88,7 +88,11 @@ class Runtime:
                 engine,
                 expire_on_commit=False,
                 sync_session_class=AnnouncingSession,
-                info={"feed": feed, "audited": audited},
+                info={
+                    "feed": feed,
+                    "audited": audited,
+                    "password_grant": settings.password_grant,
+                },
             )
             autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
             now = now or clock

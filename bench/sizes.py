@@ -31,7 +31,8 @@ BROWSER = Actor(
 SLICES = 5  # a fifth of a table is what makes autovacuum come
 REFRESH_SLICE = """
 UPDATE sessions SET generation = generation + 1, rotated_at = now(), last_used_at = now(),
-    idle_expires_at = idle_expires_at + interval '1 hour'
+    idle_expires_at = idle_expires_at + interval '1 hour', rotated_generation = generation + 1,
+    rotated_network = address, rotated_user_agent = user_agent
 WHERE mod(abs(hashtext(id::text)), $1) = $2
 """
 

@@ -6,7 +6,7 @@ A caller *holds* their effective scopes: those of the token in hand that are gra
 - An account that they change holds no scope that they lack; and none for longer than they, where
   the change may serve them from then on: another password, secret or name, or enabling it.
 - `admin` counts as every scope. Some enabled account that can authenticate always holds it without
-  end: a person with a password, or a service account with a secret.
+  end: a service account with a secret, or a person with a password while the password grant is on.
 """
 
 import uuid
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Select, and_, exists, or_, select, text
+from sqlalchemy import Select, and_, exists, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.holdings import grants_of, in_force
@@ -119,25 +119,26 @@ async def keep_an_admin(session: AsyncSession, user_id: uuid.UUID, *, now: datet
     """
     # Of two who would each leave it to the other, one waits here and then finds nobody else.
     await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADMINS_LOCK})
-    if not await session.scalar(_admins(now).where(Grant.user_id == user_id)):
+    admins = _admins(session, now)
+    if not await session.scalar(admins.where(Grant.user_id == user_id)):
         return
-    lasting = _admins(now).where(Grant.user_id != user_id, Grant.expires_at.is_(None))
+    lasting = admins.where(Grant.user_id != user_id, Grant.expires_at.is_(None))
     if not await session.scalar(lasting):
         raise LastAdmin
 
 
 async def has_lasting_admin(session: AsyncSession, *, now: datetime) -> bool:
     """Return whether an enabled account that can authenticate holds `admin` without end."""
-    lasting = _admins(now).where(Grant.expires_at.is_(None))
+    lasting = _admins(session, now).where(Grant.expires_at.is_(None))
     return await session.scalar(lasting) is not None
 
 
-def _admins(now: datetime) -> Select[uuid.UUID]:
+def _admins(session: AsyncSession, now: datetime) -> Select[uuid.UUID]:
     # An account that can't authenticate can't undo anything, so it doesn't count as an admin.
-    can_authenticate = or_(
-        and_(User.kind == "person", User.password_hash.is_not(None)),
-        and_(User.kind == "service", exists().where(ClientSecret.user_id == User.id)),
-    )
+    can_authenticate = and_(User.kind == "service", exists().where(ClientSecret.user_id == User.id))
+    # Without the password grant no person can.
+    if session.info.get("password_grant", True):
+        can_authenticate |= and_(User.kind == "person", User.password_hash.is_not(None))
     return (
         select(Grant.user_id)
         .join(User, User.id == Grant.user_id)

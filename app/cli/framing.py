@@ -107,11 +107,17 @@ class FramedProtocol(HttpToolsProtocol):
         that don't end in CRLF.
         """
         version = self.parser.get_http_version()
-        codings = [
-            value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"
-        ]
+        codings, hosts = [], 0
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
+                codings.append(value.strip().lower())
+            elif name == b"host":
+                hosts += 1
         if self._close_is_due or codings not in CODINGS.get(version, ()):
             raise httptools.HttpParserError("Another parser may see another end of this request.")
+        # RFC 9112 §3.2: a proxy may have routed the request by the other one.
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            raise httptools.HttpParserError("A request has one Host.")
         if version == "1.0":
             # It has no "100 Continue": the client would take that for the answer.
             self.expect_100_continue = False

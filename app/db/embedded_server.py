@@ -27,6 +27,8 @@ from pathlib import Path
 from app.errors import ConfigurationError
 
 NAME = "scopegate"  # of the database, and of the superuser who owns it
+HANDED_ON = {"PATH", "HOME", "LANG", "TZ", "TZDIR", "TMPDIR", "LD_LIBRARY_PATH"}
+"""Variables that PostgreSQL's programs have a use for."""
 PORT = 5432  # only part of the socket's file name: there is no TCP
 
 # `all` is any database role: the user who started the server owns all data anyway.
@@ -58,7 +60,7 @@ def supervise(home: Path, socket: Path) -> None:
         options = [option for setting in settings for option in ("-c", setting)]
         command = [*server_user_prefix(), str(programs / "postgres"), "-D", hand_on(data)]
         # close_fds=False hands on server.lock and the folders: nothing else is inheritable here.
-        server = subprocess.Popen([*command, *options], close_fds=False)
+        server = subprocess.Popen([*command, *options], close_fds=False, env=server_environment())
         threading.Thread(target=_stop_when_unused, args=(home, server), daemon=True).start()
         server.wait()
 
@@ -86,7 +88,14 @@ def _create_cluster(home: Path, programs: Path) -> None:
 
 
 def _run(command: list[str], standard_input: str = "") -> None:
-    done = subprocess.run(command, input=standard_input, text=True, close_fds=False, check=False)
+    done = subprocess.run(
+        command,
+        input=standard_input,
+        text=True,
+        close_fds=False,
+        check=False,
+        env=server_environment(),
+    )
     if done.returncode != 0:
         sys.exit(f"exit code {done.returncode} of {command}")
 
@@ -217,6 +226,15 @@ def program(name: str) -> str:
 def environment() -> dict[str, str]:
     """Return our environment without PGPORT, PGOPTIONS and the like: PostgreSQL would obey them."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
+def server_environment() -> dict[str, str]:
+    """Return what of our environment a server gets: no secret, as root's server runs as nobody."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in HANDED_ON or name.startswith("LC_")
+    }
 
 
 def lock(path: Path, operation: int) -> int:

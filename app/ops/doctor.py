@@ -186,12 +186,14 @@ async def _keys(engine: AsyncEngine, settings: Settings) -> Finding:
     return Finding("keys", "ok", ", ".join(ages))
 
 
-async def _admin(engine: AsyncEngine, _: Settings) -> Finding:
-    async with async_sessionmaker(engine)() as session:
+async def _admin(engine: AsyncEngine, settings: Settings) -> Finding:
+    info = {"password_grant": settings.password_grant}
+    async with async_sessionmaker(engine, info=info)() as session:
         now = (await session.execute(select(func.now()))).scalar_one()
         if await has_lasting_admin(session, now=now):
             return Finding("admin", "ok", "an enabled user holds admin without end and can sign in")
-    remedy = "run scopegate grant NAME admin for a user with a password or a secret, "
+    remedy = "run scopegate grant NAME admin for a user with a password or a secret (with "
+    remedy += "SCOPEGATE_PASSWORD_GRANT=false a secret), "
     remedy += "or, while there are no users, scopegate migrate --first-admin"
     found = "no enabled user holds admin without end and can sign in"
     return Finding("admin", "wrong", found, remedy)

@@ -32,6 +32,7 @@ from app.identity.sessions import end_session, end_sessions_of
 from app.identity.users import disable_user, user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
+from tests.conftest import settings_for
 from tests.factories import PASSWORD, Someone, bearer, login, make_user, signed_in
 from tests.holding import hashing_held, until_waiting
 
@@ -109,6 +110,25 @@ async def test_the_last_admin_stays_unless_an_operator_insists(runtime: Runtime)
         await revoke(session, **terms, force=True)
         await disable_account(session, root.id, by=OPERATOR, now=now, force=True)
     assert await lasting_admins(runtime) == 0
+
+
+async def test_without_the_password_grant_a_person_is_no_admin_who_can_help(
+    own_database_url: str,
+) -> None:
+    """They can't sign in, so the only secret of a service account with admin stays."""
+    settings = settings_for(own_database_url, password_grant=False)
+    async with Runtime.open(settings) as runtime, runtime.unit_of_work() as session:
+        now = runtime.now()
+        await make_user(runtime, "admin")
+        robot, secret = await create_service(session, username="robot", by=OPERATOR)
+        assert not await has_lasting_admin(session, now=now)
+        terms: dict[str, Any] = {"user_id": robot.id, "scope": "admin", "by": OPERATOR, "now": now}
+        await grant(session, **terms)
+        assert await has_lasting_admin(session, now=now)
+        with pytest.raises(LastAdmin):
+            await revoke(session, **terms)
+        with pytest.raises(LastAdmin):
+            await revoke_account_secret(session, robot.id, secret.id, by=OPERATOR, now=now)
 
 
 async def test_who_would_leave_admin_to_somebody_waits_until_it_is_sure_that_they_stay(

@@ -189,8 +189,18 @@ async def triggers_disabled(stage: Stage) -> None:
         await database.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
         await asyncio.sleep(stage.chance.choice((0, 0.2, 2)))
     finally:
-        await database.execute(ALWAYS_AGAIN)
+        await _enable_triggers(database)
         await database.close()
+
+
+async def _enable_triggers(database: asyncpg.Connection) -> None:
+    """Have all triggers as they must be, however often the people at work are in the way."""
+    while True:
+        try:
+            await database.execute(ALWAYS_AGAIN)
+        except asyncpg.DeadlockDetectedError:
+            continue
+        return
 
 
 async def mass_sessions(stage: Stage) -> None:

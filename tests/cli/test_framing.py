@@ -147,6 +147,19 @@ async def test_tunnels_and_other_versions_are_refused(service: Service, first_li
     assert (await converse(service.url, preface + LAST)).statuses == [400]
 
 
+@pytest.mark.parametrize(
+    "hosts",
+    [b"", b"Host: a.example\r\nHost: b.example\r\n", b"Host: a.example\r\nHost: a.example\r\n"],
+    ids=["none", "two", "one twice"],
+)
+async def test_a_request_has_one_host(service: Service, hosts: bytes) -> None:
+    """RFC 9112 §3.2: a proxy may have routed the request by another one than this service sees."""
+    received = await converse(service.url, b"GET /health/live HTTP/1.1\r\n" + hosts + b"\r\n")
+    assert received.statuses == [400]
+    old = b"GET /health/live HTTP/1.0\r\n\r\n"
+    assert (await converse(service.url, old)).statuses == [200], "that version knows no Host"
+
+
 async def test_http_1_0_is_closed_and_gets_no_interim_answer(service: Service) -> None:
     length = b"Content-Length: %d\r\n" % len(HIDDEN)
     old = b"POST /revoke HTTP/1.0"

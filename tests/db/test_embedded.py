@@ -184,6 +184,19 @@ async def test_only_a_private_socket_leads_to_the_server(home: Path) -> None:
         assert (home / "socket" / ".s.PGSQL.5432").is_socket()
 
 
+async def test_the_server_gets_no_secret_of_who_starts_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root's server runs as nobody, whose every process reads its environment."""
+    monkeypatch.setenv("CANARY", "in the environment")
+    monkeypatch.setenv("LC_TIME", "C")
+    with started(home):
+        handed_on = Path(f"/proc/{postmaster(home)}/environ").read_bytes().split(b"\0")
+    names = {each.partition(b"=")[0] for each in handed_on}
+    assert b"CANARY" not in names
+    assert {b"PATH", b"LC_TIME"} <= names
+
+
 async def test_data_outlives_the_server(home: Path) -> None:
     with started(home) as server:
         await ask(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
