@@ -120,9 +120,10 @@ async def test_an_old_primary_that_comes_back_is_refused_by_who_has_seen_the_new
             await seen.connect(**only_old)
         third = await seen.connect(**where)
         assert not seen.leads_elsewhere(third)
-        # Who has not seen it can't know: that is for whoever promotes to prevent.
-        fourth = await unaware.connect(**only_old)
-        for connection in (first, second, third, fourth):
+        # Who has not seen it is told in the old one's database by who has.
+        with pytest.raises(ServerReplaced):
+            await unaware.connect(**only_old)
+        for connection in (first, second, third):
             connection.terminate()
 
 

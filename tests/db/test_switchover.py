@@ -42,9 +42,9 @@ async def replica(
 async def remembered_by(runtime: Runtime, client: httpx2.AsyncClient) -> dict[str, str]:
     """A token that this replica remembers as one that may read items."""
     token = await bearer(client, await make_user(runtime, "read:items"))
-    for _ in range(2):
+    # On a busy machine the feed may not be fresh for a moment.
+    while not runtime.principals.counts.hits:
         assert (await client.get("/items", headers=token)).status_code == 200
-    assert runtime.principals.counts.hits
     return token
 
 

@@ -50,7 +50,7 @@ async def test_claims_of_another_kind_of_token_are_refused(
         forge(scope=...),
         forge(jti=...),
         forge(sid=...),
-        forge(sid=str(uuid.uuid4())),
+        forge(sid=str(uuid.uuid4()), iat=payload["iat"] - 60),
         forge(client_id=7),
     ):
         await assert_invalid_token(client, token)
