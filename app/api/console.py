@@ -48,7 +48,7 @@ class ConsoleFiles(StaticFiles):
 
 def add_console(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.include_router(router)
+    app.router.routes.extend(router.routes)
     app.mount(ASSETS, ConsoleFiles(directory=FILES / "assets"))
 
 

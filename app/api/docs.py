@@ -27,7 +27,7 @@ router = Router(include_in_schema=False, dependencies=[PUBLIC])
 
 def add_docs(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.include_router(router)
+    app.router.routes.extend(router.routes)
     app.mount(ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
 

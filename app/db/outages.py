@@ -21,24 +21,24 @@ class Outages:
     def __init__(self, *, bound: float) -> None:
         self._bound = bound
         self._over: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
-        self._written_at: float | None = None
+        self._last_beat: float | None = None
         """When the last beat was committed; None until this process begins to send them."""
 
     def begin(self) -> None:
         """Count the time until the first beat as an outage."""
-        if self._written_at is None:
-            self._written_at = -math.inf
+        if self._last_beat is None:
+            self._last_beat = -math.inf
 
     def end(self, moment: float) -> None:
         """Note that a beat was committed at that moment."""
-        if self._written_at is not None and moment - self._written_at > self._bound:
-            self._over.append((self._written_at, moment))
-        self._written_at = moment
+        if self._last_beat is not None and moment - self._last_beat > self._bound:
+            self._over.append((self._last_beat, moment))
+        self._last_beat = moment
 
     def within(self, seconds: float, *, now: float) -> float:
         """Return how many of the last so many seconds were outages."""
         outages = [*self._over]
-        if self._written_at is not None and now - self._written_at > self._bound:
-            outages.append((self._written_at, now))
+        if self._last_beat is not None and now - self._last_beat > self._bound:
+            outages.append((self._last_beat, now))
         spent = (min(LONGEST, until - max(since, now - seconds)) for since, until in outages)
         return sum(each for each in spent if each > 0)

@@ -188,15 +188,15 @@ class Primary:
 
         An operator may have accepted that since a server on the newer timeline last answered.
         """
-        server, _, lost = answer
-        newest = self._newest.get(server.cluster, 0)
         if self._recovering:
             return
-        if lost and lost.recovered_at is None:
+        server, _, lost = answer
+        newest, accepted = self._newest.get(server.cluster, 0), lost and lost.recovered_at
+        if lost and accepted is None:
             raise ServerReplaced(max(newest, lost.timeline))
         if self._was_replaced(server):
             told_at = self._told_at[server.cluster]
-            if lost is None or lost.recovered_at is None or lost.recovered_at < told_at:
+            if accepted is None or accepted < told_at:
                 await note_lost(connection, server.cluster, newest, seen_at=told_at)
                 raise ServerReplaced(newest)
 

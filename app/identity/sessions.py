@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     DateTime,
     Integer,
@@ -27,7 +28,7 @@ from uuid_utils.compat import uuid7
 
 from app.audit.log import Actor, record
 from app.db.changes import Change, announce
-from app.errors import NotFound, Unavailable
+from app.errors import NotFound
 from app.identity.locks import hold_users
 from app.identity.models import Session, User
 
@@ -59,13 +60,6 @@ class SessionNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("There is no such session.")
-
-
-class MaybeBehind(Unavailable):
-    """The database that was asked may lack what another process has just committed."""
-
-    def __init__(self) -> None:
-        super().__init__("This process may not know of the latest changes: try again in a moment.")
 
 
 def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
@@ -114,26 +108,6 @@ async def open_session(
     return opened
 
 
-async def require_known(
-    session: AsyncSession, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
-) -> None:
-    """Raise MaybeBehind if there is no such session, though it should be younger than `bound`.
-
-    In a switchover another process may lead to the new primary already, and have opened the session
-    there. Until its next survey this one asks the old primary, and must not say that the session
-    has ended.
-    """
-    if abs(age) > bound:
-        return
-    if await session.scalar(select(Session.id).where(Session.id == session_id)) is None:
-        raise MaybeBehind
-
-
-def age_of(session_id: uuid.UUID, *, now: datetime) -> timedelta:
-    """Return a session's age by its UUIDv7 (RFC 9562 §5.7): the process that opened it says so."""
-    return timedelta(seconds=now.timestamp() - (session_id.int >> 80) / 1000)
-
-
 def user_agent_of(by: Actor) -> str | None:
     """Return the actor's user agent as a session's row keeps it; None when there is none."""
     return by.user_agent[:MAX_USER_AGENT] if by.user_agent else None
@@ -163,12 +137,12 @@ async def live_sessions(
     return list(await session.scalars(statement.order_by(*place).limit(limit)))
 
 
-def _of_current_epoch(user_id: uuid.UUID) -> ColumnElement[bool]:
+def _of_current_epoch(user_id: uuid.UUID | BindParameter[uuid.UUID]) -> ColumnElement[bool]:
     """Return the condition by which the index of live sessions finds those of this user."""
     return and_(Session.user_id == user_id, Session.epoch == _epoch_of(user_id))
 
 
-def _epoch_of(user_id: uuid.UUID) -> ScalarSelect[int]:
+def _epoch_of(user_id: uuid.UUID | BindParameter[uuid.UUID]) -> ScalarSelect[int]:
     return select(User.session_epoch).where(User.id == user_id).scalar_subquery()
 
 
@@ -277,15 +251,11 @@ async def end_surplus_sessions(
 
 
 def _select_surplus() -> Select[uuid.UUID]:
-    user_id = bindparam("user_id", type_=Uuid())
-    now = bindparam("now", type_=DateTime(timezone=True))
-    epoch = select(User.session_epoch).where(User.id == user_id).scalar_subquery()
     return (
         select(Session.id)
         .where(
-            Session.user_id == user_id,
-            Session.epoch == epoch,
-            is_live(now),
+            _of_current_epoch(bindparam("user_id", type_=Uuid())),
+            is_live(bindparam("now", type_=DateTime(timezone=True))),
             Session.id != bindparam("opened", type_=Uuid()),
         )
         .order_by(Session.expires_at.desc(), Session.id.desc())

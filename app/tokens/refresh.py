@@ -19,15 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor, record
 from app.errors import InvalidGrant
+from app.identity.behind import MaybeBehind, age_of, require_known
 from app.identity.models import Session
-from app.identity.sessions import (
-    MaybeBehind,
-    age_of,
-    end_session,
-    is_live,
-    require_known,
-    user_agent_of,
-)
+from app.identity.sessions import end_session, is_live, user_agent_of
 from app.identity.throttle import network_of
 
 PREFIX = "sgr_"

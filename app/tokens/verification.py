@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.access.principals import Principal, Principals
 from app.db.changes import Change, ChangeFeed
 from app.errors import InvalidToken
-from app.identity.sessions import require_known
+from app.identity.behind import require_known
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import is_opaque, read_opaque_token, token_digest
 

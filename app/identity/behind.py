@@ -1,0 +1,36 @@
+"""Whether the database that was asked may lack a session that another process has just opened.
+
+In a switchover another process may lead to the new primary already. Until its next survey this one
+asks the old primary, and must not say that such a session has ended.
+"""
+
+import uuid
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Unavailable
+from app.identity.models import Session
+
+
+class MaybeBehind(Unavailable):
+    """The database that was asked may lack what another process has just committed."""
+
+    def __init__(self) -> None:
+        super().__init__("This process may not know of the latest changes: try again in a moment.")
+
+
+async def require_known(
+    session: AsyncSession, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
+) -> None:
+    """Raise MaybeBehind if there is no such session, though it should be younger than `bound`."""
+    if abs(age) > bound:
+        return
+    if await session.scalar(select(Session.id).where(Session.id == session_id)) is None:
+        raise MaybeBehind
+
+
+def age_of(session_id: uuid.UUID, *, now: datetime) -> timedelta:
+    """Return a session's age by its UUIDv7 (RFC 9562 §5.7): the process that opened it says so."""
+    return timedelta(seconds=now.timestamp() - (session_id.int >> 80) / 1000)
