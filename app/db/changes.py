@@ -19,6 +19,7 @@ import random
 import secrets
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -154,7 +155,7 @@ class ChangeFeed:
             finally:
                 self._heard_up_to = -math.inf
             # Jittered, so that replicas which lost the database together don't return together.
-            backoff = min(0.1 * 2 ** min(failures, 10), MAX_BACKOFF)
+            backoff = min(0.1 * 2 ** min(failures, 10), self.bound / BEATS_PER_BOUND, MAX_BACKOFF)
             await asyncio.sleep(random.uniform(0.5, 1) * backoff)  # noqa: S311
 
     async def prove(self) -> float:
@@ -175,7 +176,11 @@ class ChangeFeed:
             self._listener.close()
 
     async def _follow(self) -> None:
-        self._listener, self._successor = await self._listen(), None
+        try:
+            self._listener, self._successor = await self._listen(), None
+        except UNREACHABLE:
+            await self._survey()
+            raise
         try:
             # What changed before this moment, this process has not heard of.
             self.tell(EVERYTHING)
@@ -192,6 +197,14 @@ class ChangeFeed:
             self._listener.close()
             if self._successor:
                 self._successor.close()
+
+    async def _survey(self) -> None:
+        """Decide where requests must lead though there is nothing to listen to.
+
+        A pooler may have led them to a server that was replaced, by the connections they had.
+        """
+        with suppress(*UNREACHABLE):
+            (await self._to_write()).terminate()
 
     async def _listen(self) -> Listener:
         listener = Listener(await self._to_listen(), self._settle)

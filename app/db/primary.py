@@ -17,6 +17,8 @@ So none leads for ever to where the URL led once.
 """
 
 UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+PROMOTED_WITHIN = 0.25
+"""Seconds after which a server that took no writes is asked again: it may have been promoted."""
 NOT_TOLD = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.FeatureNotSupportedError,
@@ -90,17 +92,20 @@ class Primary:
     counts, whatever the order of the hosts. Between clusters no order is known: there the URL
     decides, by where it leads now and by the order of its hosts.
 
-    Once one host has answered, the others are waited for `patience` seconds at most. With
-    `recovering`, a server is taken that lost a newer timeline.
+    A host that says nothing delays this by `patience` seconds at most. With `recovering`, a server
+    is taken that lost a newer timeline.
     """
 
     def __init__(self, *, patience: float = 1.0, recovering: bool = False) -> None:
         self._patience = patience
         self._recovering = recovering
         self.current: Server | None = None
-        """Where requests must lead; None when the server there was seen to take no writes."""
+        """Where requests must lead; None when the server there was seen to take no writes, or the
+        only one that takes them was replaced. A pooler leads there by old connections, too."""
         self._host: Host | None = None
         """The host that `current` was last found at."""
+        self._host_failed = False
+        """Whether it has failed since. Then no connection waits for it before it asks the others."""
         self._newest: dict[int, int] = {}
         """The newest timeline of each cluster."""
         self._told_at: dict[int, datetime] = {}
@@ -115,11 +120,12 @@ class Primary:
         hosts are asked. Raises an error of `UNREACHABLE`.
         """
         hosts = _hosts(host, port)
-        if len(hosts) > 1 and self._host in hosts:
+        if len(hosts) > 1 and self._host in hosts and not self._host_failed:
             try:
-                connection = await self._ask(self._host, **how)
+                async with asyncio.timeout(self._patience):
+                    connection = await self._ask(self._host, **how)
             except UNREACHABLE:
-                pass
+                self._host_failed = True
             else:
                 if not self.leads_elsewhere(connection):
                     return connection
@@ -129,18 +135,27 @@ class Primary:
     async def survey(self, *, host: Any = None, port: Any = None, **how: Any) -> Any:
         """Decide where requests must lead, and return a connection to there.
 
-        Raises an error of `UNREACHABLE`; then nothing is decided.
+        Raises an error of `UNREACHABLE`. Then it stays as it was, but after ServerReplaced requests
+        may lead nowhere.
         """
-        connection = await self.find(host=host, port=port, **how)
+        try:
+            connection = await self.find(host=host, port=port, **how)
+        except ServerReplaced:
+            self.current = None
+            raise
         self.current, self._host = self._seen[connection]
+        self._host_failed = False
         return connection
 
     async def find(self, *, host: Any = None, port: Any = None, **how: Any) -> Any:
         """Return a connection to the newest server that takes writes; all hosts are asked at once.
 
-        Raises an error of `UNREACHABLE`.
+        Those that take none are asked again while another one says nothing: then one of them may be
+        promoted. Raises an error of `UNREACHABLE`.
         """
-        asked = [asyncio.create_task(self._ask(each, **how)) for each in _hosts(host, port)]
+        hosts = _hosts(host, port)
+        silent = set(hosts)
+        asked = [asyncio.create_task(self._ask_while(silent, each, **how)) for each in hosts]
         best = None
         try:
             await self._wait_for(asked)
@@ -164,6 +179,18 @@ class Primary:
 
     def _was_replaced(self, server: Server) -> bool:
         return server.timeline < self._newest.get(server.cluster, 0)
+
+    async def _ask_while(self, silent: set[Host], host: Host, **how: Any) -> Any:
+        """Ask a host, and again while it takes no writes and there are silent ones."""
+        while True:
+            try:
+                return await self._ask(host, **how)
+            except TakesNoWrites:
+                if not silent - {host}:
+                    raise
+            finally:
+                silent.discard(host)
+            await asyncio.sleep(PROMOTED_WITHIN)
 
     async def _ask(self, host: Host, **how: Any) -> Any:
         try:
@@ -259,10 +286,13 @@ class Primary:
         raise max(failures, key=_says_more)
 
 
-def _says_more(failure: Exception) -> tuple[bool, bool]:
+def _says_more(failure: Exception) -> int:
     """Order failures of several hosts: silence says less than a server that answered."""
-    known = isinstance(failure, ServerReplaced | TakesNoWrites)
-    return known, not isinstance(failure, ConnectionRefusedError | TimeoutError)
+    if isinstance(failure, ServerReplaced):
+        return 3
+    if isinstance(failure, TakesNoWrites):
+        return 2
+    return 0 if isinstance(failure, ConnectionRefusedError | TimeoutError) else 1
 
 
 def _hosts(host: Any, port: Any) -> list[Host]:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.log import Actor, record
@@ -123,13 +123,17 @@ async def confirm_login(session: AsyncSession, user: User) -> None:
     Raises LoginRefused.
     """
     await share_users(session, user.id)
-    same = select(User.id).where(
-        User.id == user.id,
-        User.password_hash == user.password_hash,
-        User.disabled_at.is_(None),
-    )
-    if await session.scalar(same) is None:
+    values = {"user_id": user.id, "password_hash": user.password_hash}
+    if await session.scalar(_UNCHANGED, values) is None:
         raise LoginRefused("changed meanwhile")
+
+
+# Built once, because each login asks it.
+_UNCHANGED = select(User.id).where(
+    User.id == bindparam("user_id"),
+    User.password_hash == bindparam("password_hash"),
+    User.disabled_at.is_(None),
+)
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    DateTime,
     LargeBinary,
     Select,
     String,
@@ -41,12 +42,11 @@ from sqlalchemy import (
     case,
     exists,
     func,
-    literal,
     not_,
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.limits import EntryLimit
@@ -284,23 +284,45 @@ async def remember_network(
     session: AsyncSession, user_id: uuid.UUID, *, address: str | None, now: datetime
 ) -> None:
     """Somebody has signed in from there: failures from elsewhere don't make them wait there."""
-    network = network_of(address)
+    values = {
+        "whose": user_id,
+        "where": network_of(address),
+        "now": now,
+        "renewed_before": now - _RENEWED_AFTER,
+    }
+    await session.execute(_REMEMBER, values)
+
+
+def _insert_network() -> Insert:
+    # Not by the columns' names: those are the statement's own.
+    user_id, network = bindparam("whose", type_=Uuid()), bindparam("where", type_=String())
+    now, renewed_before = (
+        bindparam(name, type_=DateTime(timezone=True)) for name in ("now", "renewed_before")
+    )
     # Looked for first: ON CONFLICT locks the row even where it changes nothing, and then a user's
     # parallel logins would wait for each other.
     lately = exists().where(
         KnownNetwork.user_id == user_id,
         KnownNetwork.network == network,
-        KnownNetwork.signed_in_at >= now - _RENEWED_AFTER,
+        KnownNetwork.signed_in_at >= renewed_before,
     )
-    row = select(literal(user_id), literal(network), literal(now)).where(not_(lately))
-    await session.execute(
+    return (
         insert(KnownNetwork)
-        .from_select(["user_id", "network", "signed_in_at"], row)
+        .from_select(
+            ["user_id", "network", "signed_in_at"],
+            select(user_id, network, now).where(not_(lately)),
+        )
         .on_conflict_do_update(
             index_elements=[KnownNetwork.user_id, KnownNetwork.network],
             set_={"signed_in_at": now},
         )
+        # The values are the statement's own, no rows to be inserted.
+        .execution_options(dml_strategy="raw")
     )
+
+
+# Built once, because each login asks it.
+_REMEMBER = _insert_network()
 
 
 def network_of(address: str | None) -> str:

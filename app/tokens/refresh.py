@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import DateTime, String, Update, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import Actor, record
@@ -140,28 +140,18 @@ class RefreshTokens:
         presented = self.read(token)
         if presented is None:
             raise RefreshTokenRefused
-        good = (
-            Session.id == presented.session_id,
-            Session.client_id.is_not_distinct_from(client_id),
-            is_live(now),
-        )
-        statement = (
-            update(Session)
-            .where(*good, Session.generation == presented.generation)
-            .values(
-                generation=Session.generation + 1,
-                rotated_at=now,
-                rotated_generation=Session.generation + 1,
-                rotated_network=network_of(by.address),
-                rotated_user_agent=user_agent_of(by),
-                last_used_at=now,
-                idle_expires_at=func.least(Session.expires_at, now + idle_timeout),
-            )
-            .returning(Session)
-        )
-        found = await session.scalar(statement)
+        values = {
+            "session": presented.session_id,
+            "client": client_id,
+            "used": presented.generation,
+            "network": network_of(by.address),
+            "agent": user_agent_of(by),
+            "at": now,
+            "idle_until": now + idle_timeout,
+        }
+        found: Session | None = await session.scalar(_ROTATE, values)
         if found is None:
-            found = await session.scalar(select(Session).where(*good))
+            found = await session.scalar(_FIND, values)
             if found is None:
                 age = age_of(presented.session_id, now=now)
                 await require_known(session, presented.session_id, age=age, bound=self._bound)
@@ -171,6 +161,37 @@ class RefreshTokens:
         if not self.proves(presented, found):
             raise RefreshTokenRefused
         return found
+
+
+def _update_generation() -> Update:
+    return (
+        update(Session)
+        .where(*_PRESENTED, Session.generation == bindparam("used"))
+        .values(
+            generation=Session.generation + 1,
+            rotated_at=_NOW,
+            rotated_generation=Session.generation + 1,
+            rotated_network=bindparam("network"),
+            rotated_user_agent=bindparam("agent"),
+            last_used_at=_NOW,
+            idle_expires_at=func.least(
+                Session.expires_at, bindparam("idle_until", type_=DateTime(timezone=True))
+            ),
+        )
+        .returning(Session)
+        .execution_options(synchronize_session=False)
+    )
+
+
+# Built once, because each refresh asks them.
+_NOW = bindparam("at", type_=DateTime(timezone=True))
+_PRESENTED = (
+    Session.id == bindparam("session"),
+    Session.client_id.is_not_distinct_from(bindparam("client", type_=String())),
+    is_live(_NOW),
+)
+_FIND = select(Session).where(*_PRESENTED)
+_ROTATE = _update_generation()
 
 
 async def _allow_grace(

@@ -243,3 +243,18 @@ async def test_a_replica_that_is_behind_ends_no_session_that_another_has_opened(
         assert [answer.status_code for answer in answers] == [503, 503]
         await until_status(second, token, 200)
         assert (await refresh(second, pair["refresh_token"])).status_code == 200
+
+
+async def test_a_host_that_says_nothing_delays_no_successor(tmp_path: Path) -> None:
+    """It is the one that led: frozen, it takes connections and never answers."""
+    async with primary_and_standby(tmp_path) as (old, new, _), proxy_to(old.url) as frozen:
+        url = f"postgresql://{NAME}@127.0.0.1:{new.port},{frozen.url.rpartition('@')[2]}"
+        # Longer than this test waits for anything.
+        async with replica(url, database_connect_timeout=2 * PATIENCE) as (runtime, client):
+            token = await remembered_by(runtime, client)
+            await old.configure("synchronous_standby_names = ''")
+            frozen.swallow()
+            await until_status(client, token, 503)
+            await new.promote()
+            await until_status(client, token, 200)
+            await until(runtime.feed.fresh)

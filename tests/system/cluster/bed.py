@@ -103,7 +103,7 @@ class Daemon:
 class Node:
     """One Patroni with its Postgres."""
 
-    def __init__(self, name: str, folder: Path, etcd_port: int) -> None:
+    def __init__(self, name: str, folder: Path, etcd_port: int, *, etcd3: bool = False) -> None:
         self.name = name
         self.port, self._api = free_ports(2)
         self.data = folder / name
@@ -139,6 +139,8 @@ class Node:
         }
         unknown = env.keys() ^ dict(_assignments((CONFIGURATION / "node.env").read_text())).keys()
         assert not unknown, f"node.env and the test set different variables: {unknown}"
+        if etcd3:
+            env["PATRONI_ETCD3_HOSTS"] = env.pop("PATRONI_ETCD_HOSTS")
         self.patroni = Daemon(name, folder, ["/usr/bin/patroni", str(file)], env)
         self._client = httpx2.AsyncClient(base_url=f"http://{api}", timeout=PATIENT_FOR)
 
@@ -180,11 +182,11 @@ class Node:
     def freeze(self) -> None:
         """Stop Patroni and Postgres where they are: no connection closes, nothing answers."""
         self.patroni.send(signal.SIGSTOP)
-        self._signal_postgres(signal.SIGSTOP)
+        self.signal_postgres(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let both run again."""
-        self._signal_postgres(signal.SIGCONT)
+        self.signal_postgres(signal.SIGCONT)
         self.patroni.send(signal.SIGCONT)
 
     def postmaster(self) -> int | None:
@@ -197,7 +199,8 @@ class Node:
         # The file outlives a killed server, and its process id may be another process' by now.
         return found if str(self.data).encode() in arguments else None
 
-    def _signal_postgres(self, number: signal.Signals) -> None:
+    def signal_postgres(self, number: signal.Signals) -> None:
+        """Send a signal to all of its Postgres' processes, if it runs."""
         postmaster = self.postmaster()
         if postmaster is not None:
             signal_server(postmaster, number)
@@ -210,14 +213,18 @@ class Node:
 
 
 class Cluster:
-    """The whole bed. `leaders` is who has been seen to lead, from when on."""
+    """The whole bed. `leaders` is who has been seen to lead, from when on.
 
-    def __init__(self, folder: Path) -> None:
+    Over the v3 API of etcd, Patroni 3.0 lets a leader that was frozen take the lock back, which
+    loses what its successor acknowledged.
+    """
+
+    def __init__(self, folder: Path, *, etcd3: bool = False) -> None:
         self._folder = folder
         client, peer, self.haproxy_port, self.pgbouncer_port = free_ports(4)
         self.etcd = Daemon("etcd", folder, _etcd_command(folder, client, peer), {})
         self._etcd_port = client
-        self.nodes = [Node(name, folder, client) for name in NODES]
+        self.nodes = [Node(name, folder, client, etcd3=etcd3) for name in NODES]
         self.haproxy = Daemon("haproxy", folder, self._haproxy_command(), {})
         self.pgbouncer = Daemon("pgbouncer", folder, self._pgbouncer_command(), {})
         self.watching: asyncio.Task[None] | None = None
@@ -380,12 +387,12 @@ RUNNING = {"running", "streaming"}
 
 
 @asynccontextmanager
-async def patroni_cluster(folder: Path) -> AsyncIterator[Cluster]:
+async def patroni_cluster(folder: Path, *, etcd3: bool = False) -> AsyncIterator[Cluster]:
     """Run a migrated cluster in this folder; everything ends with the block."""
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     folder.chmod(0o750)
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, etcd3=etcd3)
     for file in folder.iterdir():
         file.chmod(0o644)
     watch = cluster.watching = asyncio.create_task(cluster.watch())
@@ -452,7 +459,6 @@ def _etcd_command(folder: Path, client: int, peer: int) -> list[str]:
         *("--listen-client-urls", clients, "--advertise-client-urls", clients),
         *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
         *("--initial-cluster", f"etcd={peers}"),
-        # Patroni 3.0 over the v3 API lets a thawed leader take the lock back.
         "--enable-v2",
     ]
 

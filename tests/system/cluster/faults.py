@@ -20,14 +20,14 @@ async def switchover(cluster: Cluster) -> None:
     old = cluster.leader
     answer = await old.ask("POST", "/switchover", {"leader": old.name})
     assert answer.status_code == 200, answer.text
-    await _successor(cluster, old)
+    await successor_of(cluster, old)
 
 
 async def leader_killed(cluster: Cluster) -> None:
     """The leader's Patroni and Postgres are killed at once, as if the machine lost power."""
     old = cluster.leader
     old.kill()
-    await _successor(cluster, old)
+    await successor_of(cluster, old)
 
 
 async def leader_frozen(cluster: Cluster) -> None:
@@ -36,7 +36,7 @@ async def leader_frozen(cluster: Cluster) -> None:
     old.freeze()
     try:
         await asyncio.sleep(FROZEN)
-        await _successor(cluster, old)
+        await successor_of(cluster, old)
     finally:
         old.thaw()
 
@@ -45,7 +45,7 @@ async def leader_unfenced(cluster: Cluster) -> None:
     """Only Patroni is killed: the old Postgres takes writes beside its successor."""
     old = cluster.leader
     old.patroni.end(signal.SIGKILL)
-    await _successor(cluster, old)
+    await successor_of(cluster, old)
     await asyncio.sleep(BOTH_RUN)
 
 
@@ -87,7 +87,8 @@ FAULTS: dict[str, Callable[[Cluster], Awaitable[None]]] = {
 }
 
 
-async def _successor(cluster: Cluster, old: Node) -> None:
+async def successor_of(cluster: Cluster, old: Node) -> None:
+    """Return once another node leads."""
     try:
         async with asyncio.timeout(PATIENCE):
             while cluster.leader is old:

@@ -105,7 +105,8 @@ async def stage(folder: Path, *, seed: int = 1, ways: Sequence[str] = WAYS) -> A
         cluster = await stack.enter_async_context(patroni_cluster(folder))
         root, people = await make_people(cluster.url("hosts")["database_url"])
         replicas = {
-            way: [Replica(folder, _settings(cluster, way)) for _ in range(REPLICAS)] for way in ways
+            way: [Replica(folder, settings_of(cluster, way)) for _ in range(REPLICAS)]
+            for way in ways
         }
         every = [replica for each in replicas.values() for replica in each]
         for replica in every:
@@ -120,7 +121,8 @@ async def stage(folder: Path, *, seed: int = 1, ways: Sequence[str] = WAYS) -> A
             yield Stage(cluster, load, watch)
 
 
-def _settings(cluster: Cluster, way: str) -> dict[str, object]:
+def settings_of(cluster: Cluster, way: str) -> dict[str, object]:
+    """Return the settings of a replica that reaches the cluster by this way."""
     return {
         "secret_keys": SECRET,
         "issuer": ISSUER,
