@@ -105,7 +105,7 @@ class Primary:
         self._host: Host | None = None
         """The host that `current` was last found at."""
         self._host_failed = False
-        """Whether it has failed since. Then no connection waits for it before it asks the others."""
+        """Whether it has failed since. Then it is asked together with the others, not first."""
         self._newest: dict[int, int] = {}
         """The newest timeline of each cluster."""
         self._told_at: dict[int, datetime] = {}

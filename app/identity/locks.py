@@ -7,22 +7,25 @@ be overtaken by ever more logins, each of which shares it with those before.
 import uuid
 from collections.abc import Iterable
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 _HIGHEST_BIT = -(1 << 63)
+# Built once, because each login asks it.
+_HOLD = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger())))
+_SHARE = select(func.pg_advisory_xact_lock_shared(bindparam("key", type_=BigInteger())))
 
 
 async def hold_users(session: AsyncSession, *user_ids: uuid.UUID | None) -> None:
     """Until the commit nobody else holds these users, and nobody signs in as one of them."""
     for key in _in_order(filter(None, user_ids)):
-        await session.execute(select(func.pg_advisory_xact_lock(key)))
+        await session.execute(_HOLD, {"key": key})
 
 
 async def share_users(session: AsyncSession, *user_ids: uuid.UUID) -> None:
     """Until the commit nobody holds these users: they may sign in, as others do as them."""
     for key in _in_order(user_ids):
-        await session.execute(select(func.pg_advisory_xact_lock_shared(key)))
+        await session.execute(_SHARE, {"key": key})
 
 
 def _in_order(user_ids: Iterable[uuid.UUID]) -> list[int]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import LargeBinary, any_, func, literal, select, update
+from sqlalchemy import LargeBinary, any_, bindparam, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -214,7 +214,11 @@ async def find_user(session: AsyncSession, username: str) -> User | None:
     name = existing_username(username)
     if name is None:
         return None
-    return await session.scalar(select(User).where(User.username_key == username_key(name)))
+    return await session.scalar(_OF_NAME, {"key": username_key(name)})
+
+
+# Built once, because each login asks it.
+_OF_NAME = select(User).where(User.username_key == bindparam("key"))
 
 
 async def get_user(session: AsyncSession, username: str) -> User:
