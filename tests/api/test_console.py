@@ -1,7 +1,9 @@
 """/console: its headers keep it to itself, and its files are all there."""
 
 import re
+from pathlib import PurePosixPath
 from typing import get_args
+from urllib.parse import urljoin
 
 import httpx2
 import pytest
@@ -9,7 +11,12 @@ import pytest
 from app.api.console import FILES
 from app.audit.log import Action
 
-ASSETS = [file.name for file in (FILES / "assets").iterdir()]
+ASSETS = [
+    str(PurePosixPath("console") / file.relative_to(FILES))
+    for file in sorted((FILES / "assets").rglob("*"))
+    if file.is_file()
+]
+"""Their paths, as the page names them: relative to the service's root."""
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -24,7 +31,7 @@ POLICY = {
 }
 
 
-@pytest.mark.parametrize("path", ["/console", *(f"/console/assets/{name}" for name in ASSETS)])
+@pytest.mark.parametrize("path", ["/console", *(f"/{path}" for path in ASSETS)])
 async def test_every_file_may_do_as_little_as_it_needs(
     client: httpx2.AsyncClient, path: str
 ) -> None:
@@ -49,10 +56,11 @@ async def test_a_file_that_did_not_change_is_not_sent_again(client: httpx2.Async
 async def test_what_the_page_and_its_modules_name_is_there(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/console")).text
     named = set(re.findall(r'(?:src|href)="(console/[^"]+)"', page))
-    for name in ASSETS:
-        module = (await client.get(f"/console/assets/{name}")).text
-        named |= {f"console/assets/{each}" for each in re.findall(r'from "\./([^"]+)"', module)}
-    assert named == {f"console/assets/{name}" for name in ASSETS}
+    for path in ASSETS:
+        module = (await client.get(f"/{path}")).text
+        imported = re.findall(r'from "(\.[^"]+)"', module)
+        named |= {urljoin(path, each) for each in imported}
+    assert named == set(ASSETS)
 
 
 @pytest.mark.parametrize("path", ["/console/assets/../index.html", "/console/assets/%2e%2e/x"])
@@ -61,5 +69,5 @@ async def test_nothing_beside_the_files_is_served(client: httpx2.AsyncClient, pa
 
 
 def test_every_audit_action_has_words() -> None:
-    words = (FILES / "assets" / "audit.js").read_text()
+    words = (FILES / "assets" / "pages" / "audit.js").read_text()
     assert [action for action in get_args(Action) if f'"{action}"' not in words] == []

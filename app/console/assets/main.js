@@ -1,13 +1,13 @@
 /** The console: who is signed in, which page is shown, and where errors end. */
 
-import { SignedOut, api, signOut } from "./api.js";
-import { button, el } from "./dom.js";
-import { account } from "./account.js";
-import { audit } from "./audit.js";
-import { scopes } from "./scopes.js";
-import { signInPage } from "./sign-in.js";
-import { user } from "./user.js";
-import { users } from "./users.js";
+import { SignedOut, api, signOut } from "./lib/api.js";
+import { button, el } from "./lib/dom.js";
+import { account } from "./pages/account.js";
+import { audit } from "./pages/audit.js";
+import { scopes } from "./pages/scopes.js";
+import { signInPage } from "./pages/sign-in.js";
+import { user } from "./pages/user.js";
+import { users } from "./pages/users.js";
 
 /** By the first part of the address; `needs`: whoever lacks that scope is not offered it. */
 const PAGES = new Map([

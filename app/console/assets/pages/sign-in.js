@@ -1,7 +1,7 @@
 /** Signing in, at this service's own token endpoint. */
 
-import { signIn } from "./api.js";
-import { el, field } from "./dom.js";
+import { signIn } from "../lib/api.js";
+import { el, field } from "../lib/dom.js";
 
 export function signInPage({ message, signedIn }) {
   const problem = el("p", { class: "problem", role: "alert" });

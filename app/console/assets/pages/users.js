@@ -1,9 +1,9 @@
 /** All users: to be searched, and a new one to be made. */
 
-import { api } from "./api.js";
-import { ask, reveal } from "./dialog.js";
-import { badge, button, choice, el, field, moment } from "./dom.js";
-import { pages } from "./list.js";
+import { api } from "../lib/api.js";
+import { ask, reveal } from "../lib/dialog.js";
+import { badge, button, choice, el, field, moment } from "../lib/dom.js";
+import { pages } from "../lib/paged-list.js";
 
 /** Milliseconds without a key after which a search starts. */
 const TYPING = 200;

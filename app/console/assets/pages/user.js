@@ -1,11 +1,11 @@
 /** One user: what they hold, where they are signed in, and what can be done about it. */
 
-import { api } from "./api.js";
-import { ask } from "./dialog.js";
-import { badge, button, el, field, moment, section } from "./dom.js";
-import { grantsSection } from "./grants.js";
-import { pages } from "./list.js";
-import { sessionRow } from "./sessions.js";
+import { api } from "../lib/api.js";
+import { ask } from "../lib/dialog.js";
+import { badge, button, el, field, moment, section } from "../lib/dom.js";
+import { grantsSection } from "./user-grants.js";
+import { pages } from "../lib/paged-list.js";
+import { sessionRow } from "../lib/session-row.js";
 import { showSecret } from "./users.js";
 
 export async function user(context) {

@@ -1,8 +1,8 @@
 /** The scopes there are; an admin registers and removes them. */
 
-import { api } from "./api.js";
-import { ask } from "./dialog.js";
-import { button, el, field } from "./dom.js";
+import { api } from "../lib/api.js";
+import { ask } from "../lib/dialog.js";
+import { button, el, field } from "../lib/dom.js";
 
 export async function scopes(context) {
   const admin = context.can("admin");

@@ -1,8 +1,8 @@
 /** The audit log, live: what is done meanwhile appears while somebody looks. */
 
-import { SignedOut, api } from "./api.js";
-import { badge, choice, el, field, moment } from "./dom.js";
-import { pages } from "./list.js";
+import { SignedOut, api } from "../lib/api.js";
+import { badge, choice, el, field, moment } from "../lib/dom.js";
+import { pages } from "../lib/paged-list.js";
 
 const ACTIONS = new Map([
   ["login.succeeded", "Signed in"],

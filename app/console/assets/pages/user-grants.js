@@ -1,8 +1,8 @@
 /** What a user holds, as switches. */
 
-import { api } from "./api.js";
-import { ask } from "./dialog.js";
-import { button, el, field, moment, section } from "./dom.js";
+import { api } from "../lib/api.js";
+import { ask } from "../lib/dialog.js";
+import { button, el, field, moment, section } from "../lib/dom.js";
 
 export async function grantsSection(about) {
   const held = new Map(about.grants.map((grant) => [grant.scope, grant]));

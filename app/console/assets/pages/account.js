@@ -1,10 +1,10 @@
 /** One's own account: what one may do, one's password, one's sessions. */
 
-import { api } from "./api.js";
-import { ask } from "./dialog.js";
-import { badge, button, el, field, moment, section } from "./dom.js";
-import { pages } from "./list.js";
-import { sessionRow } from "./sessions.js";
+import { api } from "../lib/api.js";
+import { ask } from "../lib/dialog.js";
+import { badge, button, el, field, moment, section } from "../lib/dom.js";
+import { pages } from "../lib/paged-list.js";
+import { sessionRow } from "../lib/session-row.js";
 
 export async function account(context) {
   const { me } = context;

@@ -1,7 +1,7 @@
 /** The API, and the tokens that it is called with. They are kept in this module's memory alone. */
 
-/** The service's root, behind whatever prefix: this file is <root>/console/assets/api.js. */
-const ROOT = new URL("../../", import.meta.url);
+/** The service's root, behind whatever prefix: this file is <root>/console/assets/lib/api.js. */
+const ROOT = new URL("../../../", import.meta.url);
 /** The share of its life after which a token is renewed, so that none ends on its way. */
 const RENEWED_AFTER = 2 / 3;
 
