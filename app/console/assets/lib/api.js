@@ -1,51 +1,97 @@
-/** The API, and the tokens that it is called with. They are kept in this module's memory alone. */
+// @ts-check
+/** Calls to the API, and the tokens for them. The tokens are in this module's memory alone. */
 
-/** The service's root, behind whatever prefix: this file is <root>/console/assets/lib/api.js. */
+/** The service's root, whatever its prefix: this file is <root>/console/assets/lib/api.js. */
 const ROOT = new URL("../../../", import.meta.url);
-/** The share of its life after which a token is renewed, so that none ends on its way. */
+/** A token is renewed after this share of its lifetime, so that none expires during a request. */
 const RENEWED_AFTER = 2 / 3;
 
-/** @type {{access: string, refresh: string, renewAt: number} | null} */
+/** @typedef {{access: string, refresh: string, renewAt: number}} Tokens */
+
+/** @type {Tokens | null} */
 let tokens = null;
 /** @type {Promise<void> | null} */
 let renewal = null;
 
-/** The API said no; the text is for people. */
+/** The API refused a request. The message is for the user. */
 export class Refusal extends Error {
-  /** @param {number} status  0: there was no answer. */
+  /**
+   * @param {number} status  0 where no response arrived.
+   * @param {string} message
+   */
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 }
 
-/** Nobody is signed in, or no more. */
+/** No user is signed in, or the session has ended. */
 export class SignedOut extends Error {}
 
-/** Start a session. */
-export async function signIn(username, password) {
-  tokens = kept(await token({ grant_type: "password", username, password }));
+/**
+ * What to show the user of an error.
+ *
+ * @param {unknown} error
+ */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }
 
-/** Forget the tokens, and end the session. */
+/**
+ * Start a session.
+ *
+ * @param {string} username
+ * @param {string} password
+ */
+export async function signIn(username, password) {
+  tokens = tokensOf(await requestTokens({ grant_type: "password", username, password }));
+}
+
+/** Forget the tokens and end the session. */
 export async function signOut() {
   const refresh = tokens?.refresh;
   tokens = null;
-  // keepalive: it is sent although the page goes away.
-  if (refresh) await answered(form("revoke", { token: refresh }, { keepalive: true }));
+  // keepalive: the browser completes the request although the page goes away.
+  if (refresh) await read(await postForm("revoke", { token: refresh }, { keepalive: true }));
 }
 
+/** @typedef {Record<string, string | number | null | undefined>} Query */
+
 export const api = {
-  get: (path, query = {}) => call("GET", `${path}?${new URLSearchParams(given(query))}`),
+  /**
+   * @param {string} path
+   * @param {Query} query
+   */
+  get: (path, query = {}) => call("GET", `${path}?${searchParams(query)}`),
+  /**
+   * @param {string} path
+   * @param {object} [body]
+   */
   post: (path, body) => call("POST", path, body),
+  /**
+   * @param {string} path
+   * @param {object} body
+   */
   put: (path, body) => call("PUT", path, body),
+  /**
+   * @param {string} path
+   * @param {object} body
+   */
   patch: (path, body) => call("PATCH", path, body),
+  /** @param {string} path */
   delete: (path) => call("DELETE", path),
 
-  /** Every item of a list, page by page. */
+  /**
+   * All items of a list, one page after the other.
+   *
+   * @param {string} path
+   * @returns {Promise<any[]>}
+   */
   async all(path) {
     const items = [];
-    for (let after; after !== null;) {
+    /** @type {string | null | undefined} */
+    let after;
+    while (after !== null) {
       const page = await api.get(path, { limit: 100, after });
       items.push(...page.items);
       after = page.next;
@@ -54,91 +100,148 @@ export const api = {
   },
 };
 
+/**
+ * Call the API with the access token. Throws Refusal or SignedOut.
+ *
+ * @param {string} method
+ * @param {string} path
+ * @param {object} [body]
+ * @returns {Promise<any>}
+ */
 async function call(method, path, body) {
   if (tokens && Date.now() > tokens.renewAt) await renew();
-  let answer = await bearing(method, path, body);
-  if (answer.status === 401) {
-    // Before "sign in again": the token may have ended while this computer slept.
+  let response = await sendWithToken(method, path, body);
+  if (response.status === 401) {
+    // The token may have expired while this computer slept: renew it before giving up.
     await renew();
-    answer = await bearing(method, path, body);
+    response = await sendWithToken(method, path, body);
   }
-  return answered(answer);
+  return read(response);
 }
 
-function bearing(method, path, body) {
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {object} [body]
+ */
+async function sendWithToken(method, path, body) {
   if (!tokens) throw new SignedOut("Please sign in.");
-  const headers = { Authorization: `Bearer ${tokens.access}` };
-  if (body) headers["Content-Type"] = "application/json";
-  return sent(path, { method, headers, body: body && JSON.stringify(body) });
+  const headers = new Headers({ Authorization: `Bearer ${tokens.access}` });
+  if (!body) return send(path, { method, headers });
+  headers.set("Content-Type", "application/json");
+  return send(path, { method, headers, body: JSON.stringify(body) });
 }
 
-/** Use the refresh token up; those who ask meanwhile wait for the same answer. */
+/** Use the refresh token. Concurrent calls share one request, because a refresh token works once. */
 function renew() {
-  renewal ??= renewed(tokens).finally(() => (renewal = null));
+  renewal ??= replaceTokens(tokens).finally(() => {
+    renewal = null;
+  });
   return renewal;
 }
 
-async function renewed(old) {
+/** @param {Tokens | null} old */
+async function replaceTokens(old) {
   if (!old) throw new SignedOut("Please sign in.");
   try {
-    const answer = await token({ grant_type: "refresh_token", refresh_token: old.refresh });
-    // Not after a sign-out that overtook it.
-    if (tokens === old) tokens = kept(answer);
+    const answer = await requestTokens({ grant_type: "refresh_token", refresh_token: old.refresh });
+    // A sign-out during the request wins: then there are no tokens to replace.
+    if (tokens === old) tokens = tokensOf(answer);
   } catch (error) {
-    if (error.status !== 400) throw error;
+    if (!(error instanceof Refusal) || error.status !== 400) throw error;
     tokens = null;
     throw new SignedOut("Your session has ended. Please sign in again.");
   }
 }
 
-function kept(answer) {
-  const renewAt = Date.now() + answer.expires_in * 1000 * RENEWED_AFTER;
-  return { access: answer.access_token, refresh: answer.refresh_token, renewAt };
+/**
+ * @param {Api.TokenAnswer} answer
+ * @returns {Tokens}
+ */
+function tokensOf({ access_token, refresh_token, expires_in }) {
+  const renewAt = Date.now() + expires_in * 1000 * RENEWED_AFTER;
+  return { access: access_token, refresh: refresh_token ?? "", renewAt };
 }
 
-function token(parameters) {
-  return answered(form("token", parameters));
+/** @param {Record<string, string>} parameters */
+async function requestTokens(parameters) {
+  return read(await postForm("token", parameters));
 }
 
-function form(path, parameters, options) {
-  return sent(path, { method: "POST", body: new URLSearchParams(parameters), ...options });
+/**
+ * @param {string} path
+ * @param {Record<string, string>} parameters
+ * @param {RequestInit} options
+ */
+function postForm(path, parameters, options = {}) {
+  return send(path, { method: "POST", body: new URLSearchParams(parameters), ...options });
 }
 
-async function sent(path, options) {
+/**
+ * @param {string} path
+ * @param {RequestInit} options
+ */
+async function send(path, options) {
   try {
-    // "omit": the bearer token is all that counts, whatever cookies this host may have.
+    // "omit": only the bearer token authenticates, whatever cookies this host has set.
     return await fetch(new URL(path, ROOT), { ...options, cache: "no-store", credentials: "omit" });
   } catch {
     throw new Refusal(0, "The service can't be reached. Is it running, and are you online?");
   }
 }
 
-/** What an answer says. Throws Refusal. */
-async function answered(pending) {
-  const answer = await pending;
-  const text = await answer.text();
-  if (!answer.ok) throw new Refusal(answer.status, reason(answer, text));
+/**
+ * Return a response's JSON, null for an empty body. Throws Refusal for an error response.
+ *
+ * @param {Response} response
+ */
+async function read(response) {
+  const text = await response.text();
+  if (!response.ok) throw new Refusal(response.status, reasonOf(response, text));
   return text ? JSON.parse(text) : null;
 }
 
-function reason(answer, text) {
-  const wait = answer.headers.get("Retry-After");
-  return told(text, answer) + (wait ? ` Try again in ${wait} s.` : "");
+/**
+ * @param {Response} response
+ * @param {string} text
+ */
+function reasonOf(response, text) {
+  const wait = response.headers.get("Retry-After");
+  return detailOf(response, text) + (wait ? ` Try again in ${wait} s.` : "");
 }
 
-/** The API's own words: OAuth's, FastAPI's, or a list of what does not fit. */
-function told(text, answer) {
+/**
+ * The API's own text: OAuth's description, FastAPI's detail, or a list of invalid fields.
+ *
+ * @param {Response} response
+ * @param {string} text
+ * @returns {string}
+ */
+function detailOf(response, text) {
   try {
+    /** @type {Partial<Api.OAuthErrorAnswer> & {detail?: string | Api.Problem[]}} */
     const { detail, error_description } = JSON.parse(text);
-    if (!Array.isArray(detail)) return error_description ?? detail;
-    return detail.map(({ loc, msg }) => `${loc.slice(1).join(" ")}: ${msg}.`).join(" ");
+    if (Array.isArray(detail))
+      return detail.map(({ loc, msg }) => `${loc.slice(1).join(" ")}: ${msg}.`).join(" ");
+    return error_description ?? detail ?? statusOf(response);
   } catch {
-    // A proxy's answer, most likely.
-    return `The service answered ${answer.status}.`;
+    // The body is not JSON: most likely a proxy answered.
+    return statusOf(response);
   }
 }
 
-/** Without what is not given: it would be sent as "undefined". */
-function given(query) {
-  return Object.fromEntries(Object.entries(query).filter(([, value]) => value));
+/** @param {Response} response */
+function statusOf(response) {
+  return `The service answered ${response.status}.`;
+}
+
+/**
+ * Empty values are left out: URLSearchParams would send "undefined".
+ *
+ * @param {Query} query
+ */
+function searchParams(query) {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value) parameters.set(name, String(value));
+  return parameters;
 }

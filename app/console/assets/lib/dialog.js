@@ -1,21 +1,22 @@
-/** Dialogs: the browser's own, which keep the focus, close at Escape and give the focus back. */
+// @ts-check
+/** Dialogs: the browser's own, which hold the focus, close at Escape and return the focus. */
 
-import { SignedOut } from "./api.js";
-import { button, el, field } from "./dom.js";
+import { messageOf, SignedOut } from "./api.js";
+import { button, el, field, valuesOf } from "./dom.js";
 
 /**
- * Ask for what is needed and do it. The dialog stays open, and says why, while it is refused.
+ * Ask the user for values and act on them. A refusal leaves the dialog open and shows the reason.
  *
  * @param {object} question
  * @param {string} question.title
  * @param {string} [question.text]
  * @param {Node[]} [question.fields]
- * @param {string} question.verb  What the button says.
- * @param {boolean} [question.danger]  It takes something away.
- * @param {(values: Object<string, string>) => Promise<unknown>} question.action
- * @returns {Promise<boolean>}  Whether it was done.
+ * @param {string} question.verb  The submit button's label.
+ * @param {boolean} [question.danger]  The action removes something.
+ * @param {(values: Record<string, string>) => Promise<unknown>} question.action
+ * @returns {Promise<boolean>}  Whether the action succeeded.
  */
-export function ask({ title, text, fields = [], verb, danger, action }) {
+export async function ask({ title, text, fields = [], verb, danger = false, action }) {
   const problem = el("p", { class: "problem", role: "alert" });
   const confirm = el("button", { class: danger ? "danger" : "primary" }, verb);
   const cancel = button("Cancel", () => dialog.close());
@@ -24,16 +25,17 @@ export function ask({ title, text, fields = [], verb, danger, action }) {
   const dialog = el("dialog", { "aria-label": title }, el("h2", {}, title), form);
   let done = false;
 
+  /** @param {Event} event */
   async function submit(event) {
     event.preventDefault();
     confirm.disabled = true;
     problem.textContent = "";
     try {
-      await action(Object.fromEntries(new FormData(form)));
+      await action(valuesOf(form));
       done = true;
       dialog.close();
     } catch (error) {
-      problem.textContent = error.message;
+      problem.textContent = messageOf(error);
       if (!(error instanceof SignedOut)) return;
       dialog.close();
       throw error;
@@ -41,15 +43,22 @@ export function ask({ title, text, fields = [], verb, danger, action }) {
       confirm.disabled = false;
     }
   }
-  return shown(dialog).then(() => done);
+
+  await closed(dialog);
+  return done;
 }
 
-/** Show what is shown once. */
-export function reveal({ title, text, values }) {
-  const list = values.map(([name, value]) =>
-    field(name, { readonly: true, value, focus: ({ target }) => target.select() }),
-  );
-  const close = button("I have kept it", () => dialog.close(), { class: "primary" });
+/**
+ * Show values that can't be shown again.
+ *
+ * @param {object} message
+ * @param {string} message.title
+ * @param {string} message.text
+ * @param {[name: string, value: string][]} message.values
+ */
+export function showOnce({ title, text, values }) {
+  const list = values.map(([name, value]) => field(name, { readonly: true, value, focus: select }));
+  const close = button("I have saved it", () => dialog.close(), { class: "primary" });
   const buttons = el("div", { class: "buttons" }, close);
   const dialog = el(
     "dialog",
@@ -59,11 +68,21 @@ export function reveal({ title, text, values }) {
     ...list,
     buttons,
   );
-  return shown(dialog);
+  return closed(dialog);
 }
 
-/** Closed dialogs leave nothing behind, neither a password nor a secret. */
-function shown(dialog) {
+/** @param {Event} event */
+function select({ target }) {
+  if (target instanceof HTMLInputElement) target.select();
+}
+
+/**
+ * Show the dialog and wait until it closes. Its element is removed, with any password in it.
+ *
+ * @param {HTMLDialogElement} dialog
+ * @returns {Promise<void>}
+ */
+function closed(dialog) {
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       dialog.remove();

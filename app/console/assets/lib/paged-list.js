@@ -1,54 +1,70 @@
-/** Lists that come in pages. */
+// @ts-check
+/** Lists that are loaded page by page. */
 
 import { button, el } from "./dom.js";
 
-/** Older rows go when there are more: a page that is looked at for days must not grow for days. */
-const MOST = 1000;
+/** The oldest rows are removed above this number, so that a list that stays open can't grow forever. */
+const MAX_ROWS = 1000;
 
 /**
- * @param {(after?: string) => Promise<{items: object[], next: string | null}>} load  One page.
- * @param {(item: object) => HTMLElement} row
- * @param {string} nothing  What to say when there is nothing.
+ * Create a list. `show` loads its first page, or the page after an id; `prepend` adds new items.
+ *
+ * @template {{id: string}} T
+ * @param {(after?: string | null) => Promise<{items: T[], next: string | null}>} load
+ * @param {(item: T) => HTMLElement} rowOf
+ * @param {string} emptyText  Shown while the list is empty.
  */
-export function pages(load, row, nothing) {
+export function pagedList(load, rowOf, emptyText) {
   const list = el("ul", { class: "rows" });
-  const none = el("p", { class: "nothing", hidden: true }, nothing);
+  const empty = el("p", { class: "nothing", hidden: true }, emptyText);
   const more = button("Show more", () => show(next), { class: "more", hidden: true });
+  /** @type {string | null} */
   let next = null;
-  let turn = 0;
+  let requests = 0;
 
+  /** @param {string | null} [after] */
   async function show(after) {
-    const mine = ++turn;
+    const request = ++requests;
     const page = await load(after);
-    // What was asked for later counts, also when it was answered earlier.
-    if (mine !== turn) return;
+    // Responses can arrive in another order: only the latest request counts.
+    if (request !== requests) return;
     if (!after) list.replaceChildren();
-    list.append(...page.items.map(keyed));
-    settle(page.next);
+    list.append(...page.items.map(identifiedRow));
+    update(page.next);
   }
 
-  /** Put what is new on top. */
+  /**
+   * Add the items that the list lacks on top, and return their number.
+   *
+   * @param {T[]} items
+   */
   function prepend(items) {
-    const there = new Set([...list.children].map((element) => element.dataset.id));
-    const fresh = items.filter(({ id }) => !there.has(id));
-    list.prepend(...fresh.map(keyed));
-    const surplus = [...list.children].slice(MOST);
-    for (const old of surplus) old.remove();
-    settle(surplus.length ? list.lastElementChild.dataset.id : next);
-    return fresh.length;
+    const known = new Set(rows().map((row) => row.dataset.id));
+    const added = items.filter(({ id }) => !known.has(id));
+    list.prepend(...added.map(identifiedRow));
+    const surplus = rows().slice(MAX_ROWS);
+    for (const row of surplus) row.remove();
+    update(surplus.length ? (rows().at(-1)?.dataset.id ?? null) : next);
+    return added.length;
   }
 
-  function keyed(item) {
-    const element = row(item);
-    element.dataset.id = item.id;
-    return element;
+  function rows() {
+    return /** @type {HTMLElement[]} */ ([...list.children]);
   }
 
-  function settle(cursor) {
+  /** @param {T} item */
+  function identifiedRow(item) {
+    const row = rowOf(item);
+    row.dataset.id = item.id;
+    return row;
+  }
+
+  /** @param {string | null} cursor */
+  function update(cursor) {
     next = cursor;
     more.hidden = !next;
-    none.hidden = list.childElementCount > 0;
+    empty.hidden = list.childElementCount > 0;
   }
 
-  return { node: el("div", {}, list, none, more), show, prepend };
+  return { node: el("div", {}, list, empty, more), show, prepend };
 }

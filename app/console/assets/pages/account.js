@@ -1,12 +1,16 @@
-/** One's own account: what one may do, one's password, one's sessions. */
+// @ts-check
+/** The user's own account: their scopes, password and sessions. */
+
+/** @import { Context } from "../main.js" */
 
 import { api } from "../lib/api.js";
 import { ask } from "../lib/dialog.js";
-import { badge, button, el, field, moment, section } from "../lib/dom.js";
-import { pages } from "../lib/paged-list.js";
+import { badge, button, el, field, section, time } from "../lib/dom.js";
+import { pagedList } from "../lib/paged-list.js";
 import { sessionRow } from "../lib/session-row.js";
 
-export async function account(context) {
+/** @param {Context} context */
+export async function accountPage(context) {
   const { me } = context;
   const change = button("Change password", () => changePassword(context), {
     id: "change-password",
@@ -17,49 +21,60 @@ export async function account(context) {
       "p",
       { class: "facts" },
       badge(me.kind),
-      el("span", {}, "since ", moment(me.created_at)),
+      el("span", {}, "since ", time(me.created_at)),
       el("code", {}, me.id),
     ),
-    section("What you hold", [], holdings(me)),
+    section("Your scopes", [], scopeList(me)),
     await sessionsSection(context),
   ];
 }
 
-function holdings({ granted, granted_until, scopes }) {
-  const rows = granted.map((scope) =>
-    el(
+/** @param {Api.Me} me */
+function scopeList({ granted, granted_until, scopes }) {
+  const rows = granted.map((scope) => {
+    const end = granted_until[scope];
+    return el(
       "li",
       {},
       el("code", { class: "grow" }, scope),
-      granted_until[scope] && el("small", {}, "until ", moment(granted_until[scope])),
-      !scopes.includes(scope) && el("small", {}, "from your next sign-in on"),
-    ),
-  );
+      end && el("small", {}, "until ", time(end)),
+      !scopes.includes(scope) && el("small", {}, "from your next sign-in"),
+    );
+  });
   return rows.length
     ? el("ul", { class: "rows" }, ...rows)
-    : el("p", { class: "nothing" }, "Nothing is granted to you.");
+    : el("p", { class: "nothing" }, "You have no scopes.");
 }
 
+/** @param {Context} context */
 async function sessionsSection(context) {
-  const load = (after) => api.get("users/me/sessions", { after, limit: 10 });
-  const list = pages(load, (session) => sessionRow(session, endButton(context, session)), "None.");
+  const list = pagedList(
+    (after) => api.get("users/me/sessions", { after, limit: 10 }),
+    (/** @type {Api.SessionAnswer} */ session) => sessionRow(session, endButton(context, session)),
+    "You have no sessions.",
+  );
   await list.show();
   const all = button("End all", () => endAll(context), { id: "end-all", class: "danger" });
-  return section("Where you are signed in", [all], list.node);
+  return section("Your sessions", [all], list.node);
 }
 
-function endButton({ say, refresh }, { id }) {
+/**
+ * @param {Context} context
+ * @param {Api.SessionAnswer} session
+ */
+function endButton({ notify, refresh }, { id }) {
   return button("End", async () => {
     await api.delete(`users/me/sessions/${id}`);
-    say("The session has ended.");
+    notify("The session has ended.");
     await refresh();
   });
 }
 
+/** @param {Context} context */
 async function endAll({ refresh }) {
   const done = await ask({
     title: "End all your sessions?",
-    text: "This one ends too: you will sign in anew.",
+    text: "This session ends too, and you need to sign in again.",
     verb: "End all",
     danger: true,
     action: () => api.delete("users/me/sessions"),
@@ -67,7 +82,8 @@ async function endAll({ refresh }) {
   if (done) await refresh();
 }
 
-async function changePassword({ say, refresh }) {
+/** @param {Context} context */
+async function changePassword({ notify, refresh }) {
   const password = { type: "password", required: true };
   const done = await ask({
     title: "Change your password",
@@ -84,6 +100,6 @@ async function changePassword({ say, refresh }) {
     action: (values) => api.post("users/me/password", values),
   });
   if (!done) return;
-  say("Your password is changed.");
+  notify("Your password is changed.");
   await refresh();
 }

@@ -1,137 +1,165 @@
-/** The audit log, live: what is done meanwhile appears while somebody looks. */
+// @ts-check
+/** The audit log, live: new entries appear while the page is open. */
 
-import { SignedOut, api } from "../lib/api.js";
-import { badge, choice, el, field, moment } from "../lib/dom.js";
-import { pages } from "../lib/paged-list.js";
+/** @import { Context } from "../main.js" */
 
-const ACTIONS = new Map([
-  ["login.succeeded", "Signed in"],
-  ["login.failed", "Sign-in refused"],
-  ["login.throttled", "Sign-in slowed down"],
-  ["session.ended", "Session ended"],
-  ["session.reuse_detected", "Refresh token used twice"],
-  ["session.grace_used", "Refresh token used again from another network"],
-  ["user.created", "User made"],
-  ["user.changed", "User renamed"],
-  ["user.disabled", "User disabled"],
-  ["user.enabled", "User enabled"],
-  ["password.changed", "Password changed"],
-  ["grant.made", "Granted"],
-  ["grant.revoked", "Revoked"],
-  ["scope.registered", "Scope registered"],
-  ["scope.removed", "Scope removed"],
-  ["key.rotated", "Key rotated"],
-  ["secret.made", "Secret made"],
-  ["secret.revoked", "Secret revoked"],
-  ["database.recovered", "Database recovered"],
-]);
-const ALARMING = new Set([
-  "login.failed",
-  "login.throttled",
-  "session.reuse_detected",
-  "session.grace_used",
-]);
-/** Milliseconds between two looks. */
+import { api, messageOf, Refusal, SignedOut } from "../lib/api.js";
+import { config } from "../lib/config.js";
+import { badge, choice, el, field, find, time, valuesOf } from "../lib/dom.js";
+import { pagedList } from "../lib/paged-list.js";
+
+/** @typedef {{user: string | null, action: string | null}} Filter */
+/** @typedef {(id: string) => Promise<string>} NameOf */
+
+/** @type {Map<string, Api.ActionConfig>} */
+const ACTIONS = new Map(config.actions.map((action) => [action.name, action]));
+/** Milliseconds between two requests for new entries. */
 const INTERVAL = 2000;
-const PAGE = 50;
+const PAGE_SIZE = 50;
+const ID = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
-export async function audit(context) {
+/** @param {Context} context */
+export async function auditPage(context) {
   const { query, signal } = context;
   const filter = { user: query.get("user"), action: query.get("action") };
-  const load = (after) => api.get("audit", { ...filter, after, limit: PAGE });
-  const nameOf = names(context);
-  const list = pages(load, (entry) => entryRow(entry, nameOf), "Nothing of the kind was done.");
+  const nameOf = usernames(context);
+  /**
+   * @param {string | null} [after]
+   * @returns {Promise<Api.Page_AuditAnswer_>}
+   */
+  const load = (after) => api.get("audit", { ...filter, after, limit: PAGE_SIZE });
+  const list = pagedList(load, (entry) => entryRow(entry, nameOf), "No entries match.");
   const live = badge("live", "good");
   await list.show();
   follow({ load, list, live, signal });
   const heading = el("div", { class: "top" }, el("h1", {}, "Audit log"), live);
-  return [heading, filters(context, filter, nameOf), list.node];
+  return [heading, filterForm(filter, nameOf), list.node];
 }
 
-/** Look for what is new, until the page is left, while it is in sight. */
+/**
+ * Load new entries until the page is left, while the browser shows it.
+ *
+ * @param {object} followed
+ * @param {() => Promise<Api.Page_AuditAnswer_>} followed.load
+ * @param {ReturnType<typeof pagedList<Api.AuditAnswer>>} followed.list
+ * @param {HTMLElement} followed.live  Shows whether the list is up to date.
+ * @param {AbortSignal} followed.signal
+ */
 async function follow({ load, list, live, signal }) {
   while (!signal.aborted) {
     await new Promise((resolve) => setTimeout(resolve, INTERVAL));
     if (signal.aborted || document.visibilityState !== "visible") continue;
     try {
       const { items } = await load();
-      // All of them new: there may be more between, so begin again from the top.
-      if (list.prepend(items) === PAGE) await list.show();
+      // A full page of new entries can hide others behind it: load the list again.
+      if (list.prepend(items) === PAGE_SIZE) await list.show();
       live.textContent = "live";
       live.className = "badge good";
     } catch (error) {
-      if (error instanceof SignedOut || error.status === 403) throw error;
-      live.textContent = `not live: ${error.message}`;
+      const forbidden = error instanceof Refusal && error.status === 403;
+      if (forbidden || error instanceof SignedOut) throw error;
+      live.textContent = `not live: ${messageOf(error)}`;
       live.className = "badge danger";
     }
   }
 }
 
-function filters(context, filter, nameOf) {
+/**
+ * @param {Filter} filter
+ * @param {NameOf} nameOf
+ */
+function filterForm(filter, nameOf) {
   const user = field("User", { name: "user", type: "search", placeholder: "Name or id" });
-  const options = [["", "All"], ...ACTIONS];
+  const options = [{ name: "", text: "All" }, ...ACTIONS.values()];
   const action = choice("Action", { name: "action", value: filter.action, change: apply }, options);
   const problem = el("p", { class: "problem", role: "alert" });
-  if (filter.user) nameOf(filter.user).then((name) => (user.querySelector("input").value = name));
+  if (filter.user) fillIn(filter.user);
 
-  async function apply(event) {
-    event.preventDefault();
-    const values = Object.fromEntries(new FormData(form));
-    const id = await idOf(values.user.trim());
-    problem.textContent = id === undefined ? "There is no user of this name." : "";
-    if (id !== undefined)
-      location.hash = `#audit?${new URLSearchParams({ user: id, action: values.action })}`;
+  /** @param {string} id */
+  async function fillIn(id) {
+    find("input", HTMLInputElement, user).value = await nameOf(id);
   }
 
-  const find = el("button", {}, "Show");
-  const form = el("form", { class: "filters", submit: apply }, user, action, find, problem);
+  /** @param {Event} event */
+  async function apply(event) {
+    event.preventDefault();
+    const { user = "", action = "" } = valuesOf(form);
+    const id = await idOf(user.trim());
+    problem.textContent = id === undefined ? "There is no user with this name." : "";
+    if (id !== undefined) location.hash = `#audit?${new URLSearchParams({ user: id, action })}`;
+  }
+
+  const show = el("button", {}, "Show");
+  const form = el("form", { class: "filters", submit: apply }, user, action, show, problem);
   return form;
 }
 
-const ID = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
-
-/** The id of the user of this name; undefined when there is none. */
+/**
+ * Return the id of the user with this name, undefined where there is none. An id stays as it is.
+ *
+ * @param {string} name
+ */
 async function idOf(name) {
   if (!name || ID.test(name)) return name;
+  /** @type {Api.Page_UserAnswer_} */
   const { items } = await api.get("users", { q: name, limit: 100 });
   return items.find(({ username }) => username.toLowerCase() === name.toLowerCase())?.id;
 }
 
-/** Names by id, each asked for once; the id itself for whoever may not see users. */
-function names({ can }) {
+/**
+ * Return a function that looks up a username, once for each id. It returns the id itself to a user
+ * who may not see other users.
+ *
+ * @param {Context} context
+ * @returns {NameOf}
+ */
+function usernames({ may }) {
+  /** @type {Map<string, Promise<string>>} */
   const known = new Map();
-  const ask = async (id) => {
-    if (!can("read:users")) return id;
+
+  /** @param {string} id */
+  async function load(id) {
+    if (!may("GET /users/{user_id}")) return id;
     return api.get(`users/${id}`).then(
-      ({ username }) => username,
+      (/** @type {Api.UserAnswer} */ { username }) => username,
       () => id,
     );
+  }
+
+  return (id) => {
+    const name = known.get(id) ?? load(id);
+    known.set(id, name);
+    return name;
   };
-  return (id) => known.get(id) ?? known.set(id, ask(id)).get(id);
 }
 
+/**
+ * @param {Api.AuditAnswer} entry
+ * @param {NameOf} nameOf
+ */
 function entryRow({ at, action, actor, subject, detail, address, request_id }, nameOf) {
+  const known = ACTIONS.get(action);
   const what = el(
     "strong",
-    { class: ALARMING.has(action) && "alarming", title: action },
-    ACTIONS.get(action) ?? action,
+    { class: known?.warning && "alarming", title: action },
+    known?.text ?? action,
   );
-  const whom = subject && subject !== actor && [" · ", userLink(subject, nameOf)];
+  const other = subject && subject !== actor ? [" · ", userLink(subject, nameOf)] : [];
   const facts = Object.entries(detail)
     .filter(([, value]) => value !== null)
-    .map(fact);
+    .map(([name, value]) => factOf(name, value));
   return el(
     "li",
     {},
     el(
       "div",
       { class: "grow" },
-      el("div", {}, what, ...(whom || [])),
+      el("div", {}, what, ...other),
       el("div", { class: "scopes" }, ...facts),
       el(
         "small",
         {},
-        actor ? "by " : "by nobody signed in",
+        actor ? "by " : "by no signed-in user",
         actor && userLink(actor, nameOf),
         address && ` from ${address}`,
       ),
@@ -139,18 +167,30 @@ function entryRow({ at, action, actor, subject, detail, address, request_id }, n
     el(
       "span",
       { class: "aside", title: `Request ${request_id ?? "none"}` },
-      moment(at, { seconds: true }),
+      time(at, { seconds: true }),
     ),
   );
 }
 
-function fact([name, value]) {
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function factOf(name, value) {
   const text = Array.isArray(value) ? value.join(" ") : String(value);
   return el("span", { class: "fact" }, `${name} `, el("code", {}, text));
 }
 
+/**
+ * A link that shows the end of the id until the name has been loaded.
+ *
+ * @param {string} id
+ * @param {NameOf} nameOf
+ */
 function userLink(id, nameOf) {
   const link = el("a", { href: `#user/${id}` }, id.slice(-12));
-  nameOf(id).then((name) => (link.textContent = name));
+  nameOf(id).then((name) => {
+    link.textContent = name;
+  });
   return link;
 }

@@ -1,56 +1,72 @@
-/** The scopes there are; an admin registers and removes them. */
+// @ts-check
+/** The registered scopes. An admin can register and remove scopes. */
+
+/** @import { Context } from "../main.js" */
 
 import { api } from "../lib/api.js";
 import { ask } from "../lib/dialog.js";
 import { button, el, field } from "../lib/dom.js";
 
-export async function scopes(context) {
-  const admin = context.can("admin");
-  const found = await api.all("scopes");
+/** @param {Context} context */
+export async function scopesPage(context) {
+  /** @type {Api.ScopeAnswer[]} */
+  const scopes = await api.all("scopes");
   const register =
-    admin &&
+    context.may("PUT /scopes/{name}") &&
     button("Register a scope", () => registerScope(context), { id: "register", class: "primary" });
   return [
     el("div", { class: "top" }, el("h1", {}, "Scopes"), register),
-    el("ul", { class: "rows" }, ...found.map((scope) => scopeRow(context, scope, admin))),
+    el("ul", { class: "rows" }, ...scopes.map((scope) => scopeRow(context, scope))),
   ];
 }
 
-function scopeRow(context, { name, description }, admin) {
+/**
+ * @param {Context} context
+ * @param {Api.ScopeAnswer} scope
+ */
+function scopeRow(context, { name, description }) {
   const text = el("div", { class: "grow" }, el("code", {}, name), el("small", {}, description));
-  const remove = button("Remove", () => removeScope(context, name), {
-    "aria-label": `Remove ${name}`,
-  });
-  return el("li", {}, text, admin && remove);
+  const remove =
+    context.may("DELETE /scopes/{name}") &&
+    button("Remove", () => removeScope(context, name), { "aria-label": `Remove ${name}` });
+  return el("li", {}, text, remove);
 }
 
-async function registerScope({ say, refresh }) {
-  let registered;
+/** @param {Context} context */
+async function registerScope({ notify, refresh }) {
+  let registered = "";
   await ask({
     title: "Register a scope",
-    text: "Nobody holds it by this. For another service that trusts these tokens, for example.",
+    text: "Registering a scope grants it to no user. Register one for each right that another service checks.",
     fields: [
       field("Name", { name: "name", required: true, maxlength: 128, placeholder: "read:reports" }),
       field("Description", { name: "description", required: true, maxlength: 500 }),
     ],
     verb: "Register",
-    action: async ({ name, description }) =>
-      (registered = await api.put(`scopes/${encodeURIComponent(name)}`, { description })),
+    action: async ({ name = "", description = "" }) => {
+      /** @type {Api.ScopeAnswer} */
+      const scope = await api.put(`scopes/${encodeURIComponent(name)}`, { description });
+      registered = scope.name;
+    },
   });
   if (!registered) return;
-  say(`${registered.name} can be granted.`);
+  notify(`${registered} can be granted.`);
   await refresh();
 }
 
-async function removeScope({ say, refresh }, name) {
+/**
+ * @param {Context} context
+ * @param {string} name
+ */
+async function removeScope({ notify, refresh }, name) {
   const done = await ask({
     title: `Remove ${name}?`,
-    text: "It can't be granted any more. Not while somebody holds it.",
+    text: "Then it can't be granted. A scope that a user holds can't be removed.",
     verb: "Remove",
     danger: true,
     action: () => api.delete(`scopes/${encodeURIComponent(name)}`),
   });
   if (!done) return;
-  say(`${name} is no more.`);
+  notify(`${name} is removed.`);
   await refresh();
 }

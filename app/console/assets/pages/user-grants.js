@@ -1,82 +1,110 @@
-/** What a user holds, as switches. */
+// @ts-check
+/** A user's grants, as switches: a section of the user's page. */
+
+/** @import { UserContext } from "./user.js" */
 
 import { api } from "../lib/api.js";
 import { ask } from "../lib/dialog.js";
-import { button, el, field, moment, section } from "../lib/dom.js";
+import { button, el, field, section, time } from "../lib/dom.js";
 
-export async function grantsSection(about) {
-  const held = new Map(about.grants.map((grant) => [grant.scope, grant]));
-  const rows = (await api.all("scopes")).map((scope) =>
-    grantRow(about, scope, held.get(scope.name)),
-  );
+/** @param {UserContext} context */
+export async function grantsSection(context) {
+  const held = new Map(context.grants.map((grant) => [grant.scope, grant]));
+  /** @type {Api.ScopeAnswer[]} */
+  const scopes = await api.all("scopes");
+  const rows = scopes.map((scope) => grantRow(context, scope, held.get(scope.name)));
   return section("Grants", [], el("ul", { class: "rows" }, ...rows));
 }
 
-function grantRow(about, { name, description }, grant) {
+/**
+ * @param {UserContext} context
+ * @param {Api.ScopeAnswer} scope
+ * @param {Api.GrantAnswer} [grant]
+ */
+function grantRow(context, { name, description }, grant) {
   const id = `grant-${name}`;
-  // Nobody grants or revokes what they don't hold.
-  const mine = about.within && about.can("write:grants") && about.can(name);
+  // A user can only grant and revoke what they hold.
+  const editable =
+    context.manageable && context.may("PUT /users/{user_id}/grants/{scope}") && context.can(name);
   const toggle = el("input", {
-    ...{ type: "checkbox", role: "switch", id, checked: Boolean(grant), disabled: !mine },
-    change: () => (grant ? revoke(about, name) : give(about, name)),
+    ...{ type: "checkbox", role: "switch", id, checked: Boolean(grant), disabled: !editable },
+    change: () => (grant ? revoke(context, name) : give(context, name)),
   });
   const label = el("label", { for: id }, el("code", {}, name), el("small", {}, description));
-  const edit = button("Edit", () => give(about, name, grant), {
+  const edit = button("Edit", () => give(context, name, grant), {
     ...{ id: `terms-${name}`, "aria-label": `End and reason of ${name}` },
   });
   const text = el("div", { class: "grow" }, label, grant && terms(grant));
-  return el("li", {}, toggle, text, grant && mine && edit);
+  return el("li", {}, toggle, text, grant && editable && edit);
 }
 
+/** @param {Api.GrantAnswer} grant */
 function terms({ granted_at, expires_at, reason }) {
   return el(
     "small",
     { class: "terms" },
-    el("span", {}, "since ", moment(granted_at)),
-    expires_at && el("strong", {}, "until ", moment(expires_at)),
+    el("span", {}, "since ", time(granted_at)),
+    expires_at && el("strong", {}, "until ", time(expires_at)),
     reason && el("q", {}, reason),
   );
 }
 
-async function revoke({ path, account, say, refresh }, scope) {
+/**
+ * @param {UserContext} context
+ * @param {string} scope
+ */
+async function revoke({ path, account, notify, refresh }, scope) {
   try {
     await api.delete(`${path}/grants/${encodeURIComponent(scope)}`);
-    say(`${account.username} holds ${scope} no more, nor do tokens already out.`);
+    notify(`${account.username} no longer holds ${scope}. Tokens already issued lose it too.`);
   } finally {
-    // The switch shows what is so, also when that was refused.
+    // After a refusal too: the switch must show what the service has stored.
     await refresh();
   }
 }
 
-async function give({ path, account, say, refresh }, scope, grant) {
+/**
+ * Grant the scope, or change the terms of its grant.
+ *
+ * @param {UserContext} context
+ * @param {string} scope
+ * @param {Api.GrantAnswer} [grant]
+ */
+async function give({ path, account, notify, refresh }, scope, grant) {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const until = grant?.expires_at && local(grant.expires_at);
-  const end = { name: "end", type: "datetime-local", value: until };
+  const shownEnd = grant?.expires_at && localTime(grant.expires_at);
+  const end = { name: "end", type: "datetime-local", value: shownEnd };
   const reason = { name: "reason", maxlength: 500, value: grant?.reason };
 
-  function asked({ end, reason }) {
-    // Left as it was, it keeps its seconds, which the field does not show.
-    const expires_at = end === until ? grant.expires_at : end && new Date(end).toISOString();
-    return { expires_at: expires_at || null, reason: reason || null };
+  /**
+   * @param {Record<string, string>} values
+   * @returns {Api.GrantTerms}
+   */
+  function termsOf({ end, reason }) {
+    // The field shows no seconds: an end that the user left alone keeps them.
+    if (grant && end === shownEnd) return { expires_at: grant.expires_at, reason: reason || null };
+    return { expires_at: end ? new Date(end).toISOString() : null, reason: reason || null };
   }
 
   const done = await ask({
-    title: grant
-      ? `${scope}, held by ${account.username}`
-      : `Grant ${scope} to ${account.username}`,
+    title: grant ? `${scope} for ${account.username}` : `Grant ${scope} to ${account.username}`,
     fields: [
-      field("Until", end, `Empty: until it is revoked. Time zone: ${zone}.`),
-      field("Reason", reason, "Kept with the grant and in the audit log."),
+      field("Until", end, `Leave empty for no end. Time zone: ${zone}.`),
+      field("Reason", reason, "Stored with the grant and in the audit log."),
     ],
     verb: grant ? "Save" : "Grant",
-    action: (values) => api.put(`${path}/grants/${encodeURIComponent(scope)}`, asked(values)),
+    action: (values) => api.put(`${path}/grants/${encodeURIComponent(scope)}`, termsOf(values)),
   });
-  if (done) say(`${account.username} holds ${scope}.`);
+  if (done) notify(`${account.username} holds ${scope}.`);
   await refresh();
 }
 
-/** What a datetime-local input takes: the reader's time, without its zone. */
-function local(iso) {
+/**
+ * The value of a datetime-local input: the time in the reader's time zone, without the zone.
+ *
+ * @param {string} iso
+ */
+function localTime(iso) {
   const date = new Date(iso);
-  return new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }

@@ -1,37 +1,48 @@
-/** All users: to be searched, and a new one to be made. */
+// @ts-check
+/** All users: search them, and create new ones. */
+
+/** @import { Context } from "../main.js" */
 
 import { api } from "../lib/api.js";
-import { ask, reveal } from "../lib/dialog.js";
-import { badge, button, choice, el, field, moment } from "../lib/dom.js";
-import { pages } from "../lib/paged-list.js";
+import { config } from "../lib/config.js";
+import { ask } from "../lib/dialog.js";
+import { badge, button, choice, el, field, find, time } from "../lib/dom.js";
+import { pagedList } from "../lib/paged-list.js";
+import { showSecret } from "../lib/secret.js";
 
-/** Milliseconds without a key after which a search starts. */
-const TYPING = 200;
+/** Milliseconds without a key press after which a search starts. */
+const TYPING_PAUSE = 200;
 
-export async function users({ can, query, signal }) {
+/** @param {Context} context */
+export async function usersPage({ may, query, signal }) {
   const search = el("input", {
-    ...{ type: "search", id: "search", value: query.get("q"), input: searched },
+    ...{ type: "search", id: "search", value: query.get("q"), input: searchSoon },
     ...{ placeholder: "Search by name", "aria-label": "Search by name", autocomplete: "off" },
   });
-  const load = (after) => api.get("users", { q: search.value, after, limit: 25 });
-  const list = pages(load, userRow, "No user has such a name.");
-  let typing;
+  const list = pagedList(
+    (after) => api.get("users", { q: search.value, after, limit: 25 }),
+    userRow,
+    "No user matches this name.",
+  );
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let pause;
 
-  function searched() {
-    clearTimeout(typing);
-    typing = setTimeout(async () => {
+  function searchSoon() {
+    clearTimeout(pause);
+    pause = setTimeout(async () => {
       if (signal.aborted) return;
-      // So that the way back from a user's page leads to the same search.
+      // The browser's Back button then leads from a user's page to the same search.
       history.replaceState(null, "", `#users?${new URLSearchParams({ q: search.value })}`);
       await list.show();
-    }, TYPING);
+    }, TYPING_PAUSE);
   }
 
   await list.show();
-  const add = can("write:users") && button("New user", addUser, { id: "add", class: "primary" });
+  const add = may("POST /users") && button("New user", addUser, { id: "add", class: "primary" });
   return [el("div", { class: "top" }, el("h1", {}, "Users"), add), search, list.node];
 }
 
+/** @param {Api.UserAnswer} user */
 function userRow({ id, username, kind, disabled, created_at }) {
   return el(
     "li",
@@ -39,53 +50,44 @@ function userRow({ id, username, kind, disabled, created_at }) {
     el("a", { href: `#user/${id}`, class: "name" }, username),
     kind === "service" && badge("service"),
     disabled && badge("disabled", "danger"),
-    el("span", { class: "aside" }, "since ", moment(created_at)),
+    el("span", { class: "aside" }, "since ", time(created_at)),
   );
 }
 
 async function addUser() {
-  const kinds = [
-    ["person", "A person, with a password"],
-    ["service", "A service, with a secret"],
-  ];
   const password = field("Password", {
     name: "password",
     type: "password",
     autocomplete: "new-password",
     required: true,
   });
-  const kind = choice("Kind", { name: "kind", change: ({ target }) => fit(target.value) }, kinds);
-  let made;
+  const kind = choice("Kind", { name: "kind", change: fitPassword }, config.kinds);
 
-  function fit(chosen) {
-    password.hidden = chosen === "service";
-    password.querySelector("input").disabled = password.hidden;
+  /** Only a person has a password. */
+  function fitPassword() {
+    const { value } = find("select", HTMLSelectElement, kind);
+    password.hidden = value === "service";
+    find("input", HTMLInputElement, password).disabled = password.hidden;
   }
 
+  /** @type {Api.NewUserAnswer | undefined} */
+  let created;
   await ask({
     title: "New user",
-    text: "They hold nothing until you grant it.",
+    text: "A new user has no scopes until you grant some.",
     fields: [
       field("Username", { name: "username", required: true, maxlength: 128 }),
       kind,
       password,
     ],
-    verb: "Make",
-    action: async (values) => (made = await api.post("users", values)),
+    verb: "Create",
+    action: async (values) => {
+      created = await api.post("users", values);
+    },
   });
-  if (made?.client_secret) await showSecret(made);
-  if (made) location.hash = `#user/${made.id}`;
-}
-
-/** A service account's secret is shown this once. */
-export function showSecret({ client_id, client_secret, secret_id }) {
-  return reveal({
-    title: "A new secret",
-    text: "It is shown this once. The secret's id is what to revoke it by.",
-    values: [
-      ["Client secret", client_secret],
-      ["Client id", client_id],
-      ["Secret's id", secret_id],
-    ],
-  });
+  if (!created) return;
+  const { id, client_id, client_secret, secret_id } = created;
+  if (client_id && client_secret && secret_id)
+    await showSecret({ client_id, client_secret, secret_id });
+  location.hash = `#user/${id}`;
 }
