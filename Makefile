@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test fuzz chaos mutants bench check format lock clean
+.PHONY: help run test fuzz chaos mutants bench check check-js format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -33,7 +33,7 @@ mutants: $(VENV)/.dev ## Break access/ and tokens/: do the tests see it? (ARGS="
 bench: $(VENV)/.run $(VENV)-bench/.run ## Compare with others (ARGS="--quick" for a try, "--help" for more)
 	@python -m bench $(ARGS)
 
-check: $(VENV)/.dev ## Format, lint, types, layers, migrations
+check: $(VENV)/.dev ## Format, lint, types, layers, migrations, JavaScript
 	@$(PIP) check
 	@ruff format --check .
 	@ruff check .
@@ -42,10 +42,15 @@ check: $(VENV)/.dev ## Format, lint, types, layers, migrations
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && export SCOPEGATE_HOME="$$home" && \
 		unset SCOPEGATE_DATABASE_URL && alembic upgrade head && alembic check
 	@alembic upgrade head --sql | squawk
+	@python -m tests.javascript.check
+
+check-js: $(VENV)/.dev ## Format, lint and types of the JavaScript alone (needs npm)
+	@python -m tests.javascript.check
 
 format: $(VENV)/.dev ## Put the code into its format
 	@ruff format .
 	@ruff check --fix .
+	@python -m tests.javascript.check --write
 
 lock: ## Write the locks anew (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
@@ -58,7 +63,7 @@ lock: ## Write the locks anew (needs uv)
 		--no-header $(UPGRADE) bench/requirements.in -o bench/requirements.lock
 
 clean: ## Remove the environments; the data under .scopegate stays
-	rm -rf $(VENV) $(VENV)-bench
+	rm -rf $(VENV) $(VENV)-bench tests/javascript/node_modules
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Scopegate needs Python 3.11 or later: make PYTHON=python3.11 …")'

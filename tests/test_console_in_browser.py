@@ -94,7 +94,7 @@ def test_a_grant_switched_off_stops_the_token_and_is_told(settings: dict[str, An
         sign_in(page, "root")
         find(page, "alice")
         switch(page, "read:items").uncheck()
-        expect(page.get_by_role("status")).to_contain_text("alice holds read:items no more")
+        expect(page.get_by_role("status")).to_contain_text("alice no longer holds read:items")
         assert status(service, "/items", token) == 403
         page.get_by_role("link", name="Audit log").click()
         line = page.get_by_role("listitem").filter(has_text="Revoked")
@@ -110,7 +110,7 @@ def test_what_is_done_meanwhile_appears_in_the_audit_log(settings: dict[str, Any
         expect(page.get_by_role("listitem")).to_contain_text(["Signed in", "Granted"])
         assert "error" in token_of(service, "nobody")
         refused = page.get_by_role("listitem").filter(has_text="Sign-in refused")
-        expect(refused).to_contain_text("by nobody signed in")
+        expect(refused).to_contain_text("by no signed-in user")
         page.get_by_label("User", exact=True).fill("alice")
         page.get_by_label("Action").select_option("Granted")
         granted = page.get_by_role("listitem").filter(has_text="Granted")
@@ -204,10 +204,10 @@ def test_a_service_account_gets_a_secret_that_is_shown_once(settings: dict[str, 
         page.get_by_role("button", name="New user").click()
         page.get_by_label("Username").fill("mailer")
         page.get_by_label("Kind").select_option("service")
-        page.get_by_role("button", name="Make").click()
+        page.get_by_role("button", name="Create").click()
         secret = page.get_by_label("Client secret").input_value()
         secret_id = page.get_by_label("Secret's id").input_value()
-        page.get_by_role("button", name="I have kept it").click()
+        page.get_by_role("button", name="I have saved it").click()
         expect(page.get_by_role("heading", name="mailer")).to_be_visible()
         assert secret not in page.content()
         form = {"grant_type": "client_credentials", "client_id": "mailer", "client_secret": secret}
@@ -215,7 +215,7 @@ def test_a_service_account_gets_a_secret_that_is_shown_once(settings: dict[str, 
         page.get_by_role("button", name="Revoke a secret").click()
         page.get_by_label("Secret's id").fill(secret_id)
         page.get_by_role("button", name="Revoke", exact=True).click()
-        expect(page.get_by_role("status")).to_contain_text("The secret works no more")
+        expect(page.get_by_role("status")).to_contain_text("The secret is revoked")
         assert httpx2.post(f"{service.url}/token", data=form).status_code == 401
 
 
@@ -248,7 +248,7 @@ def test_whoever_leaves_has_no_session_any_more(settings: dict[str, Any], leave:
         assert status(service, "/users/me", token) == 200
         if leave == "reload":
             page.reload()
-            expect(page.get_by_role("status")).to_contain_text("loaded anew, which has signed")
+            expect(page.get_by_role("status")).to_contain_text("because the page was reloaded")
         else:
             page.get_by_role("button", name="Sign out").click()
             expect(page.get_by_role("status")).to_contain_text("You are signed out")

@@ -1,27 +1,35 @@
-"""/console: the administration for people who would rather look than type.
+"""/console: a web page for administrators.
 
-A page that calls this API like any other client: it may do what its user's token may do. The files
-are static, and the headers let the page run nothing else and ask nobody else.
+The page calls this API like any other client: it may do what its user's token may do. Its files
+are static, except for one block of data in the page: what the scripts would otherwise repeat from
+Python. The headers forbid other scripts and other hosts.
 """
 
 from pathlib import Path
+from typing import get_args
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.staticfiles import StaticFiles
-from starlette.responses import FileResponse, Response
+from pydantic import BaseModel, Field
+from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
-from app.api.security import PUBLIC, Router
+from app.access.scopes import ADMIN
+from app.api.security import PUBLIC, CallerFirstRoute, Router
+from app.audit.log import WARNINGS, Action
+from app.identity.users import Kind
 
 FILES = Path(__file__).parents[1] / "console"
 ASSETS = "/console/assets"
 UNSCOPED = frozenset({ASSETS})
-"""The paths that are no API routes, and public."""
+"""The public paths that are not API routes."""
+CONFIG_MARK = "<!-- config -->"
+"""Where the page gets its configuration."""
 
 POLICY = {
     **dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'"),
     **dict.fromkeys(("script-src", "style-src", "connect-src", "img-src"), "'self'"),
-    # innerHTML and its like throw: what the API says can only ever become text.
+    # innerHTML and similar sinks throw: what the API returns can only become text.
     "require-trusted-types-for": "'script'",
     "trusted-types": "'none'",
 }
@@ -29,18 +37,83 @@ HEADERS = {
     "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in POLICY.items()),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Asked again each time, mostly for a 304: the modules of two releases never meet.
+    # The browser revalidates each file, so that a page never mixes modules of two releases.
     "Cache-Control": "no-cache",
 }
+
+ACTION_TEXTS: dict[Action, str] = {
+    "login.succeeded": "Signed in",
+    "login.failed": "Sign-in refused",
+    "login.throttled": "Sign-in slowed down",
+    "session.ended": "Session ended",
+    "session.reuse_detected": "Refresh token used twice",
+    "session.grace_used": "Refresh token used again from another network",
+    "user.created": "User created",
+    "user.changed": "User renamed",
+    "user.disabled": "User disabled",
+    "user.enabled": "User enabled",
+    "password.changed": "Password changed",
+    "grant.made": "Granted",
+    "grant.revoked": "Revoked",
+    "scope.registered": "Scope registered",
+    "scope.removed": "Scope removed",
+    "key.rotated": "Key rotated",
+    "secret.made": "Secret created",
+    "secret.revoked": "Secret revoked",
+    "database.recovered": "Database recovered",
+}
+KIND_TEXTS: dict[Kind, str] = {
+    "person": "A person, with a password",
+    "service": "A service, with a secret",
+}
+
+
+class ActionConfig(BaseModel):
+    """An action of the audit log, and how the page shows it."""
+
+    name: Action
+    text: str
+    warning: bool
+
+
+class KindConfig(BaseModel):
+    """A kind of user, and how the page offers it."""
+
+    name: Kind
+    text: str
+
+
+class ConsoleConfig(BaseModel):
+    """What the page's scripts need to know and the API does not return."""
+
+    admin: str = Field(description="The scope that satisfies every requirement.")
+    actions: list[ActionConfig]
+    kinds: list[KindConfig]
+    routes: dict[str, list[str]] = Field(
+        description="The scopes that each route requires, by its method and path."
+    )
+
+    @classmethod
+    def of(cls, app: FastAPI) -> "ConsoleConfig":
+        """Return the configuration for the page that this app serves."""
+        return cls(admin=ADMIN, actions=ACTIONS, kinds=KINDS, routes=_required_scopes(app))
+
+
+# Built at import: a new action or kind without a text stops the process at start-up.
+ACTIONS = [
+    ActionConfig(name=name, text=ACTION_TEXTS[name], warning=name in WARNINGS)
+    for name in get_args(Action)
+]
+KINDS = [KindConfig(name=name, text=KIND_TEXTS[name]) for name in get_args(Kind)]
 
 router = Router(include_in_schema=False, dependencies=[PUBLIC])
 
 
 class ConsoleFiles(StaticFiles):
-    """The page's script, style and icon."""
+    """The page's scripts, style sheet and icon."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file, with the headers that the page has."""
+        """Return the file, with the same headers as the page."""
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
         return response
@@ -53,6 +126,19 @@ def add_console(app: FastAPI) -> None:
 
 
 @router.get("/console")
-async def console() -> FileResponse:
-    """The page. All else it fetches itself."""
-    return FileResponse(FILES / "index.html", headers=HEADERS)
+def console(request: Request) -> HTMLResponse:
+    """Return the page, with its configuration in it. The page fetches everything else."""
+    # Without "<" no text can end the block. In JSON it only occurs inside strings.
+    config = ConsoleConfig.of(request.app).model_dump_json().replace("<", r"\u003c")
+    page = (FILES / "index.html").read_text().replace(CONFIG_MARK, config)
+    return HTMLResponse(page, headers=HEADERS)
+
+
+def _required_scopes(app: FastAPI) -> dict[str, list[str]]:
+    """Return the scopes of all routes that need a principal, by "METHOD /path"."""
+    return {
+        f"{method} {route.path}": list(route.required)
+        for route in app.routes
+        if isinstance(route, CallerFirstRoute) and route.required is not None
+        for method in sorted(route.methods or ())
+    }

@@ -1,11 +1,11 @@
 // node oauth4webapi.mjs STORY ISSUER: what the story needs comes as JSON on standard input, what
 // came of it goes as JSON to standard output.
-import { json } from 'node:stream/consumers';
+import { json } from "node:stream/consumers";
 
-import * as oauth from 'oauth4webapi';
+import * as oauth from "oauth4webapi";
 
 const insecure = { [oauth.allowInsecureRequests]: true }; // Plain http, on the loopback only.
-const publicClient = { client_id: 'a-public-client' };
+const publicClient = { client_id: "a-public-client" };
 
 const authentications = {
   client_secret_basic: oauth.ClientSecretBasic,
@@ -13,7 +13,7 @@ const authentications = {
 };
 
 async function discover(issuer) {
-  const response = await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure });
+  const response = await oauth.discoveryRequest(issuer, { algorithm: "oauth2", ...insecure });
   return oauth.processDiscoveryResponse(issuer, response);
 }
 
@@ -22,7 +22,7 @@ async function logIn(server, { username, password }, scope) {
     server,
     publicClient,
     oauth.None(),
-    'password',
+    "password",
     { username, password, scope },
     insecure,
   );
@@ -74,8 +74,8 @@ async function revoke(server, token) {
 }
 
 async function call(token, method, url) {
-  const headers = new Headers({ 'content-type': 'application/json' });
-  const body = method === 'POST' ? '{"title": "Lamp"}' : null;
+  const headers = new Headers({ "content-type": "application/json" });
+  const body = method === "POST" ? '{"title": "Lamp"}' : null;
   const response = await oauth.protectedResourceRequest(
     token,
     method,
@@ -88,11 +88,11 @@ async function call(token, method, url) {
 }
 
 async function validate(server, token) {
-  const request = new Request('https://api.example/', {
+  const request = new Request("https://api.example/", {
     headers: { authorization: `Bearer ${token}` },
   });
   return oauth.validateJwtAccessToken(server, request, server.issuer, {
-    signingAlgorithms: ['ES256'],
+    signingAlgorithms: ["ES256"],
     ...insecure,
   });
 }
@@ -128,8 +128,8 @@ const stories = {
   },
 
   async refreshing(server, { person }) {
-    const login = await logIn(server, person, 'read:items write:items');
-    const narrowed = await refresh(server, login.refresh_token, 'read:items');
+    const login = await logIn(server, person, "read:items write:items");
+    const narrowed = await refresh(server, login.refresh_token, "read:items");
     const full = await refresh(server, narrowed.refresh_token);
     const tokens = [login, narrowed, full];
     const claims = await Promise.all(tokens.map((each) => validate(server, each.access_token)));
@@ -137,24 +137,24 @@ const stories = {
   },
 
   async revocation(server, { person, service }) {
-    const login = await logIn(server, person, 'read:items');
+    const login = await logIn(server, person, "read:items");
     const issued = [login.access_token, login.refresh_token];
     const before = await Promise.all(issued.map((each) => introspect(server, service, each)));
     await revoke(server, login.refresh_token);
-    await revoke(server, 'no token at all');
+    await revoke(server, "no token at all");
     return {
       before,
       after: await Promise.all(issued.map((each) => introspect(server, service, each))),
       refreshed: await refusal(refresh(server, login.refresh_token)),
-      called: await refusal(call(login.access_token, 'GET', `${server.issuer}/users/me`)),
+      called: await refusal(call(login.access_token, "GET", `${server.issuer}/users/me`)),
     };
   },
 
   async calling(server, { person }) {
-    const { access_token: token } = await logIn(server, person, 'read:items');
+    const { access_token: token } = await logIn(server, person, "read:items");
     return {
-      me: await call(token, 'GET', `${server.issuer}/users/me`),
-      writing: await refusal(call(token, 'POST', `${server.issuer}/items`)),
+      me: await call(token, "GET", `${server.issuer}/users/me`),
+      writing: await refusal(call(token, "POST", `${server.issuer}/items`)),
     };
   },
 };

@@ -1,84 +1,129 @@
-/** The console: who is signed in, which page is shown, and where errors end. */
+// @ts-check
+/** The console: which page is shown, to which user, and how errors are handled. */
 
-import { SignedOut, api, signOut } from "./api.js";
-import { button, el } from "./dom.js";
-import { account } from "./account.js";
-import { audit } from "./audit.js";
-import { scopes } from "./scopes.js";
-import { signInPage } from "./sign-in.js";
-import { user } from "./user.js";
-import { users } from "./users.js";
+/** @import { Child } from "./lib/dom.js" */
 
-/** By the first part of the address; `needs`: whoever lacks that scope is not offered it. */
+import { api, messageOf, SignedOut, signOut } from "./lib/api.js";
+import { button, el, find } from "./lib/dom.js";
+import { missingScopes, satisfies } from "./lib/permissions.js";
+import { accountPage } from "./pages/account.js";
+import { auditPage } from "./pages/audit.js";
+import { scopesPage } from "./pages/scopes.js";
+import { signInPage } from "./pages/sign-in.js";
+import { userPage } from "./pages/user.js";
+import { usersPage } from "./pages/users.js";
+
+/**
+ * What a page gets.
+ *
+ * @typedef {object} Context
+ * @property {Api.Me} me  The signed-in user.
+ * @property {(scope: string) => boolean} can  Whether that user has the scope.
+ * @property {(route: Api.Route) => boolean} may  Whether that user has the scopes of the route.
+ * @property {string} id  The address's second part, empty where it has none.
+ * @property {URLSearchParams} query
+ * @property {AbortSignal} signal  Aborted when the page is left.
+ * @property {typeof notify} notify
+ * @property {typeof refresh} refresh
+ */
+/**
+ * A page: `route` is the API's route that it can't do without, and `title` its name in the bar.
+ *
+ * @typedef {object} Page
+ * @property {(context: Context) => Promise<Child[]>} content
+ * @property {Api.Route} route
+ * @property {string} [title]
+ */
+
+/**
+ * The pages, by the first part of the address.
+ *
+ * @type {Map<string, Page>}
+ */
 const PAGES = new Map([
-  ["users", { title: "Users", page: users, needs: "read:users" }],
-  ["user", { page: user, needs: "read:users" }],
-  ["scopes", { title: "Scopes", page: scopes }],
-  ["audit", { title: "Audit", page: audit, needs: "read:audit" }],
-  ["account", { title: "Account", page: account }],
+  ["users", { title: "Users", content: usersPage, route: "GET /users" }],
+  ["user", { content: userPage, route: "GET /users/{user_id}" }],
+  ["scopes", { title: "Scopes", content: scopesPage, route: "GET /scopes" }],
+  ["audit", { title: "Audit", content: auditPage, route: "GET /audit" }],
+  ["account", { title: "Account", content: accountPage, route: "GET /users/me" }],
 ]);
-const bar = document.querySelector("header");
-const nav = document.querySelector("nav");
-const main = document.querySelector("main");
-const notices = document.querySelector("#notices");
-const reloaded = performance.getEntriesByType("navigation")[0]?.type === "reload";
+const bar = find("header", HTMLElement);
+const nav = find("nav", HTMLElement);
+const main = find("main", HTMLElement);
+const notices = find("#notices", HTMLElement);
 
-/** What ends with the page that is shown. */
+/** Aborted when the current page is left. */
 let leaving = new AbortController();
 
-/** Show the page that the address names, to the signed-in person as they are now. */
+/** Show the page of the address. The user's scopes are loaded again each time. */
 async function show() {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
   try {
+    /** @type {Api.Me} */
     const me = await api.get("users/me");
-    const can = (scope) => !scope || me.scopes.includes("admin") || me.scopes.includes(scope);
-    const { name, id, query } = address(can);
-    const context = { me, can, id, query, signal, say, refresh };
-    showBar(name, can);
-    const content = await pageOf(name, can)(context);
+    /** @param {string} scope */
+    const can = (scope) => satisfies(me.scopes, scope);
+    /** @param {Api.Route} route */
+    const may = (route) => missingScopes(me.scopes, route).length === 0;
+    const { name, page, id, query } = address(may);
+    showBar(name, may);
+    const content = may(page.route)
+      ? await page.content({ me, can, may, id, query, signal, notify, refresh })
+      : forbiddenPage(missingScopes(me.scopes, page.route));
     if (signal.aborted) return;
-    main.replaceChildren(...content);
-    document.title = `${main.querySelector("h1").textContent} · Scopegate`;
+    main.replaceChildren(...content.flatMap((child) => child || []));
+    document.title = `${find("h1", HTMLElement, main).textContent} · Scopegate`;
   } catch (error) {
     if (!signal.aborted) report(error, failedPage);
   }
 }
 
+/** @param {string[]} missing */
+function forbiddenPage(missing) {
+  const text = `This page needs the scope ${missing.join(" and ")}.`;
+  return [el("h1", {}, "Not allowed"), el("p", {}, text)];
+}
+
+/** @param {unknown} error */
 function failedPage(error) {
   const again = button("Try again", show);
-  main.replaceChildren(el("h1", {}, "This page can't be shown"), el("p", {}, error.message), again);
+  const heading = el("h1", {}, "This page can't be shown");
+  main.replaceChildren(heading, el("p", {}, messageOf(error)), again);
 }
 
-/** `#user/<id>?…`; without one, the first page that this person may see. */
-function address(can) {
-  const [path, query] = location.hash.slice(1).split("?");
-  const [name, id] = path.split("/");
-  const first = can("read:users") ? "users" : "account";
-  return { name: PAGES.has(name) ? name : first, id, query: new URLSearchParams(query) };
+/**
+ * Parse the address, `#user/<id>?…`. Without a known page, it is the first page the user may see.
+ *
+ * @param {Context["may"]} may
+ */
+function address(may) {
+  const [path = "", query] = location.hash.slice(1).split("?");
+  const [asked = "", id = ""] = path.split("/");
+  const name = PAGES.has(asked) ? asked : may("GET /users") ? "users" : "account";
+  const page = /** @type {Page} */ (PAGES.get(name));
+  return { name, page, id, query: new URLSearchParams(query) };
 }
 
-function pageOf(name, can) {
-  const { page, needs } = PAGES.get(name);
-  if (can(needs)) return page;
-  return () => [el("h1", {}, "Not for you"), el("p", {}, `This page needs the scope ${needs}.`)];
-}
-
-function showBar(name, can) {
-  const shown = [...PAGES].filter(([, { title, needs }]) => title && can(needs));
-  const here = name === "user" ? "users" : name;
-  nav.replaceChildren(
-    ...shown.map(([to, { title }]) =>
-      el("a", { href: `#${to}`, "aria-current": to === here && "page" }, title),
-    ),
-  );
+/**
+ * @param {string} name
+ * @param {Context["may"]} may
+ */
+function showBar(name, may) {
+  const current = name === "user" ? "users" : name;
+  const links = [...PAGES]
+    .filter(([, { title, route }]) => title && may(route))
+    .map(([name, { title }]) =>
+      el("a", { href: `#${name}`, "aria-current": name === current && "page" }, title),
+    );
+  nav.replaceChildren(...links);
   bar.hidden = false;
 }
 
-/** Draw the page anew after a change, and leave the keyboard where it was. */
+/** Show the page again after a change, and keep the focus. */
 async function refresh() {
-  const { id } = document.activeElement;
+  const id = document.activeElement?.id;
   await show();
   if (id) document.getElementById(id)?.focus();
 }
@@ -86,29 +131,44 @@ async function refresh() {
 async function navigate() {
   notices.replaceChildren();
   await show();
-  // Readers of the screen, and the Tab key, go on from the new page's top.
+  // Screen readers and the Tab key continue at the top of the new page.
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
+/** @param {string} message */
 function askToSignIn(message) {
   leaving.abort();
   bar.hidden = true;
   notices.replaceChildren();
   document.title = "Sign in · Scopegate";
-  main.replaceChildren(...signInPage({ message, signedIn: navigate }));
-  main.querySelector("input").focus();
+  main.replaceChildren(...signInPage({ message, onSignIn: navigate }));
+  find("input", HTMLInputElement, main).focus();
 }
 
-/** Tell what was done, or what went wrong, until the next page. */
-function say(text, kind = "done") {
+/**
+ * Show a message until the next page.
+ *
+ * @param {string} text
+ * @param {"done" | "problem"} kind
+ */
+function notify(text, kind = "done") {
   const dismiss = button("×", () => notice.remove(), { class: "quiet", "aria-label": "Dismiss" });
   const role = kind === "problem" ? "alert" : "status";
   const notice = el("div", { class: `notice ${kind}`, role }, el("p", {}, text), dismiss);
   notices.replaceChildren(notice);
 }
 
-function report(error, show = ({ message }) => say(message, "problem")) {
+/** @param {unknown} error */
+function notifyOf(error) {
+  notify(messageOf(error), "problem");
+}
+
+/**
+ * @param {unknown} error
+ * @param {(error: unknown) => void} show
+ */
+function report(error, show = notifyOf) {
   if (error instanceof SignedOut) askToSignIn(error.message);
   else show(error);
 }
@@ -118,21 +178,27 @@ async function leave() {
     await signOut();
     askToSignIn("You are signed out.");
   } catch (error) {
-    askToSignIn(`You are signed out here, but the session may go on. ${error.message}`);
+    const reason = messageOf(error);
+    askToSignIn(`You are signed out here, but the session may still be active. ${reason}`);
   }
 }
 
-// What a click starts is an async function, and whatever it throws ends here: none goes unseen.
+function wasReloaded() {
+  const [navigation] = performance.getEntriesByType("navigation");
+  return navigation instanceof PerformanceNavigationTiming && navigation.type === "reload";
+}
+
+// Event listeners are async functions: what they throw arrives here, so no error is lost.
 addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   report(event.reason);
 });
 addEventListener("hashchange", navigate);
-// The tokens die with the page, and so shall the session.
+// The tokens are lost with the page: end the session too.
 addEventListener("pagehide", () => void signOut().catch(() => {}));
-// Back on a page that the browser had kept: what it shows is nobody's any more.
+// The browser can restore a page from its cache: the session has ended, so show none of its content.
 addEventListener("pageshow", ({ persisted }) => {
-  if (persisted) askToSignIn("You left the page, which has signed you out.");
+  if (persisted) askToSignIn("You are signed out because you left the page.");
 });
-document.querySelector("#sign-out").addEventListener("click", leave);
-askToSignIn(reloaded ? "The page was loaded anew, which has signed you out." : "");
+find("#sign-out", HTMLButtonElement).addEventListener("click", leave);
+askToSignIn(wasReloaded() ? "You are signed out because the page was reloaded." : "");

@@ -1,9 +1,15 @@
-/** Signing in, at this service's own token endpoint. */
+// @ts-check
+/** Sign-in, at this service's own token endpoint. */
 
-import { signIn } from "./api.js";
-import { el, field } from "./dom.js";
+import { messageOf, signIn } from "../lib/api.js";
+import { el, field, valuesOf } from "../lib/dom.js";
 
-export function signInPage({ message, signedIn }) {
+/**
+ * @param {object} options
+ * @param {string} options.message  Why the user has to sign in; may be empty.
+ * @param {() => Promise<void>} options.onSignIn
+ */
+export function signInPage({ message, onSignIn }) {
   const problem = el("p", { class: "problem", role: "alert" });
   const username = { name: "username", autocomplete: "username", required: true };
   const password = {
@@ -14,20 +20,21 @@ export function signInPage({ message, signedIn }) {
   };
   const submit = el("button", { class: "primary" }, "Sign in");
 
+  /** @param {Event} event */
   async function attempt(event) {
     event.preventDefault();
     submit.disabled = true;
     problem.textContent = "";
     try {
-      const { username, password } = Object.fromEntries(new FormData(event.target));
+      const { username = "", password = "" } = valuesOf(form);
       await signIn(username, password);
     } catch (error) {
-      problem.textContent = error.message;
+      problem.textContent = messageOf(error);
       return;
     } finally {
       submit.disabled = false;
     }
-    await signedIn();
+    await onSignIn();
   }
 
   const form = el(
@@ -40,8 +47,7 @@ export function signInPage({ message, signedIn }) {
   );
   const logo = el("img", { src: "console/assets/icon.svg", alt: "", width: 48, height: 48 });
   const status = el("p", { class: "message", role: "status" }, message);
-  const memory =
-    "You stay signed in for as long as this page is open: loading it anew signs you out.";
+  const hint = "You stay signed in while this page is open. Reloading it signs you out.";
   return [
     el(
       "div",
@@ -50,7 +56,7 @@ export function signInPage({ message, signedIn }) {
       el("h1", {}, "Scopegate"),
       message && status,
       form,
-      el("small", {}, memory),
+      el("small", {}, hint),
     ),
   ];
 }
