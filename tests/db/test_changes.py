@@ -250,6 +250,7 @@ async def test_a_listener_of_another_database_is_not_trusted(
             assert not runtime.feed.fresh()
 
 
+@pytest.mark.system
 @pytest.mark.skipif(
     not shutil.which("pgbouncer") and not os.environ.get("CI"), reason="no PgBouncer"
 )
