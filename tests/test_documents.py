@@ -41,6 +41,7 @@ TO_BE_MADE = {"app/api/reports.py"}
 EVERY_DOCUMENT = pytest.mark.parametrize("document", documents(), ids=lambda each: each.name)
 
 
+@pytest.mark.system
 def test_readme_does_what_it_says(own_database_url: str) -> None:
     settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
     scopegate = shlex.join([sys.executable, "-m", "app"])
