@@ -49,6 +49,7 @@ def test_readme_does_what_it_says(own_database_url: str) -> None:
         readme_is_true_of(service.url, scopegate=scopegate, env=environment(**settings))
 
 
+@pytest.mark.system
 async def test_moving_takes_people_over_with_their_passwords(
     own_database_url: str, empty_database_url: str, tmp_path: Path
 ) -> None:

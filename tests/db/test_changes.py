@@ -308,6 +308,7 @@ async def test_a_database_that_is_away_is_tried_again_and_said_once_a_try(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
+@pytest.mark.long
 async def test_however_long_the_database_is_away_it_is_tried_again(
     own_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
