@@ -6,8 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Without bytecode every process that a test starts would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test fuzz chaos mutants bench check check-js format lock clean
+# On all cores, whole files to a worker, in the order that tests/conftest.py gives them.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# What needs more than Python, and what takes long: `make test-all` runs it.
+EVERY_DAY := not (cluster or docker or browser or npm or system or long)
+
+.PHONY: help run dev t test test-all fuzz chaos mutants bench check check-js format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -17,9 +24,22 @@ run: $(VENV)/.run ## Serve on http://127.0.0.1:8000, on an embedded Postgres
 	@scopegate migrate --first-admin
 	@exec scopegate serve
 
-test: $(VENV)/.dev ## Run the test suite (ARGS="-k name" for a part, "-m cluster" for Patroni's)
-	@python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 \
-		--cov --cov-report term -m 'not cluster' $(ARGS)
+dev: $(VENV)/.run ## Serve with sample data, and restart when a file in app/ changes
+	@exec python -m dev
+
+t: $(VENV)/.dev ## Run one test file until the first failure (T=tests/api/test_token.py)
+	@test -n "$(T)" || { echo 'Name a file: make t T=tests/api/test_token.py'; exit 2; }
+	@SCOPEGATE_TEST_POSTGRES=$${SCOPEGATE_TEST_POSTGRES:-embedded} python -m pytest --quiet \
+		--no-header --exitfirst --token-kinds default -p no:schemathesis $(T) $(ARGS)
+
+test: $(VENV)/.dev ## Run the tests that need Python alone (ARGS="tests/api -k name" for a part)
+	@SCOPEGATE_TEST_POSTGRES=$${SCOPEGATE_TEST_POSTGRES:-embedded} python -m pytest $(PARALLEL) \
+		--token-kinds formats -p no:schemathesis -m '$(EVERY_DAY)' $(ARGS)
+
+# The cluster's tests come after the others and one at a time: they measure seconds.
+test-all: $(VENV)/.dev ## Run all tests, with coverage: needs Docker, Chromium, npm, Patroni and more
+	@python -m pytest $(PARALLEL) --cov --cov-report term -m 'not cluster'
+	@python -m pytest --no-cov -m cluster tests/system/cluster
 
 fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--help" for more)
 	@python -m tests.fuzz $(ARGS)

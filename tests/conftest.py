@@ -35,6 +35,18 @@ from tests.servers import Server, start_server
 SECRET = "a-secret-for-the-tests-only-0123456789"
 SERVER = pytest.StashKey[Server]()
 LONGEST_TEST = 1200.0  # seconds: a deadline against hanging, not a budget
+LONGEST_FIRST = ("docker", "npm", "browser", "system", "long")
+"""Marks of long tests: files with the first one run first."""
+SYSTEM_TESTS = Path(__file__).parent / "system"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--token-kinds",
+        choices=TOKEN_KINDS,
+        default="all",
+        help="for tests of every token kind: all of them, one of each format, or the default alone",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,8 +68,22 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+    if not isinstance(item, pytest.Function):
+        return
+    if inspect.iscoroutinefunction(item.obj):
         item.obj = _ending(item.obj)
+    if SYSTEM_TESTS in item.path.parents or "own_postgres" in item.fixturenames:
+        item.add_marker("system")
+
+
+# After pytest has put tests with the same parameters side by side.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first: at the end all workers are done at about the same time."""
+    marks: dict[Path, set[str]] = {}
+    for item in items:
+        marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
+    items.sort(key=lambda item: [mark not in marks[item.path] for mark in LONGEST_FIRST])
 
 
 def _ending(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -135,13 +161,15 @@ EVERY_TOKEN_KIND = [
     TokenKind(signing_algorithm="EdDSA"),
     TokenKind(signing_algorithm="HS256"),
 ]
+TOKEN_KINDS = {"all": EVERY_TOKEN_KIND, "formats": EVERY_TOKEN_KIND[:2], "default": [TokenKind()]}
+"""By the names that the option `--token-kinds` takes."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What is marked `every_token_kind` runs for each of them; the rest with the default."""
     if "token_kind" in metafunc.fixturenames:
         every = metafunc.definition.get_closest_marker("every_token_kind")
-        kinds = EVERY_TOKEN_KIND if every else [TokenKind()]
+        kinds = TOKEN_KINDS[metafunc.config.getoption("token_kinds") if every else "default"]
         metafunc.parametrize("token_kind", kinds, ids=str, indirect=True, scope="session")
 
 

@@ -218,6 +218,7 @@ async def run(*arguments: str, **settings: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -254,6 +255,7 @@ async def test_start_up_refuses_with_one_clear_line(
     assert SECRET not in err
 
 
+@pytest.mark.system
 async def test_a_database_that_does_not_answer_is_said_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -285,6 +287,7 @@ async def test_serve_waits_for_a_database_says_for_what_and_then_serves(
         await process.communicate()
 
 
+@pytest.mark.system
 async def test_serve_does_not_wait_where_waiting_does_not_help(own_database_url: str) -> None:
     elsewhere = make_url(own_database_url).set(database="no_such_database")
     code, _, err = await run(
@@ -296,6 +299,7 @@ async def test_serve_does_not_wait_where_waiting_does_not_help(own_database_url:
     assert err.startswith("scopegate: the database refuses: ")
 
 
+@pytest.mark.system
 async def test_serve_refuses_a_database_that_was_never_migrated(empty_database_url: str) -> None:
     code, _, err = await run(
         "serve", SCOPEGATE_DATABASE_URL=empty_database_url, SCOPEGATE_SECRET_KEYS=SECRET
@@ -330,6 +334,7 @@ async def test_password_typed_twice_must_be_the_same(
         console.read_password()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_serve_answers_and_ends_cleanly_on_sigterm(
     environment: Environment, own_database_url: str, unused_tcp_port: int, workers: str
@@ -366,6 +371,7 @@ async def until_answers(url: str) -> None:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.system
 async def test_what_serving_does_without_is_not_loaded() -> None:
     """Alembic is for who migrates, the list of common passwords for who chooses one."""
     code = "import sys, app.cli, app.main; print(*{'alembic', 'zxcvbn'} & sys.modules.keys())"

@@ -15,6 +15,7 @@ from tests.conftest import SECRET, settings_for
 from tests.factories import PASSWORD, make_user
 from tests.processes import Service, eventually, serving
 
+pytestmark = pytest.mark.browser
 HOSTILE = '<img/src="x"/onerror="alert(1)">'
 RIGHTMOST = """
     Math.max(...[...document.querySelectorAll("main *")].map(e => e.getBoundingClientRect().right))

@@ -12,6 +12,8 @@ from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.processes import command, serving
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture
 async def settings(own_database_url: str) -> dict[str, Any]:

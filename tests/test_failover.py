@@ -21,6 +21,7 @@ from tests.factories import bearer, make_user
 from tests.faults import OwnPostgres
 from tests.processes import until
 
+pytestmark = pytest.mark.system
 BOUND = 1.0
 
 

@@ -21,6 +21,7 @@ import pytest
 from tests.factories import PASSWORD
 from tests.processes import ROOT, Service, eventually, serving
 
+pytestmark = pytest.mark.system
 WHO_RUNS_THE_TESTS, NOBODY = "who-runs-the-tests", "nobody"
 NOBODY_ID = pwd.getpwnam(NOBODY).pw_uid
 IS_GOOD_ENOUGH = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"

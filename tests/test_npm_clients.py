@@ -17,6 +17,7 @@ from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.processes import command, serving
 
+pytestmark = pytest.mark.npm
 CLIENTS = Path(__file__).parent / "npm"
 # With characters that a client has to encode, and the service to decode.
 SERVICE = "invoices+api@example.com/50%"

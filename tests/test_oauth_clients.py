@@ -21,6 +21,7 @@ from tests.conftest import SECRET, settings_for
 from tests.factories import PASSWORD, Someone, make_user
 from tests.processes import serving
 
+pytestmark = pytest.mark.system
 CLIENT = "a-public-client"
 SERVICE = "a-service"
 

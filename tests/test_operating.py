@@ -20,6 +20,7 @@ from tests.factories import PASSWORD, make_user
 from tests.postgres_programs import libpq_url, on_path, psql
 from tests.processes import Service, environment, eventually, serving
 
+pytestmark = pytest.mark.system
 ISSUER = "https://auth.example"
 NEW_PASSWORD = "another horse, another staple"
 HOLD_NOTHING = ("bob", "carol", "eve")

@@ -20,6 +20,7 @@ from tests.factories import PASSWORD, Someone, login, status
 from tests.faults import OwnPostgres
 from tests.processes import SERVE, Service, command, serving
 
+pytestmark = pytest.mark.system
 ISSUER = "https://auth.example"
 ROUNDS = 100
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import uuid
 
 import httpx2
@@ -397,10 +398,12 @@ async def test_a_login_with_a_client_takes_its_locks_as_whoever_holds_both_does(
     own_client: httpx2.AsyncClient, own_runtime: Runtime, first: str
 ) -> None:
     """Or else each would wait for the other, whichever of the two comes first in order."""
-    client_id, _, credentials = await service(own_runtime, "worker")
-    person = await make_user(own_runtime)
-    while (_lock_key(person.id) < _lock_key(client_id)) != (first == "the person"):
+    services = itertools.count()
+    while True:  # Both are new each time: hardly any person comes before the lowest client.
+        client_id, _, credentials = await service(own_runtime, f"worker-{next(services)}")
         person = await make_user(own_runtime)
+        if (_lock_key(person.id) < _lock_key(client_id)) == (first == "the person"):
+            break
     lower, higher = sorted((person.id, client_id), key=_lock_key)
     async with own_runtime.unit_of_work() as session:
         await hold_users(session, lower)

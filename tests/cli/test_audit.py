@@ -66,6 +66,7 @@ async def following(*arguments: str) -> AsyncIterator[asyncio.StreamReader]:
         await process.wait()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("as_json", [True, False])
 async def test_follow_shows_what_is_done_from_now_on(
     environment: Environment, own_runtime: Runtime, as_json: bool
@@ -82,6 +83,7 @@ async def test_follow_shows_what_is_done_from_now_on(
         assert b"grant.revoked" in await told.readline()
 
 
+@pytest.mark.system
 async def test_follow_tells_each_entry_once_in_whatever_order_they_are_committed(
     environment: Environment, own_runtime: Runtime
 ) -> None:
@@ -101,6 +103,7 @@ async def test_follow_tells_each_entry_once_in_whatever_order_they_are_committed
     assert seen == ["committed first", "begun first", "last"]
 
 
+@pytest.mark.system
 async def test_follow_tells_what_was_committed_while_its_reader_paused(
     own_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

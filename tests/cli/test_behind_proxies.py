@@ -22,9 +22,13 @@ from tests.framing import ENDING, HIDDEN, HIDDEN_IN_LOG, KEPT, LAST, converse, r
 from tests.processes import PATIENCE, Service, command, eventually, serving
 from tests.proxies import PROXIES, running_before
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, PROXIES)) and not os.environ.get("CI"), reason="no HAProxy or nginx"
-)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        not all(map(shutil.which, PROXIES)) and not os.environ.get("CI"),
+        reason="no HAProxy or nginx",
+    ),
+]
 MOST_BY_ADDRESS = 1000
 TOO_MANY = 100
 PADDING = b"\r\n" * 10_000

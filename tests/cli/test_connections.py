@@ -25,6 +25,7 @@ from tests.conftest import SECRET, settings_for
 from tests.factories import PASSWORD, make_user
 from tests.processes import PATIENCE, Service, command, eventually, read, serving
 
+pytestmark = pytest.mark.system
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: scopegate.test\r\n"
 FORM_HEAD = (
     b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\n"

@@ -29,6 +29,7 @@ from tests.framing import (
 )
 from tests.processes import Service, command, eventually, serving
 
+pytestmark = pytest.mark.system
 CHUNKED_HEAD = request(b"Transfer-Encoding: chunked\r\n")
 OFFERS = {name: offer for name, offer in ENDING.items() if b"pgrade" in offer}
 

@@ -260,6 +260,7 @@ async def test_a_row_with_any_number_of_scopes_is_refused_alone(environment: Env
     assert (code, report["made"], len(report["refused"])) == (3, 1, 40)
 
 
+@pytest.mark.system
 async def test_a_line_of_any_length_takes_little_memory(
     environment: Environment, tmp_path: Path
 ) -> None:
@@ -343,6 +344,7 @@ async def imported_apart(lines: list[str]) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.system
 async def test_an_import_that_is_killed_is_taken_up_again_and_nothing_is_doubled_or_lost(
     environment: Environment, own_runtime: Runtime, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ from tests.processes import (
     until,
 )
 
+pytestmark = pytest.mark.system
 BODY = f"username=alice&password={PASSWORD.replace(' ', '+')}".encode()
 HEAD = (
     b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\nExpect: 100-continue\r\n"

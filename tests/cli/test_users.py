@@ -135,6 +135,7 @@ async def test_what_cant_be_undone_is_asked_for_at_a_terminal_alone(
         assert str(meant.exception) == str(unasked.exception) != "1"
 
 
+@pytest.mark.system
 async def test_a_real_terminal_is_asked(environment: Environment, own_runtime: Runtime) -> None:
     await make_user(own_runtime, username="Alice")
     command = [sys.executable, "-m", "app", "user", "disable", "alice"]

@@ -23,6 +23,7 @@ from app.db.embedded import EmbeddedPostgres
 from app.db.embedded_server import EmbeddedPostgresError
 from tests.processes import eventually
 
+pytestmark = pytest.mark.system
 PATIENCE = 60.0  # seconds: a deadline against hanging, not a budget
 
 ROOT = Path(__file__).parents[2]

@@ -73,6 +73,7 @@ def test_what_is_read_in_the_migrations_is_what_alembic_reads(tmp_path: Path) ->
     assert head_revision() == ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
+@pytest.mark.system
 async def test_replicas_may_migrate_at_once(engine: AsyncEngine, empty_database_url: str) -> None:
     environment = {**os.environ, "SCOPEGATE_DATABASE_URL": empty_database_url}
     replicas = [

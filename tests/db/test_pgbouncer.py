@@ -20,9 +20,12 @@ from tests.factories import Someone, bearer, login, make_user
 from tests.faults import PGBOUNCER, pgbouncer_before, prepared_by_pgbouncer
 from tests.processes import command, environment
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which(PGBOUNCER) and not os.environ.get("CI"), reason="no PgBouncer"
-)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        not shutil.which(PGBOUNCER) and not os.environ.get("CI"), reason="no PgBouncer"
+    ),
+]
 CLIENTS = 8
 ROUNDS = 5
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx2
+import pytest
 from sqlalchemy import text
 
 from app.access.authority import OPERATOR
@@ -16,6 +17,8 @@ from tests.conftest import client_of, following, settings_for
 from tests.factories import Someone, bearer, make_user, status
 from tests.hearing import Heard
 from tests.processes import PATIENCE, until
+
+pytestmark = pytest.mark.system
 
 
 async def test_what_a_subscription_applies_is_heard(tmp_path: Path) -> None:

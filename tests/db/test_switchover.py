@@ -20,6 +20,7 @@ from tests.faults import OwnPostgres, proxy_to
 from tests.postgres_programs import libpq_url, on_path
 from tests.processes import PATIENCE, until
 
+pytestmark = pytest.mark.system
 BOUND = 1.0
 FENCE = "default_transaction_read_only = on"
 UNFENCE = "default_transaction_read_only = off"

@@ -22,6 +22,7 @@ from tests.conftest import settings_for
 from tests.postgres_programs import libpq_url
 from tests.processes import PATIENCE
 
+pytestmark = pytest.mark.system
 USERS = 100_000
 AT_ONCE = 2
 LONGEST_WAIT = "1s"

@@ -20,6 +20,7 @@ from tests.conftest import SECRET, settings_for
 from tests.factories import PASSWORD, Someone, make_user
 from tests.processes import PATIENCE, Service, command, serving
 
+pytestmark = pytest.mark.system
 SCOPE = "read:orders"
 NOBODY = "http://127.0.0.1:9"
 

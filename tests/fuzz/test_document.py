@@ -20,6 +20,7 @@ from tests.fuzz.budget import LONG
 from tests.fuzz.conftest import PATIENT
 from tests.processes import serving
 
+pytestmark = pytest.mark.system
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 Login = Callable[[Runtime], Awaitable[dict[str, str]]]
 AUTHENTICATION = """

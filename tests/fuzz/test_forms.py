@@ -19,6 +19,7 @@ from tests.fuzz.answers import assert_oauth_answer
 from tests.fuzz.budget import budget
 from tests.fuzz.damage import Damage, damaged, damages, sendable
 
+pytestmark = pytest.mark.long
 Presented = dict[str, str]
 
 FORM = b"application/x-www-form-urlencoded"

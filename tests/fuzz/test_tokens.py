@@ -25,6 +25,7 @@ from tests.fuzz.answers import assert_challenge, assert_oauth_answer
 from tests.fuzz.budget import budget
 from tests.fuzz.damage import Damage, damaged, damages, sendable
 
+pytestmark = pytest.mark.long
 GRANTED = {"read:items", "read:users"}
 OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 

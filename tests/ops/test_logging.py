@@ -48,6 +48,7 @@ def logging_as_production(settings: Settings) -> Iterator[None]:
         root.setLevel(level)
 
 
+@pytest.mark.system
 def test_no_secret_is_ever_logged(settings: dict[str, Any]) -> None:
     with serving(**settings) as service:
         with httpx2.Client(base_url=service.url) as client:
@@ -73,6 +74,7 @@ def test_no_secret_is_ever_logged(settings: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.system
 def test_a_request_is_one_line_with_who_what_and_how_long(settings: dict[str, Any]) -> None:
     with serving(trusted_proxies="127.0.0.1", **settings) as service:
         with httpx2.Client(base_url=service.url) as client:

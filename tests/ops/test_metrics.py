@@ -113,6 +113,7 @@ def ask_until(service: Service, condition: Callable[[Found], bool]) -> int:
     return asked
 
 
+@pytest.mark.system
 def test_a_scrape_of_one_worker_tells_what_all_have_counted(settings: dict[str, Any]) -> None:
     with serving([*SERVE, "--workers", "2"], **settings) as service:
         asked = ask_until(service, lambda found: is_served_by(found) == {"0", "1"})

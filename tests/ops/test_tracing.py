@@ -35,6 +35,7 @@ from tests.processes import (
     serving,
 )
 
+pytestmark = pytest.mark.system
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"

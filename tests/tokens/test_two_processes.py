@@ -7,11 +7,13 @@ from typing import Any
 
 import httpx2
 import jwt
+import pytest
 
 from tests.conftest import SECRET
 from tests.factories import PASSWORD, Someone, login, refresh
 from tests.processes import Service, command, serving
 
+pytestmark = pytest.mark.system
 USES = 50
 ROUNDS = 60
 # Replicas have one name, whatever they listen on.
