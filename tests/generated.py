@@ -15,8 +15,8 @@ from app.settings import PROJECT, Settings
 from tests.documents import Document
 
 MARKER = "<!-- From here on it is made by: python -m tests.generated -->\n"
-SETTINGS = Document("docs/settings.md")
-API = Document("docs/api.md")
+SETTINGS = Document("docs/reference/settings.md")
+API = Document("docs/reference/api.md")
 
 Schema = dict[str, Any]
 

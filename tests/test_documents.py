@@ -21,7 +21,13 @@ from app.runtime import Runtime
 from app.settings import PROJECT, Settings
 from tests.commands import commands
 from tests.conftest import SECRET, client_of, settings_for
-from tests.documents import Document, documents, readme_is_true_of, walking
+from tests.documents import (
+    Document,
+    documents,
+    linked_documents,
+    readme_is_true_of,
+    walking,
+)
 from tests.factories import PASSWORD, Someone, bearer, login, make_user
 from tests.generated import API, SETTINGS, api_tables, generated_part, settings_table
 from tests.postgres_programs import libpq_url, on_path, psql
@@ -31,9 +37,9 @@ IN_DOCKER = "tests/test_docker.py runs it"
 RUN_ELSEWHERE = {
     ("README.md", "Start it"): "tests/test_make_run.py runs the one; the other runs this test",
     ("README.md", "With Docker"): IN_DOCKER,
-    ("docs/operating.md", "Backup"): IN_DOCKER,
-    ("docs/operating.md", "Restore"): IN_DOCKER,
-    ("docs/running.md", "More than one of it"): "tests/test_scale_out.py runs it",
+    ("docs/how-to/back-up-and-restore.md", "Backup"): IN_DOCKER,
+    ("docs/how-to/back-up-and-restore.md", "Restore"): IN_DOCKER,
+    ("docs/how-to/run-in-production.md", "Run several replicas"): "tests/test_scale_out.py runs it",
     ("CONTRIBUTING.md", "Setting up"): "CI runs the first two, and the third changes files",
 }
 TO_BE_MADE = {"app/api/reports.py"}
@@ -70,7 +76,8 @@ async def test_moving_takes_people_over_with_their_passwords(
     assert psql(empty_database_url, users).returncode == 0
     env = on_path(environment(database_url=own_database_url, secret_keys=SECRET))
     env["OLD_DATABASE_URL"] = libpq_url(empty_database_url)
-    with walking("docs/moving.md", cwd=tmp_path, env=env, replacing={}) as walk:
+    guide = "docs/how-to/move-from-another-system.md"
+    with walking(guide, cwd=tmp_path, env=env, replacing={}) as walk:
         walk.paste("From FastAPI's tutorial")
         assert "1 made" in walk.paste("From FastAPI's tutorial")
         assert "2 made" in walk.paste("From fastapi-users")
@@ -85,9 +92,9 @@ async def test_moving_takes_people_over_with_their_passwords(
 
 
 def test_every_document_with_commands_is_walked_through() -> None:
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
-    walked = set(re.findall(r'walking\(\s*"(.+?)"', tests))
-    assert walked == {each.name for each in documents() if each.commands()}
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for document in documents():
+        assert not document.commands() or f'"{document.name}"' in tests, document.name
 
 
 def test_what_is_run_elsewhere_is_known() -> None:
@@ -121,7 +128,7 @@ def test_the_routes_are_all_there() -> None:
 
 
 def test_the_commands_are_all_there() -> None:
-    table = Document("docs/commands.md").tables()
+    table = Document("docs/reference/commands.md").tables()
     assert [name for name in commands() if f"`{name}" not in table] == []
 
 
@@ -138,6 +145,10 @@ def test_what_a_document_names_exists(document: Document) -> None:
     settings = {f"SCOPEGATE_{name.upper()}" for name in Settings.model_fields}
     for name in re.findall(r"\bSCOPEGATE_[A-Z_]*[A-Z]\b", document.text):
         assert name in settings or name.startswith("SCOPEGATE_TEST_"), f"no such setting: {name}"
+
+
+@pytest.mark.parametrize("document", linked_documents(), ids=lambda each: each.name)
+def test_every_link_leads_somewhere(document: Document) -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", document.text):
         path, _, anchor = target.partition("#")
         linked = (document.path.parent / path) if path else document.path
@@ -157,6 +168,31 @@ def test_the_files_and_tests_that_a_document_names_exist(document: Document) -> 
         assert f"def {test}" in there[0].read_text() or not test, f"no such test: {name}"
 
 
+def test_every_document_that_another_file_names_exists() -> None:
+    """Deployments, code, tests and error texts name documents by their path in the project."""
+    folders = ("app", "bench", "deploy", "examples", "migrations", "tests")
+    files = [path for folder in folders for path in (PROJECT / folder).rglob("*")]
+    files += [path for path in PROJECT.iterdir() if path.suffix not in {".lock", ".md"}]
+    for path in files:
+        if path.suffix in {".pyc", ".svg", ".md"} or not path.is_file():
+            continue
+        text = path.read_text(errors="ignore")
+        for name, heading in re.findall(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", text):
+            assert (PROJECT / name).exists(), f"{path} names {name}, which does not exist"
+            assert not heading or heading in anchors((PROJECT / name).read_text()), (path, heading)
+
+
+def test_the_index_names_every_page() -> None:
+    index = Document("docs/README.md")
+    linked = {
+        (index.path.parent / target).resolve()
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", index.text)
+    }
+    pages = {each.path for each in documents() if each.name.startswith("docs/")} - {index.path}
+    unnamed = [str(page) for page in pages - linked if page.parent.name != "decisions"]
+    assert unnamed == []
+
+
 def code_in(document: Document) -> str:
     """What is set as code, in blocks and in lines."""
     return "\n".join(re.findall(r"^```.*?^```$|`[^`]+`", document.text, re.M | re.S))
@@ -171,7 +207,7 @@ def anchors(text: str) -> set[str]:
 async def test_a_route_of_your_own_has_a_scope_of_its_own(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (code,) = Document("docs/your-own-resource.md").blocks("python")
+    (code,) = Document("docs/tutorials/first-hour.md").blocks("python")
     (tmp_path / "reports.py").write_text(code.text)
     spec = importlib.util.spec_from_file_location("reports", tmp_path / "reports.py")
     assert spec
