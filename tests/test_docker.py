@@ -27,7 +27,7 @@ def project() -> Iterator[Project]:
 def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(
     project: Project, tmp_path: Path
 ) -> None:
-    project.paste("README.md", "With Docker", cwd=tmp_path)
+    project.paste("docs/how-to/run-with-docker.md", "Start", cwd=tmp_path)
     secrets = project.secrets()
     assert [len(secret) for secret in secrets] == [43] * 5
     project.scopegate("grant", "alice", "read:items")

@@ -29,16 +29,24 @@ from tests.documents import (
     walking,
 )
 from tests.factories import PASSWORD, Someone, bearer, login, make_user
-from tests.generated import API, SETTINGS, api_tables, generated_part, settings_table
+from tests.generated import (
+    API,
+    PROMISES_PAGE,
+    SETTINGS,
+    api_tables,
+    generated_part,
+    promises_tables,
+    settings_table,
+)
 from tests.postgres_programs import libpq_url, on_path, psql
 from tests.processes import ROOT, environment, serving
 
 IN_DOCKER = "tests/test_docker.py runs it"
 RUN_ELSEWHERE = {
     ("README.md", "Start it"): "tests/test_make_run.py runs the one; the other runs this test",
-    ("README.md", "With Docker"): IN_DOCKER,
     ("docs/how-to/back-up-and-restore.md", "Backup"): IN_DOCKER,
     ("docs/how-to/back-up-and-restore.md", "Restore"): IN_DOCKER,
+    ("docs/how-to/run-with-docker.md", "Start"): IN_DOCKER,
     ("docs/how-to/run-in-production.md", "Run several replicas"): "tests/test_scale_out.py runs it",
     ("CONTRIBUTING.md", "Setting up"): "CI runs the first two, and the third changes files",
 }
@@ -112,7 +120,7 @@ def test_what_is_run_elsewhere_is_known() -> None:
         for each in documents()
         for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
     }
-    known = ("sh", "sh elsewhere", "python", "csv", "diff", "nginx", "sql")
+    known = ("sh", "sh elsewhere", "python", "csv", "diff", "mermaid", "nginx", "sql")
     shown = {(language, "anywhere") for language in known}
     assert languages <= shown | {("", "ARCHITECTURE.md")}
 
@@ -125,6 +133,12 @@ def test_the_settings_are_all_there() -> None:
 
 def test_the_routes_are_all_there() -> None:
     assert generated_part(API) == api_tables(), "write it anew: python -m tests.generated"
+
+
+def test_the_promises_and_their_tests_are_all_there() -> None:
+    assert generated_part(PROMISES_PAGE) == promises_tables(), (
+        "write it anew: python -m tests.generated"
+    )
 
 
 def test_the_commands_are_all_there() -> None:
