@@ -7,6 +7,7 @@ RUN_ELSEWHERE and says so behind its fence.
 import re
 import shlex
 import sys
+import tomllib
 import uuid
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ RUN_ELSEWHERE = {
     ("docs/tutorials/first-hour.md", "Run it and sign in"): "tests/test_make_run.py runs the last",
     ("docs/tutorials/first-hour.md", "Test and document it"): "tests/test_tutorial.py runs parts",
     ("docs/how-to/run-in-production.md", "Run several replicas"): "tests/test_scale_out.py runs it",
-    ("CONTRIBUTING.md", "Setting up"): "CI runs the first two, and the third changes files",
+    ("CONTRIBUTING.md", "Set up"): "CI runs the first two, and the third changes files",
 }
 TO_BE_MADE = {
     "app/api/reports.py",
@@ -215,6 +216,38 @@ def test_the_index_names_every_page() -> None:
     pages = {each.path for each in documents() if each.name.startswith("docs/")} - {index.path}
     unnamed = [str(page) for page in pages - linked if page.parent.name != "decisions"]
     assert unnamed == []
+
+
+def test_every_decision_is_in_the_index_and_says_why_what_and_what_follows() -> None:
+    index = Document("docs/decisions/README.md")
+    records = sorted(path for path in index.path.parent.glob("*.md") if path != index.path)
+    numbers = [int(path.name[:4]) for path in records]
+    assert numbers == list(range(1, len(records) + 1))
+    for number, path in zip(numbers, records, strict=True):
+        text = path.read_text()
+        title = text.splitlines()[0].removeprefix(f"# {number:04}: ")
+        assert f"| [{number:04}]({path.name}) | {title} |" in index.text
+        parts = re.findall(r"^## (.+)$", text, re.M)
+        assert parts == ["Context", "Decision", "Consequences"], path.name
+
+
+def test_the_changelog_is_in_the_form_of_keep_a_changelog() -> None:
+    text = Document("CHANGELOG.md").text
+    unreleased, *versions = re.split(r"^## ", text, flags=re.M)[1:]
+    assert unreleased.startswith("Unreleased\n")
+    numbers = []
+    for version in versions:
+        heading = version.splitlines()[0]
+        found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)( - (unreleased|\d{4}-\d\d-\d\d))?", heading)
+        assert found, heading
+        numbers.append(tuple(map(int, found.groups()[:3])))
+        kinds = re.findall(r"^### (.+)$", version, re.M)
+        in_order = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+        assert kinds == [kind for kind in in_order if kind in kinds], f"kinds of {heading}"
+    assert numbers == sorted(numbers, reverse=True)
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    assert tuple(map(int, version.split("."))) in numbers[:2]
 
 
 def code_in(document: Document) -> str:

@@ -44,6 +44,8 @@ def follow(tutorial: str, checkout: Path) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of this checkout, without what git ignores."""
+    if (ROOT / "app" / "reports").exists():
+        pytest.skip("the tutorial was followed in this checkout already")
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
     copy = tmp_path / "scopegate"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *ignored))
