@@ -1,6 +1,6 @@
 """What a user, a grant, a session and an audit entry weigh in Postgres: `python -m bench.sizes`.
 
-docs/sizing.md reckons with what this prints. It needs no peers and takes about a minute.
+docs/explanation/sizing.md uses these figures. It needs no peers and takes about a minute.
 """
 
 import asyncio

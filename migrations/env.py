@@ -1,8 +1,11 @@
 """How Alembic meets our database: async, one migrator at a time, never waiting long on a lock."""
 
 import asyncio
+from collections.abc import Iterable
 
 from alembic import context
+from alembic.operations import MigrationScript
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
@@ -23,10 +26,28 @@ from app.settings import Settings
 MIGRATION_LOCK = 0x5C09E6A6
 
 
+def number(
+    context: MigrationContext,
+    revision: str | Iterable[str | None],  # noqa: ARG001 - Alembic calls with these three
+    directives: list[MigrationScript],
+) -> None:
+    """Give a new migration the number after the last one, unless `--rev-id` gives another."""
+    assert context.config
+    assert context.script
+    if getattr(context.config.cmd_opts, "rev_id", None) is None:
+        names = [each.revision for each in context.script.walk_revisions()]
+        last = max(int(name) for name in names if name.isdecimal())
+        for directive in directives:
+            directive.rev_id = f"{last + 1:04}"
+
+
 def run(connection: Connection) -> bool:
     """Migrate under a lock; at the head, add the shipped scopes and return True."""
     context.configure(
-        connection=connection, target_metadata=Base.metadata, compare_server_default=True
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_server_default=True,
+        process_revision_directives=number,
     )
     with context.begin_transaction():
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})

@@ -1,8 +1,12 @@
 """${message}"""
-
+<%!
+    def body(operations):
+        """Return the operations without Alembic's comments around them."""
+        lines = (operations or "pass").splitlines()
+        return "\n".join(line for line in lines if not line.strip().startswith("# ###")).strip()
+%>
 import sqlalchemy as sa
-from alembic import op
-${imports if imports else ""}
+from alembic import op${"\n" + imports if imports else ""}
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
@@ -11,8 +15,8 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    ${body(upgrades)}
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    ${body(downgrades)}

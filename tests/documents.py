@@ -68,19 +68,27 @@ class Document:
 
 
 def documents() -> list[Document]:
-    """Those for people who use or run the service."""
+    """Return the documents for people who use, run or change the service."""
     names = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
     names += sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").rglob("*.md"))
     return [Document(name) for name in names]
 
 
+def linked_documents() -> list[Document]:
+    """Return all documents whose links must hold: also those beside deployments and examples."""
+    names = ["CHANGELOG.md"]
+    for folder in ("bench", "deploy", "examples", "tests"):
+        names += sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / folder).rglob("*.md"))
+    return documents() + [Document(name) for name in names]
+
+
 class Walk:
-    """A document on its way through one shell, block by block."""
+    """The commands of one or more documents on their way through one shell, block by block."""
 
     def __init__(
-        self, document: Document, shell: subprocess.Popen[str], replacing: Mapping[str, str]
+        self, blocks: list[Block], shell: subprocess.Popen[str], replacing: Mapping[str, str]
     ) -> None:
-        self._blocks = document.commands()
+        self._blocks = blocks
         self._shell = shell
         self._replacing = replacing
 
@@ -116,9 +124,9 @@ class Walk:
 
 @contextmanager
 def walking(
-    name: str, *, cwd: Path, env: Mapping[str, str], replacing: Mapping[str, str]
+    *names: str, cwd: Path, env: Mapping[str, str], replacing: Mapping[str, str]
 ) -> Iterator[Walk]:
-    """One shell for a document's commands, which must all be walked through, in their order.
+    """One shell for the commands of documents, which must all be pasted, in their order.
 
     The first command that fails ends it. `replacing` says what is meant where the document says
     something else: another port, say.
@@ -131,7 +139,8 @@ def walking(
         stdout=subprocess.PIPE,
         text=True,
     ) as shell:
-        walk = Walk(Document(name), shell, replacing)
+        blocks = [block for name in names for block in Document(name).commands()]
+        walk = Walk(blocks, shell, replacing)
         yield walk
     assert walk.next_heading() is None, f"never tried: {walk.next_heading()}"
 

@@ -1,8 +1,9 @@
-"""What the documents say that the code knows better: the tables of settings and of routes.
+"""What the documents say that the code knows better: settings, routes, promises and their tests.
 
 `python -m tests.generated` writes them anew.
 """
 
+import ast
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -13,10 +14,12 @@ from pydantic.fields import FieldInfo
 from app.main import create_app
 from app.settings import PROJECT, Settings
 from tests.documents import Document
+from tests.promises import PROMISES
 
 MARKER = "<!-- From here on it is made by: python -m tests.generated -->\n"
-SETTINGS = Document("docs/settings.md")
-API = Document("docs/api.md")
+SETTINGS = Document("docs/reference/settings.md")
+API = Document("docs/reference/api.md")
+PROMISES_PAGE = Document("docs/reference/promises.md")
 
 Schema = dict[str, Any]
 
@@ -46,9 +49,42 @@ def api_tables() -> str:
     )
 
 
+def promises_tables() -> str:
+    """Return a table for each subject: every promise with the tests that prove it."""
+    places = _places_of_tests()
+    head = "| promise | tests |\n|---|---|\n"
+    return "".join(
+        f"\n## {subject}\n\n{head}"
+        + "".join(
+            f"| {promise} | {', '.join(_place(test, places) for test in tests)} |\n"
+            for promise, tests in promises.items()
+        )
+        for subject, promises in PROMISES.items()
+    )
+
+
 def generated_part(document: Document) -> str:
     """What stands below the marker."""
     return document.text.partition(MARKER)[2]
+
+
+def _places_of_tests() -> dict[str, list[str]]:
+    """Return the files of each test function, by its name."""
+    places: dict[str, list[str]] = {}
+    for path in sorted((PROJECT / "tests").rglob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(PROJECT)))
+    return places
+
+
+def _place(test: str, places: dict[str, list[str]]) -> str:
+    if test.endswith(".py"):
+        assert (PROJECT / test).exists(), f"tests/promises.py names {test}, which does not exist"
+        return f"`{test}`"
+    found = places.get(test, [])
+    assert len(found) == 1, f"tests/promises.py names {test}, which is in {found or 'no file'}"
+    return f"`{found[0]}::{test}`"
 
 
 def _default(field: FieldInfo) -> str:
@@ -103,3 +139,4 @@ def _write(document: Document, part: str) -> None:
 if __name__ == "__main__":
     _write(SETTINGS, settings_table())
     _write(API, api_tables())
+    _write(PROMISES_PAGE, promises_tables())

@@ -27,7 +27,7 @@ def project() -> Iterator[Project]:
 def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(
     project: Project, tmp_path: Path
 ) -> None:
-    project.paste("README.md", "With Docker", cwd=tmp_path)
+    project.paste("docs/how-to/run-with-docker.md", "Start", cwd=tmp_path)
     secrets = project.secrets()
     assert [len(secret) for secret in secrets] == [43] * 5
     project.scopegate("grant", "alice", "read:items")
@@ -49,10 +49,10 @@ def test_with_nothing_set_it_serves_keeps_its_data_and_tells_no_secret(
         assert alice.get("/items").status_code == 403
         assert project.secrets() == secrets
 
-        project.paste("docs/operating.md", "Backup", cwd=tmp_path)
+        project.paste("docs/how-to/back-up-and-restore.md", "Backup", cwd=tmp_path)
         assert (tmp_path / "secret_keys").read_text().strip() == secrets[0]
         assert admin.delete(f"/items/{lamp['id']}").status_code == 204
-        project.paste("docs/operating.md", "Restore", cwd=tmp_path)
+        project.paste("docs/how-to/back-up-and-restore.md", "Restore", cwd=tmp_path)
         assert admin.get("/items").json()["items"] == [lamp]
 
 

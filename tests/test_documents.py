@@ -4,10 +4,10 @@ A shell block is run by one of the tests that are `walking` through its document
 RUN_ELSEWHERE and says so behind its fence.
 """
 
-import importlib.util
 import re
 import shlex
 import sys
+import tomllib
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,52 @@ from typing import Any
 import pytest
 from passlib.hash import argon2, bcrypt
 
-from app.access.scopes import SHIPPED, put_shipped_scopes
-from app.main import ROUTERS
 from app.runtime import Runtime
 from app.settings import PROJECT, Settings
 from tests.commands import commands
 from tests.conftest import SECRET, client_of, settings_for
-from tests.documents import Document, documents, readme_is_true_of, walking
-from tests.factories import PASSWORD, Someone, bearer, login, make_user
-from tests.generated import API, SETTINGS, api_tables, generated_part, settings_table
+from tests.documents import (
+    Document,
+    documents,
+    linked_documents,
+    readme_is_true_of,
+    walking,
+)
+from tests.factories import PASSWORD, Someone, login
+from tests.generated import (
+    API,
+    PROMISES_PAGE,
+    SETTINGS,
+    api_tables,
+    generated_part,
+    promises_tables,
+    settings_table,
+)
 from tests.postgres_programs import libpq_url, on_path, psql
 from tests.processes import ROOT, environment, serving
 
 IN_DOCKER = "tests/test_docker.py runs it"
 RUN_ELSEWHERE = {
     ("README.md", "Start it"): "tests/test_make_run.py runs the one; the other runs this test",
-    ("README.md", "With Docker"): IN_DOCKER,
-    ("docs/operating.md", "Backup"): IN_DOCKER,
-    ("docs/operating.md", "Restore"): IN_DOCKER,
-    ("docs/running.md", "More than one of it"): "tests/test_scale_out.py runs it",
-    ("CONTRIBUTING.md", "Setting up"): "CI runs what tests; the rest goes on or changes files",
+    ("docs/how-to/back-up-and-restore.md", "Backup"): IN_DOCKER,
+    ("docs/how-to/back-up-and-restore.md", "Restore"): IN_DOCKER,
+    ("docs/how-to/run-with-docker.md", "Start"): IN_DOCKER,
+    ("docs/tutorials/first-hour.md", "Run it and sign in"): "tests/test_make_run.py runs the last",
+    ("docs/tutorials/first-hour.md", "Test and document it"): "tests/test_tutorial.py runs parts",
+    ("docs/how-to/run-in-production.md", "Run several replicas"): "tests/test_scale_out.py runs it",
+    ("CONTRIBUTING.md", "Set up"): "CI runs what tests; the rest goes on or changes files",
 }
-TO_BE_MADE = {"app/api/reports.py"}
-"""Files that a document tells the reader to make."""
+TO_BE_MADE = {
+    "app/api/reports.py",
+    "app/cli/reports.py",
+    "app/reports/__init__.py",
+    "app/reports/models.py",
+    "app/reports/reports.py",
+    "migrations/versions/0011_reports.py",
+    "tests/api/test_reports.py",
+}
+"""Files that the tutorial tells the reader to make."""
+COMMANDS_TO_BE_MADE = {"scopegate reports"}
 EVERY_DOCUMENT = pytest.mark.parametrize("document", documents(), ids=lambda each: each.name)
 
 
@@ -72,7 +95,8 @@ async def test_moving_takes_people_over_with_their_passwords(
     assert psql(empty_database_url, users).returncode == 0
     env = on_path(environment(database_url=own_database_url, secret_keys=SECRET))
     env["OLD_DATABASE_URL"] = libpq_url(empty_database_url)
-    with walking("docs/moving.md", cwd=tmp_path, env=env, replacing={}) as walk:
+    guide = "docs/how-to/move-from-another-system.md"
+    with walking(guide, cwd=tmp_path, env=env, replacing={}) as walk:
         walk.paste("From FastAPI's tutorial")
         assert "1 made" in walk.paste("From FastAPI's tutorial")
         assert "2 made" in walk.paste("From fastapi-users")
@@ -87,9 +111,9 @@ async def test_moving_takes_people_over_with_their_passwords(
 
 
 def test_every_document_with_commands_is_walked_through() -> None:
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
-    walked = set(re.findall(r'walking\(\s*"(.+?)"', tests))
-    assert walked == {each.name for each in documents() if each.commands()}
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for document in documents():
+        assert not document.commands() or f'"{document.name}"' in tests, document.name
 
 
 def test_what_is_run_elsewhere_is_known() -> None:
@@ -107,7 +131,7 @@ def test_what_is_run_elsewhere_is_known() -> None:
         for each in documents()
         for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
     }
-    known = ("sh", "sh elsewhere", "python", "csv", "diff", "nginx", "sql")
+    known = ("sh", "sh elsewhere", "python", "csv", "diff", "mermaid", "nginx", "sql")
     shown = {(language, "anywhere") for language in known}
     assert languages <= shown | {("", "ARCHITECTURE.md")}
 
@@ -122,8 +146,14 @@ def test_the_routes_are_all_there() -> None:
     assert generated_part(API) == api_tables(), "write it anew: python -m tests.generated"
 
 
+def test_the_promises_and_their_tests_are_all_there() -> None:
+    assert generated_part(PROMISES_PAGE) == promises_tables(), (
+        "write it anew: python -m tests.generated"
+    )
+
+
 def test_the_commands_are_all_there() -> None:
-    table = Document("docs/commands.md").tables()
+    table = Document("docs/reference/commands.md").tables()
     assert [name for name in commands() if f"`{name}" not in table] == []
 
 
@@ -133,13 +163,19 @@ def test_what_a_document_names_exists(document: Document) -> None:
     for words in re.findall(
         r"\bscopegate (?:(?:user|scope|session|key) )?[a-z][a-z-]+", code_in(document)
     ):
-        assert words in known | {"scopegate user"}, f"no such command: {words}"
+        assert words in known | {"scopegate user"} | COMMANDS_TO_BE_MADE, (
+            f"no such command: {words}"
+        )
     makefile = (PROJECT / "Makefile").read_text()
     for target in re.findall(r"\bmake ([a-z]+)", code_in(document)):
         assert f"\n{target}:" in makefile, f"nothing to make: {target}"
     settings = {f"SCOPEGATE_{name.upper()}" for name in Settings.model_fields}
     for name in re.findall(r"\bSCOPEGATE_[A-Z_]*[A-Z]\b", document.text):
         assert name in settings or name.startswith("SCOPEGATE_TEST_"), f"no such setting: {name}"
+
+
+@pytest.mark.parametrize("document", linked_documents(), ids=lambda each: each.name)
+def test_every_link_leads_somewhere(document: Document) -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", document.text):
         path, _, anchor = target.partition("#")
         linked = (document.path.parent / path) if path else document.path
@@ -159,6 +195,63 @@ def test_the_files_and_tests_that_a_document_names_exist(document: Document) -> 
         assert f"def {test}" in there[0].read_text() or not test, f"no such test: {name}"
 
 
+def test_every_document_that_another_file_names_exists() -> None:
+    """Deployments, code, tests and error texts name documents by their path in the project."""
+    folders = ("app", "bench", "deploy", "examples", "migrations", "tests")
+    files = [path for folder in folders for path in (PROJECT / folder).rglob("*")]
+    files += [path for path in PROJECT.iterdir() if path.suffix not in {".lock", ".md"}]
+    for path in files:
+        if path.suffix in {".pyc", ".svg", ".md"} or not path.is_file():
+            continue
+        text = path.read_text(errors="ignore")
+        for name, heading in re.findall(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", text):
+            assert (PROJECT / name).exists(), f"{path} names {name}, which does not exist"
+            assert not heading or heading in anchors((PROJECT / name).read_text()), (path, heading)
+
+
+def test_the_index_names_every_page() -> None:
+    index = Document("docs/README.md")
+    linked = {
+        (index.path.parent / target).resolve()
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", index.text)
+    }
+    pages = {each.path for each in documents() if each.name.startswith("docs/")} - {index.path}
+    unnamed = [str(page) for page in pages - linked if page.parent.name != "decisions"]
+    assert unnamed == []
+
+
+def test_every_decision_is_in_the_index_and_says_why_what_and_what_follows() -> None:
+    index = Document("docs/decisions/README.md")
+    records = sorted(path for path in index.path.parent.glob("*.md") if path != index.path)
+    numbers = [int(path.name[:4]) for path in records]
+    assert numbers == list(range(1, len(records) + 1))
+    for number, path in zip(numbers, records, strict=True):
+        text = path.read_text()
+        title = text.splitlines()[0].removeprefix(f"# {number:04}: ")
+        assert f"| [{number:04}]({path.name}) | {title} |" in index.text
+        parts = re.findall(r"^## (.+)$", text, re.M)
+        assert parts == ["Context", "Decision", "Consequences"], path.name
+
+
+def test_the_changelog_is_in_the_form_of_keep_a_changelog() -> None:
+    text = Document("CHANGELOG.md").text
+    unreleased, *versions = re.split(r"^## ", text, flags=re.M)[1:]
+    assert unreleased.startswith("Unreleased\n")
+    numbers = []
+    for version in versions:
+        heading = version.splitlines()[0]
+        found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)( - (unreleased|\d{4}-\d\d-\d\d))?", heading)
+        assert found, heading
+        numbers.append(tuple(map(int, found.groups()[:3])))
+        kinds = re.findall(r"^### (.+)$", version, re.M)
+        in_order = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+        assert kinds == [kind for kind in in_order if kind in kinds], f"kinds of {heading}"
+    assert numbers == sorted(numbers, reverse=True)
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    assert tuple(map(int, version.split("."))) in numbers[:2]
+
+
 def code_in(document: Document) -> str:
     """What is set as code, in blocks and in lines."""
     return "\n".join(re.findall(r"^```.*?^```$|`[^`]+`", document.text, re.M | re.S))
@@ -168,27 +261,3 @@ def anchors(text: str) -> set[str]:
     """How headings are linked to."""
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
-
-
-async def test_a_route_of_your_own_has_a_scope_of_its_own(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (code,) = Document("docs/your-own-resource.md").blocks("python")
-    (tmp_path / "reports.py").write_text(code.text)
-    spec = importlib.util.spec_from_file_location("reports", tmp_path / "reports.py")
-    assert spec
-    assert spec.loader
-    reports = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reports)
-    monkeypatch.setitem(SHIPPED, "read:reports", "Read reports")
-    monkeypatch.setattr("app.main.ROUTERS", (*ROUTERS, reports))
-    async with runtime.unit_of_work() as session:
-        await (await session.connection()).run_sync(put_shipped_scopes)
-
-    reader, other = await make_user(runtime, "read:reports"), await make_user(runtime, "read:items")
-    async with client_of(runtime) as client:
-        granted = await client.get("/reports", headers=await bearer(client, reader))
-        refused = await client.get("/reports", headers=await bearer(client, other))
-    assert (granted.status_code, granted.json()) == (200, [f"A report for {reader.username}"])
-    assert refused.status_code == 403
-    assert 'scope="read:reports"' in refused.headers["www-authenticate"]

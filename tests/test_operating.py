@@ -1,4 +1,4 @@
-"""docs/operating.md is true: backup, restore, keys, the secret, and what to do when they leak."""
+"""The how-to guides for operators are true: backup, restore, keys, secrets, leaks."""
 
 import re
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def audit_ids(service: Service, admin: SignedIn) -> list[str]:
 
 @dataclass
 class Operator:
-    """Somebody with docs/operating.md open, and services to try it on."""
+    """A reader of the guides, and services to try them on."""
 
     database_url: str
     walk: Walk
@@ -101,7 +101,16 @@ def test_operating_does_what_it_says(
     settings = environment(database_url=database_url, secret_keys=SECRET, issuer=ISSUER)
     env = on_path(settings | {"RESTORED_DATABASE_URL": restored_url})
     replacing: dict[str, str] = {}
-    with walking("docs/operating.md", cwd=tmp_path, env=env, replacing=replacing) as walk:
+    with walking(
+        "docs/how-to/monitor.md",
+        "docs/how-to/back-up-and-restore.md",
+        "docs/how-to/upgrade.md",
+        "docs/how-to/rotate-keys-and-secrets.md",
+        "docs/how-to/respond-to-a-leak.md",
+        cwd=tmp_path,
+        env=env,
+        replacing=replacing,
+    ) as walk:
         operator = Operator(database_url, walk, replacing)
         alice = a_restored_database_goes_on(operator, restored_url)
         new_secret = the_secret_changes_and_nobody_is_signed_out(operator, alice)
@@ -118,7 +127,7 @@ def a_restored_database_goes_on(operator: Operator, restored_url: str) -> Signed
     """Who was signed in at the backup still is, who was not is not; the audit log is whole."""
     walk = operator.walk
     with operator.serving() as service:
-        assert '"checks"' in walk.paste("Watching it")
+        assert '"checks"' in walk.paste("Check health")
         alice, bob, carol = (sign_in(service, name) for name in ("alice", "bob", "carol"))
         assert alice.refresh(service) == 200
         sign_out(service, bob)
@@ -146,7 +155,7 @@ def a_restored_database_goes_on(operator: Operator, restored_url: str) -> Signed
         alice = sign_in(service, "alice")
         walk.paste("Upgrade")
         assert service.is_ready()
-        rotated = walk.paste("Rotating the signing key")
+        rotated = walk.paste("Rotate the signing key")
         assert re.search(r"signs.*\n.*published", rotated)
         assert alice.status(service) == 200
     return alice
@@ -155,7 +164,7 @@ def a_restored_database_goes_on(operator: Operator, restored_url: str) -> Signed
 def the_secret_changes_and_nobody_is_signed_out(operator: Operator, alice: SignedIn) -> str:
     """Replicas are restarted one by one, so two settings at a time have to get on; the new one."""
     walk = operator.walk
-    steps = walk.paste("Changing the secret")
+    steps = walk.paste("Change the secret")
     second, first = re.findall(r"SCOPEGATE_SECRET_KEYS=(.+)", steps)
     new_secret: str = first.split(",")[0]
     with operator.serving() as before, operator.serving(second) as one:
@@ -165,9 +174,9 @@ def the_secret_changes_and_nobody_is_signed_out(operator: Operator, alice: Signe
         with operator.serving(first) as other:
             assert [alice.refresh(each) for each in (other, one, other)] == [200] * 3
             one.terminate()
-            assert "Rewrapped 2 keys" in walk.paste("Changing the secret")
+            assert "Rewrapped 2 keys" in walk.paste("Change the secret")
             assert alice.status(other) == 200
-    walk.paste("Changing the secret")
+    walk.paste("Change the secret")
     with operator.serving(new_secret) as service:
         assert (alice.status(service), alice.refresh(service)) == (200, 200)
         assert left_alone.refresh(service) == 400, "as the page says: it is of the old secret"
@@ -234,10 +243,10 @@ def who_climbed_is_stopped_and_undone(walk: Walk, service: Service) -> None:
     eves_id = httpx2.get(f"{service.url}/users/me", headers=eve.bearer).json()["id"]
     grant = f"{service.url}/users/{eves_id}/grants/write:users"
     assert httpx2.put(grant, headers=mallory.bearer).status_code == 204
-    done = walk.paste("Somebody has climbed")
+    done = walk.paste("An account with too much access")
     assert re.search(r"grant\.made.*mallory.*eve", done)
     eventually(lambda: mallory.status(service) == 401)
-    walk.paste("Somebody has climbed")
+    walk.paste("An account with too much access")
     eventually(lambda: eve.status(service) == 401)
     assert sign_in(service, "eve").tokens["scope"] == ""
 

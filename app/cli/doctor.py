@@ -20,7 +20,7 @@ def doctor(as_json: AsJson = False) -> None:
         findings = asyncio.run(examine(Settings()))
     except ValidationError as error:
         problem = problem_with_settings(error)
-        remedy = "set it otherwise: docs/settings.md in Scopegate's source says what each may be"
+        remedy = "set it otherwise: docs/reference/settings.md in Scopegate's source describes it"
         findings = [Finding("settings", "wrong", problem, remedy)]
     show([asdict(each) for each in findings], as_json, "\n".join(map(_lines, findings)))
     if any(each.state == "wrong" for each in findings):

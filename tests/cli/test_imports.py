@@ -80,7 +80,7 @@ async def test_people_come_in_with_their_hashes_and_scopes_and_can_sign_in(
 
 
 async def test_the_documents_example_is_imported(environment: Environment) -> None:
-    (example,) = Document("docs/commands.md").blocks("csv")
+    (example,) = Document("docs/how-to/import-users.md").blocks("csv")
     code, report = await import_rows(*example.text.splitlines())
     assert (code, report["made"]) == (0, 2)
 

@@ -1,0 +1,300 @@
+"""The promises of the project, and the tests that prove them: `docs/reference/promises.md`.
+
+A test is named by its function, so that it may move; several tests of one file by the file's path.
+`python -m tests.generated` finds them and writes the page. A test that is renamed is renamed here.
+"""
+
+PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
+    "Scopes and revocation": {
+        "A token's scopes are requested ∩ granted": (
+            "test_scopes_are_requested_intersected_with_granted",
+        ),
+        "A revoked grant stops a token already issued": (
+            "test_revoked_grant_stops_a_token_already_issued",
+        ),
+        "A disabled user is refused at once": (
+            "test_disabled_user_is_refused_with_a_token_already_issued",
+        ),
+        "A grant's end stops a token already issued, also when the end is moved": (
+            "test_a_grant_and_its_end_bite_at_once_on_a_token_already_out",
+        ),
+        "A sign-out counts for the next request to the same replica": (
+            "test_whoever_signs_out_here_and_asks_here_next_is_refused",
+        ),
+        "What one replica revokes, another refuses": (
+            "test_what_one_replica_revokes_the_other_refuses",
+        ),
+        "Behind the proxy and PgBouncer, what one of three replicas revokes all refuse": (
+            "test_three_replicas_share_the_work_and_refuse_what_one_of_them_revokes",
+        ),
+        "A request with a cached token runs no SQL": (
+            "test_a_remembered_request_opens_no_session_takes_no_connection_and_runs_no_sql",
+        ),
+        "No permission outlives the bound, whatever happens to the change feed": (
+            "test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_and_again",
+            "tests/db/test_changes.py",
+        ),
+        "Every answer was true at some moment of its request": (
+            "test_every_answer_was_true_while_it_was_asked_for",
+        ),
+        "Replicas agree on what has expired, although their clocks differ": (
+            "test_replicas_whose_clocks_are_ten_minutes_apart_agree",
+        ),
+        "Without a database, every answer is 503 and no request passes": (
+            "test_without_a_database_every_answer_is_503_and_never_a_pass",
+        ),
+        "A missing, disabled or altered trigger is noticed, and `migrate` repairs it": (
+            "test_a_trigger_that_is_off_gone_or_altered_is_noticed_and_put_back",
+        ),
+        "A change made while a trigger was off is not missed": (
+            "test_what_changed_between_two_looks_while_a_trigger_was_off_is_heard",
+        ),
+        "A planned reconnection of the feed keeps the cache and misses no change": (
+            "test_a_planned_reconnection_forgets_nothing_and_misses_no_change",
+        ),
+        "A full connection pool leaves the feed fresh": (
+            "test_a_pool_that_is_full_for_longer_than_the_bound_leaves_the_feed_fresh",
+        ),
+        "A change that a logical-replication subscription applies is heard": (
+            "test_what_a_subscription_applies_is_heard",
+        ),
+        "One statement over many users' rows sends one notification for each user": (
+            "test_a_statement_over_the_rows_of_many_users_is_heard_once_a_user",
+        ),
+    },
+    "Tokens and sessions": {
+        "No token passes that differs from an issued one": ("tests/fuzz/test_tokens.py",),
+        "A token has one spelling": ("test_a_token_has_one_spelling",),
+        "Concurrent uses of a refresh token get one successor": (
+            "test_fifty_uses_of_one_refresh_token_at_once_give_one_successor",
+        ),
+        "An ended session gives nothing, and an honest client is never signed out": (
+            "tests/tokens/test_session_machine.py",
+        ),
+        "After a lost answer, a client may repeat a refresh for a minute": (
+            "test_by_default_a_lost_answer_can_be_asked_for_again_for_a_minute",
+        ),
+        "Time without a database does not count towards the grace": (
+            "test_time_in_which_the_database_is_gone_does_not_count",
+            "test_the_time_before_a_restart_of_all_replicas_does_not_count",
+        ),
+        "A thief within the grace is noticed": (
+            "test_a_thief_who_follows_every_refresh_within_the_grace_is_noticed_each_time",
+        ),
+        "A forged refresh token causes no query": ("test_forged_refresh_tokens_cause_no_query",),
+        "A dump of the database holds nothing that can be presented": (
+            "test_a_dump_of_the_database_holds_nothing_that_can_be_presented",
+        ),
+        "All sessions of a user end at once, however many there are": (
+            "test_however_many_sessions_a_user_has_all_end_at_once_and_are_heard_once",
+        ),
+        "A person has a limited number of live sessions": (
+            "test_a_person_has_so_many_live_sessions_and_no_more",
+        ),
+        "A key rotation under load refuses no request": (
+            "test_a_rotation_under_load_refuses_no_request",
+        ),
+    },
+    "Logins": {
+        "Every wrong credential gets the same bytes": (
+            "test_every_bad_credential_gets_the_same_bytes",
+        ),
+        "The throttle acts at the same attempt, with the same bytes, for unknown names": (
+            "test_the_throttle_bites_at_the_same_attempt_with_the_same_bytes_for_names_that_nobody_has",
+        ),
+        "Failures that two replicas charge at once add up": (
+            "test_failures_charged_at_once_by_two_replicas_add_up_exactly",
+        ),
+        "The owner signs in from a known address while others guess": (
+            "test_the_owner_signs_in_from_a_known_address_while_a_hundred_others_guess",
+        ),
+        "Guesses from elsewhere do not block a password change": (
+            "test_guesses_from_elsewhere_do_not_keep_the_owner_from_changing_the_password",
+        ),
+        "No login succeeds with the old password after a password change": (
+            "test_no_login_slips_past_a_password_change",
+        ),
+        "One account gets its share of the hashing queue, and others sign in": (
+            "test_one_account_signing_in_holds_its_share_and_the_others_get_in",
+        ),
+        "A login whose client disconnects in the queue is never hashed": (
+            "test_a_login_that_hangs_up_in_the_queue_makes_room_and_is_never_hashed",
+        ),
+        "An accepted imported hash can verify a login": (
+            "test_whatever_hash_is_not_refused_a_password_can_be_checked_by",
+        ),
+    },
+    "Administration": {
+        "A route that declares no caller stops the start": (
+            "test_route_that_does_not_say_who_may_call_it_stops_start_up",
+        ),
+        "No caller gains more than they were granted, by any sequence of calls": (
+            "tests/access/test_climbing.py",
+        ),
+        "An admin of one hour can't take over an account that holds more for longer": (
+            "test_whoever_is_admin_for_an_hour_takes_over_nobody_who_holds_anything_for_longer",
+        ),
+        "A disabled administrator finishes no further action": (
+            "test_a_request_under_way_of_somebody_who_was_put_out_changes_nothing",
+        ),
+        "Some account always holds `admin`": (
+            "test_of_two_admins_who_put_each_other_out_at_once_one_stays",
+        ),
+        "An admin who can't sign in does not count as the last one": (
+            "test_an_admin_who_cant_sign_in_doesnt_count_and_blocks_nothing",
+        ),
+        "Pages of a list show every remaining row once": (
+            "test_pages_show_every_user_who_stayed_once",
+        ),
+        "A grant switched off in the console stops the token": (
+            "test_a_grant_switched_off_stops_the_token_and_is_told",
+        ),
+        "The console contacts no other host, keeps its policy and stores nothing": (
+            "tests/test_console_in_browser.py",
+        ),
+        "A field of an import never becomes a row": (
+            "test_at_a_line_that_is_no_row_the_import_stops_and_what_follows_is_nobody",
+        ),
+        "A killed import can be run again, and nothing is doubled or lost": (
+            "test_an_import_that_is_killed_is_taken_up_again_and_nothing_is_doubled_or_lost",
+        ),
+    },
+    "Audit and telemetry": {
+        "Every change is audited, without secrets": (
+            "test_all_that_is_done_is_told_and_no_secret_is_in_it",
+        ),
+        "A rolled-back change has no entry, and a refused login has one": (
+            "tests/api/test_audit.py",
+        ),
+        "A refusal after a right password or secret is audited": ("tests/api/test_refusals.py",),
+        "No statement rewrites the audit log": ("tests/audit/test_append_only.py",),
+        "`audit --follow` shows each entry once, however slowly it is read": (
+            "test_follow_tells_each_entry_once_in_whatever_order_they_are_committed",
+            "test_follow_tells_what_was_committed_while_its_reader_paused",
+        ),
+        "No secret is ever logged": ("test_no_secret_is_ever_logged",),
+        "A crash is logged once, with its place and without a client's data": (
+            "test_a_crash_is_logged_once_with_where_and_without_what",
+        ),
+        "A trace holds nothing that a client sent": (
+            "test_nothing_that_a_client_sent_is_told_to_a_collector",
+        ),
+        "Without a collector, no tracing code is imported": (
+            "test_where_no_traces_are_asked_for_nothing_of_them_is_imported",
+        ),
+        "A silent collector delays neither requests nor the shutdown": (
+            "test_a_collector_that_never_answers_keeps_neither_requests_nor_the_end",
+        ),
+        "No answer of a collector fills the memory": (
+            "test_no_answer_of_a_collector_fills_the_memory_or_is_waited_for",
+        ),
+        "A scrape of one worker covers all workers": (
+            "test_a_scrape_of_one_worker_tells_what_all_have_counted",
+        ),
+    },
+    "HTTP": {
+        "No input causes a 500": ("tests/fuzz/test_forms.py", "tests/fuzz/test_document.py"),
+        "The OpenAPI document describes what clients see": ("tests/fuzz/test_document.py",),
+        "The caller is found before a body is read": (
+            "test_401_and_403_come_before_the_body_is_read",
+        ),
+        "A failed write leaves nothing and is not announced": ("tests/api/test_unit_of_work.py",),
+        "No request waits for a connection while it holds one": (
+            "test_no_request_waits_for_a_connection_while_it_holds_one",
+        ),
+        "A body is never read as a request, nor a trailer as a header": (
+            "test_a_body_is_never_a_request",
+            "test_a_trailer_is_not_a_header",
+        ),
+        "The same holds behind HAProxy and nginx with keep-alive": (
+            "test_no_request_becomes_part_of_another_client_s",
+        ),
+        "No client holds a connection by doing nothing": (
+            "test_a_client_that_does_not_finish_is_closed_while_others_are_served",
+        ),
+        "Headers and trailers have a limit": ("tests/cli/test_connections.py",),
+        "Every response has the security headers, also after a crash or malformed input": (
+            "tests/api/test_middleware.py",
+            "test_what_never_becomes_a_request_is_answered_in_the_form_of_all_else",
+        ),
+        "Answers to credentials are not stored": (
+            "test_an_answer_to_a_request_with_credentials_is_not_stored",
+        ),
+    },
+    "Starting, stopping, upgrading": {
+        "`serve` waits for a database, and says for what": (
+            "test_serve_waits_for_a_database_says_for_what_and_then_serves",
+        ),
+        "SIGTERM loses no accepted request": (
+            "test_sigterm_under_load_answers_all_that_was_accepted",
+        ),
+        "A hanging database does not delay the shutdown": (
+            "test_a_database_that_hangs_does_not_keep_it_from_ending",
+        ),
+        "A replica may be killed under load and come back": (
+            "test_a_replica_may_be_killed_and_come_back_under_load",
+        ),
+        "Replicas may migrate and start together": (
+            "tests/db/test_migrations.py",
+            "tests/tokens/test_keyring.py",
+        ),
+        "The previous release serves while a migration runs": (
+            "test_the_release_before_serves_on_while_each_migration_runs",
+        ),
+        "A restored backup signs no user out, and revives nothing revoked before it": (
+            "test_operating_does_what_it_says",
+        ),
+        "The secret changes replica by replica, and no user is signed out": (
+            "test_operating_does_what_it_says",
+        ),
+        "`scopegate doctor` finds what is wrong": ("tests/cli/test_doctor.py",),
+    },
+    "Postgres failures": {
+        "Postgres may stop and come back under load: no 500, no wrong pass": (
+            "test_postgres_may_go_and_come_under_load",
+        ),
+        "Behind PgBouncer everything works, and answers are never mixed up": (
+            "tests/db/test_pgbouncer.py",
+        ),
+        "After the primary dies and the standby is promoted, no acknowledged write is lost": (
+            "test_the_primary_is_killed_and_the_standby_promoted_under_load",
+        ),
+        "After a failover the pool waits for one dead connection, not for all": (
+            "test_of_connections_that_lead_nowhere_any_more_one_is_waited_for",
+        ),
+        "A process that has seen the new primary refuses the old one": (
+            "test_an_old_primary_that_comes_back_is_refused_by_who_has_seen_the_new",
+        ),
+        "After a switchover, revocations by the new primary count while the old one runs": (
+            "test_what_the_new_primary_revokes_is_refused_though_the_old_one_stays_up",
+        ),
+        "A name that leads to another cluster is followed": (
+            "test_a_name_that_leads_elsewhere_now_is_followed_there",
+        ),
+        "A listener that stays behind is not trusted": (
+            "test_a_listener_that_stays_behind_is_not_trusted",
+        ),
+        "While commits wait in vain for a standby, the cache is off and readiness is 503": (
+            "test_where_commits_wait_for_a_standby_in_vain_nothing_is_trusted_and_it_is_not_ready",
+        ),
+        "A replica that is behind ends no session that another has opened": (
+            "test_a_replica_that_is_behind_ends_no_session_that_another_has_opened",
+        ),
+        "After the database lost a timeline, replicas refuse until an operator acts": (
+            "test_every_replica_refuses_and_says_why_and_what_to_do",
+            "test_recovery_ends_all_sessions_and_lets_every_replica_go_on",
+        ),
+        "No fault of a Patroni cluster loses a write, passes a revoked token or ends a session": (
+            "test_a_fault_of_the_cluster_loses_nothing_and_lets_nothing_in",
+        ),
+        "Under random faults nothing is lost, nothing wrong passes, and all come back": (
+            "tests/test_chaos.py",
+        ),
+    },
+    "Documents": {
+        "The commands in the documents work, and what they name exists": (
+            "tests/test_documents.py",
+            "test_operating_does_what_it_says",
+        ),
+    },
+}
