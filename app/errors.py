@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 
 
 class ScopegateError(Exception):
-    """The base of every error of ours; its text may be shown to whoever caused it."""
+    """The base of every error of ours; its text may be shown to the client that caused it."""
 
     reason: str | None = None
     """What the audit log says of it, where that may tell more than the text."""

@@ -25,13 +25,20 @@ from app.api import (
     users,
 )
 from app.api.errors import add_error_handlers
-from app.api.middleware import UNLOGGED, Envelope, Limits, TrustedHosts, for_origins
+from app.api.middleware import (
+    UNLOGGED,
+    RequestContextMiddleware,
+    RequestLimitsMiddleware,
+    TrustedHosts,
+    for_origins,
+)
 from app.api.security import CallerFirstRoute, refuse_undeclared_routes
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
 from app.ops.tracing import configured_tracing
-from app.ops.workers import Worker
 from app.runtime import Runtime
+from app.server.memory import trim_heap
+from app.server.workers import Worker
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,25 +61,11 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     requests = Requests()
     tracing = configured_tracing()
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            runtime = await stack.enter_async_context(Runtime.open(settings))
-            await stack.enter_async_context(background_work(runtime))
-            if worker:
-                render = partial(render_metrics, runtime, requests, worker)
-                await stack.enter_async_context(worker.telling(render))
-            if tracing:
-                await stack.enter_async_context(tracing.exporting(runtime.engine.sync_engine))
-            await runtime.adopt_signing_algorithm()
-            app.state.runtime = runtime
-            yield
-
     app = FastAPI(
         title="Scopegate",
         version=version("scopegate"),
         description="Users, scopes and tokens.",
-        lifespan=lifespan,
+        lifespan=partial(_running, settings, tracing),
         docs_url=None,
         redoc_url=None,
         telemetry=_telemetry(tracing),
@@ -81,7 +74,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     )
     app.state.requests, app.state.worker = requests, worker
     app.router.route_class = CallerFirstRoute
-    app.add_middleware(Limits, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestLimitsMiddleware, max_bytes=settings.max_body_bytes)
     if settings.trusted_hosts:
         app.add_middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     add_error_handlers(app)
@@ -95,8 +88,27 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     stack = app.build_middleware_stack()
     if settings.cors_origins:
         stack = for_origins(settings.cors_origins, stack)
-    app.middleware_stack = Envelope(stack, settings, requests, tracing)
+    app.middleware_stack = RequestContextMiddleware(stack, settings, requests, tracing)
     return app
+
+
+@asynccontextmanager
+async def _running(
+    settings: Settings, tracing: "Tracing | None", app: FastAPI
+) -> AsyncIterator[None]:
+    """Hold what the app needs while it runs."""
+    requests, worker = app.state.requests, app.state.worker
+    async with AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(Runtime.open(settings))
+        await stack.enter_async_context(background_work(runtime, trim_heap))
+        if worker:
+            render = partial(render_metrics, runtime, requests, worker.number)
+            await stack.enter_async_context(worker.telling(render))
+        if tracing:
+            await stack.enter_async_context(tracing.exporting(runtime.engine.sync_engine))
+        await runtime.adopt_signing_algorithm()
+        app.state.runtime = runtime
+        yield
 
 
 def _telemetry(tracing: "Tracing | None") -> TelemetryConfig:

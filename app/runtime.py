@@ -2,11 +2,10 @@
 
 import os
 import secrets
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -16,37 +15,41 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.access.principals import Principals
 from app.db.beats import NoStandby
-from app.db.changes import AnnouncingSession, ChangeFeed
+from app.db.changes import ChangeFeed
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import connect_apart, open_engine
-from app.db.primary import Primary, ServerReplaced, TakesNoWrites
+from app.db.primary import Primary
 from app.db.schema import current_revision, is_behind
+from app.db.servers import ServerReplaced, TakesNoWrites
 from app.db.url import configured_url
-from app.errors import ConfigurationError, DomainError
+from app.db.work import ActorT, Clock, Database, Work
+from app.errors import ConfigurationError
+from app.identity.login import Guard
 from app.identity.passwords import PasswordHasher
 from app.identity.throttle import Throttle
-from app.settings import Settings, split_secrets
+from app.setting_types import split_secrets
+from app.settings import Settings
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
 from app.tokens.keyring import Keyring
-from app.tokens.keys import UnreadableKey, adopt_algorithm, ensure_first_key, key_cipher
+from app.tokens.keys import (
+    THE_SERVICE,
+    UnreadableKey,
+    adopt_algorithm,
+    ensure_first_key,
+    key_cipher,
+)
 from app.tokens.refresh import Grace, RefreshTokens
 from app.tokens.verification import AccessTokens
-
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The way to the database, what guards logins, the keys, how tokens are made and verified.
-
-    `audited` counts the audit entries that this process has committed, by action.
-    """
+    """The way to the database, what guards logins, the keys, how tokens are made and verified."""
 
     settings: Settings
     engine: AsyncEngine
-    sessions: async_sessionmaker[AsyncSession]
-    audited: Counter[str]
+    database: Database
     hasher: PasswordHasher
     throttle: Throttle
     cipher: MultiFernet
@@ -55,7 +58,6 @@ class Runtime:
     issuer: Issuer
     principals: Principals
     access_tokens: AccessTokens
-    now: Clock
 
     @classmethod
     @asynccontextmanager
@@ -65,7 +67,7 @@ class Runtime:
         """A runtime on a migrated database; all that it holds is closed at the end.
 
         The time is the database's, unless another clock is given. The change feed is not followed
-        yet: until somebody runs it, nothing is remembered and the database is asked each time.
+        yet: until it runs, nothing is remembered and the database is asked each time.
         With `recovering`, the database may have gone back to an older timeline.
         Raises ConfigurationError when the database is not migrated, or its keys were made under
         another secret.
@@ -74,36 +76,21 @@ class Runtime:
             primary = Primary(patience=settings.revocation_bound / 5, recovering=recovering)
             engine = await stack.enter_async_context(open_engine(settings, primary))
             clock = DatabaseClock()
-            async with engine.connect() as connection:
-                await set_clock(clock, connection)
-                if is_behind(await current_revision(connection)):
-                    raise ConfigurationError(
-                        "The database is not migrated to this version: run scopegate migrate first"
-                    )
+            await _require_migrated(engine, clock)
             hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
             stack.callback(hasher.close)
             feed = open_feed(engine, settings, clock, primary)
-            audited: Counter[str] = Counter()
-            sessions = async_sessionmaker(
-                engine,
-                expire_on_commit=False,
-                sync_session_class=AnnouncingSession,
-                info={
-                    "feed": feed,
-                    "audited": audited,
-                    "password_grant": settings.password_grant,
-                },
+            sessions = async_sessionmaker(engine, expire_on_commit=False)
+            database = Database(
+                sessions, now or clock, feed.publish, password_grant=settings.password_grant
             )
             autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
-            now = now or clock
             secret_keys = secret_keys_of(settings)
             cipher = key_cipher(secret_keys)
             keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
             issuer = make_issuer(settings, keyring, secret_keys, feed)
-            async with sessions.begin() as session:
-                await ensure_first_key(
-                    session, cipher, algorithm=settings.signing_algorithm, now=now()
-                )
+            async with database.work(THE_SERVICE) as work:
+                await ensure_first_key(work, cipher, algorithm=settings.signing_algorithm)
             await keyring.load()
             if keyring.unreadable:
                 raise UnreadableKey
@@ -115,8 +102,7 @@ class Runtime:
             yield cls(
                 settings=settings,
                 engine=engine,
-                sessions=sessions,
-                audited=audited,
+                database=database,
                 hasher=hasher,
                 throttle=Throttle(secret_keys, autocommit),
                 cipher=cipher,
@@ -125,7 +111,6 @@ class Runtime:
                 issuer=issuer,
                 principals=principals,
                 access_tokens=access_tokens,
-                now=now,
             )
 
     async def adopt_signing_algorithm(self) -> None:
@@ -134,14 +119,13 @@ class Runtime:
         Only a serving process does this: a command may be run with other settings than the
         service, and must not change how it signs.
         """
-        async with self.unit_of_work() as session:
+        async with self.work(THE_SERVICE) as work:
             await adopt_algorithm(
-                session,
+                work,
                 self.cipher,
                 algorithm=self.settings.signing_algorithm,
                 publication=timedelta(seconds=self.settings.key_publication),
                 overlap=self.key_overlap,
-                now=self.now(),
             )
         await self.keyring.load()
 
@@ -160,20 +144,24 @@ class Runtime:
         """
         return self.issuer.access_token_lifetime + timedelta(seconds=self.settings.revocation_bound)
 
-    @asynccontextmanager
-    async def unit_of_work(self) -> AsyncIterator[AsyncSession]:
-        """A session that commits at the end: all or nothing, also when an error passes through.
+    def work(self, actor: ActorT) -> AbstractAsyncContextManager[Work[ActorT]]:
+        """Return a unit of work in this actor's name, to write what is audited or published."""
+        return self.database.work(actor)
 
-        The one exception is an error that must keep its writes, and says so on its class.
-        """
-        async with self.sessions() as session:
-            try:
-                yield session
-            except DomainError as error:
-                if error.keeps_writes:
-                    await session.commit()
-                raise
-            await session.commit()
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """Database sessions for reading."""
+        return self.database.sessions
+
+    @property
+    def now(self) -> Clock:
+        """The clock."""
+        return self.database.now
+
+    @property
+    def guard(self) -> Guard:
+        """What passwords are checked with."""
+        return Guard(self.database, self.hasher, self.throttle)
 
     async def schema_is_current(self) -> bool:
         """Whether the database has all that this code needs. Raises when it does not answer."""
@@ -192,6 +180,16 @@ class Runtime:
         async with self.engine.connect() as connection:
             read_only = await connection.scalar(text("SHOW transaction_read_only"))
         return "it is a standby or read-only" if read_only == "on" else None
+
+
+async def _require_migrated(engine: AsyncEngine, clock: DatabaseClock) -> None:
+    """Set the clock by a database that is migrated. Raises ConfigurationError for another one."""
+    async with engine.connect() as connection:
+        await set_clock(clock, connection)
+        if is_behind(await current_revision(connection)):
+            raise ConfigurationError(
+                "The database is not migrated to this version: run scopegate migrate first"
+            )
 
 
 def open_feed(

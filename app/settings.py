@@ -1,46 +1,28 @@
 """Settings: `SCOPEGATE_*` in the environment or in `.env`, checked before anything starts."""
 
-import re
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.setting_types import (
+    HOW_TO_MAKE_A_SECRET,
+    Audience,
+    Delay,
+    Hosts,
+    Issuer,
+    Networks,
+    Origins,
+    Seconds,
+    Secrets,
+    split_secrets,
+)
 
 Algorithm = Literal["ES256", "RS256", "EdDSA", "HS256"]
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-MINIMUM_SECRET_LENGTH = 32
-MINIMUM_DISTINCT_CHARACTERS = 8
-PLACEHOLDER = re.compile("change.?(me|this|it)|placeholder", re.IGNORECASE)
-# A secret that everybody can look up is none: this one stands in FastAPI's tutorial.
-PUBLISHED_SECRETS = {"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"}
-HOW_TO_MAKE_A_SECRET = (
-    'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
-)
-
-
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
-
-
-# As a browser sends it, so without a path.
-ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
-HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
-
-
-def _split(value: object) -> object:
-    """The words of a setting with commas between them."""
-    return _words(value) if isinstance(value, str) else value
-
-
-def _words(text: str) -> list[str]:
-    return [word for each in text.split(",") if (word := each.strip())]
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -73,27 +55,21 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Connections that one process keeps.")
     ] = 10
     database_pool_timeout: Annotated[
-        float,
+        Seconds,
         Field(
-            gt=0,
-            allow_inf_nan=False,
             description="Seconds to wait for a connection to be free; then: 503.",
         ),
     ] = 2.0
     database_connect_timeout: Annotated[
-        float,
-        Field(
-            gt=0, allow_inf_nan=False, description="Seconds in which a new connection must be made."
-        ),
+        Seconds,
+        Field(description="Seconds in which a new connection must be made."),
     ] = 2.0
     database_statement_timeout: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="Seconds that one statement may take.")
+        Seconds, Field(description="Seconds that one statement may take.")
     ] = 5.0
     database_wait: Annotated[
-        float,
+        Delay,
         Field(
-            ge=0,
-            allow_inf_nan=False,
             description="Seconds that `serve` waits at its start for a database that takes writes.",
         ),
     ] = 60.0
@@ -105,7 +81,7 @@ class Settings(BaseSettings):
         ),
     ] = None
     secret_keys: Annotated[
-        SecretStr | None,
+        Secrets | None,
         Field(
             description="The service's secret, at least 32 characters; several with commas between "
             "them: the first encrypts, all decrypt."
@@ -118,11 +94,11 @@ class Settings(BaseSettings):
     ] = None
     admin_password_file: Path | None = None
     issuer: Annotated[
-        str | None,
+        Issuer | None,
         Field(description="`iss` of every token; by default the URL served at, never `Host`."),
     ] = None
     audience: Annotated[
-        str | None, Field(description="`aud` of every token; by default the issuer.")
+        Audience | None, Field(description="`aud` of every token; by default the issuer.")
     ] = None
     signing_algorithm: Annotated[
         Algorithm, Field(description="`ES256`, `RS256`, `EdDSA` or `HS256`.")
@@ -185,10 +161,8 @@ class Settings(BaseSettings):
         ),
     ] = 20_000
     housekeeping_interval: Annotated[
-        float,
-        Field(
-            gt=0, allow_inf_nan=False, description="Seconds between clearing away what has expired."
-        ),
+        Seconds,
+        Field(description="Seconds between clearing away what has expired."),
     ] = 60.0
     ended_sessions_kept: Annotated[
         int, Field(ge=0, description="Seconds that a session's row is kept after its end.")
@@ -196,7 +170,7 @@ class Settings(BaseSettings):
     audit_kept: Annotated[
         int,
         Field(
-            # What is younger, Postgres lets nobody remove: see migration 0004.
+            # Postgres refuses to remove younger ones: see migration 0004.
             ge=30 * 86400,
             description="Seconds that an audit entry is kept: 30 days at least.",
         ),
@@ -211,18 +185,17 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Logins that may wait for a thread; past it: 503.")
     ] = 64
     trusted_proxies: Annotated[
-        tuple[IPv4Network | IPv6Network, ...],
-        NoDecode,
+        Networks,
         Field(
             description="Proxies whose `X-Forwarded-For` tells where a request is from: addresses "
             "or networks, with commas between them."
         ),
     ] = ()
     metrics_token: Annotated[
-        SecretStr | None,
+        Secrets | None,
         Field(
-            description="Whoever presents it as a bearer token gets `GET /metrics`, for "
-            "Prometheus; unset: nobody."
+            description="The bearer token that Prometheus presents for `GET /metrics`; unset: "
+            "metrics are off."
         ),
     ] = None
     metrics_token_file: Path | None = None
@@ -233,10 +206,8 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Connections that one process serves; past it: 503.")
     ] = 500
     request_timeout: Annotated[
-        float,
+        Seconds,
         Field(
-            gt=0,
-            allow_inf_nan=False,
             description="Seconds in which a request must have come in whole, and a client must "
             "take some of its answer; then its connection is closed.",
         ),
@@ -250,12 +221,10 @@ class Settings(BaseSettings):
         ),
     ] = 5
     shutdown_delay: Annotated[
-        float,
+        Delay,
         Field(
-            ge=0,
-            allow_inf_nan=False,
             description="Seconds to go on serving after SIGTERM while `/health/ready` says 503, "
-            "for whoever routes requests here to notice: 10, say, on Kubernetes.",
+            "so that load balancers notice: 10, say, on Kubernetes.",
         ),
     ] = 0.0
     shutdown_timeout: Annotated[
@@ -274,14 +243,14 @@ class Settings(BaseSettings):
         ),
     ] = 0
     cors_origins: Annotated[
-        Words,
+        Origins,
         Field(
             description="Origins whose pages may call the API from a browser, with commas "
             "between them: `https://app.example`. Never `*`."
         ),
     ] = ()
     trusted_hosts: Annotated[
-        Words,
+        Hosts,
         Field(
             description="Names that a request's `Host` must be one of (`auth.example`, "
             "`*.example`), `/health/…` excepted; unset: any, it is never relied on."
@@ -302,56 +271,6 @@ class Settings(BaseSettings):
                         f"({error.strerror}); make it readable for this user"
                     ) from error
         return values
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _read_networks(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(map(ip_network, _words(value)))
-        except ValueError as error:
-            raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
-
-    @field_validator("secret_keys", "metrics_token")
-    @classmethod
-    def _refuse_weak_secrets(cls, value: SecretStr | None) -> SecretStr | None:
-        for key in split_secrets(value):
-            if len(key) < MINIMUM_SECRET_LENGTH:
-                raise ValueError(
-                    f"a secret of {len(key)} characters is too weak, {MINIMUM_SECRET_LENGTH} are "
-                    f"needed; {HOW_TO_MAKE_A_SECRET}"
-                )
-            if _can_be_guessed(key):
-                raise ValueError(f"this secret can be guessed; {HOW_TO_MAKE_A_SECRET}")
-        return value
-
-    @field_validator("issuer", "audience")
-    @classmethod
-    def _without_trailing_slash(cls, value: str | None) -> str | None:
-        return value.rstrip("/") if value else value
-
-    @field_validator("issuer")
-    @classmethod
-    def _is_a_url(cls, value: str | None) -> str | None:
-        if value and not value.startswith(("https://", "http://")):
-            raise ValueError("the issuer is a URL: https://auth.example")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # Not "*": any page could then guess passwords from its visitors' addresses.
-        if not all(map(ORIGIN.fullmatch, value)):
-            raise ValueError("origins look like this: https://app.example,http://localhost:3000")
-        return value
-
-    @field_validator("trusted_hosts")
-    @classmethod
-    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(HOST.fullmatch, value)):
-            raise ValueError("hosts are names without a port: auth.example,*.example")
-        return value
 
     @model_validator(mode="after")
     def _refuse_to_guess_in_production(self) -> Self:
@@ -379,27 +298,3 @@ class Settings(BaseSettings):
     def token_audience(self) -> str:
         """`aud`: as set, else the issuer."""
         return self.audience or self.token_issuer
-
-
-def unknown_settings(names: Iterable[str]) -> list[str]:
-    """Those of the environment's names that look like settings and are none: misspelt, mostly."""
-    prefix = str(Settings.model_config["env_prefix"])
-    known = {prefix + name.upper() for name in Settings.model_fields}
-    ours = (name for name in names if name.upper().startswith(prefix))
-    return sorted(name for name in ours if name.upper() not in known)
-
-
-def _can_be_guessed(secret: str) -> bool:
-    """Whether it is known, a placeholder, or mostly one part again and again: 123412341234."""
-    repeats = any(secret.startswith(secret[at:]) for at in range(1, len(secret) // 2 + 1))
-    return (
-        repeats
-        or len(set(secret)) < MINIMUM_DISTINCT_CHARACTERS
-        or PLACEHOLDER.search(secret) is not None
-        or secret in PUBLISHED_SECRETS
-    )
-
-
-def split_secrets(value: SecretStr | None) -> list[str]:
-    """The secrets of a comma-separated setting, the encrypting one first."""
-    return _words(value.get_secret_value()) if value else []

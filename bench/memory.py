@@ -17,6 +17,7 @@ from datetime import timedelta
 
 from app.ops.background import background_work
 from app.runtime import Runtime
+from app.server.memory import trim_heap
 from app.tokens.jwt import Claims
 from bench.contestants import scopegate_settings
 from bench.fill import Population
@@ -92,7 +93,7 @@ async def weigh(database: str, what: str, sessions: int) -> Weight:
     population = Population(users=sessions, sessions=sessions)
     middle = (WARM_UP + sessions) // 2
     settings = scopegate_settings(database, cache_size=str(sessions))
-    async with Runtime.open(settings) as runtime, background_work(runtime):
+    async with Runtime.open(settings) as runtime, background_work(runtime, trim_heap):
         while not runtime.feed.fresh():  # noqa: ASYNC110 - there is nothing to wait for it by
             await asyncio.sleep(0.01)
 

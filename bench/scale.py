@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from app.access.principals import load_holder
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.identity.users import find_user
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
@@ -80,9 +80,9 @@ async def compare(postgres: Postgres, effort: Effort) -> list[Comparison]:
 async def load_one_holder(place: Place) -> None:
     """What a request costs the database whose session is not in the cache."""
     number = random.randrange(place.population.sessions)
-    async with place.runtime.sessions() as session:
+    async with place.runtime.sessions() as db:
         holder = await load_holder(
-            session,
+            db,
             place.population.session_id(number),
             user_id=place.population.user_id(place.population.owner(number)),
             now=place.runtime.now(),
@@ -94,18 +94,16 @@ async def load_one_holder(place: Place) -> None:
 async def log_in(place: Place) -> None:
     """All that a `POST /token` by password does, but for the hash."""
     username = place.population.username(random.randrange(place.population.users))
-    async with place.runtime.sessions() as session:
-        user = await find_user(session, username)
+    async with place.runtime.sessions() as db:
+        user = await find_user(db, username)
     assert user is not None
-    async with place.runtime.unit_of_work() as session:
+    async with place.runtime.work(Actor(address="192.0.2.1")) as work:
         await password_grant(
-            session,
+            work,
             place.runtime.issuer,
             user=user,
             client=None,
             requested=None,
-            by=Actor(address="192.0.2.1"),
-            now=place.runtime.now(),
         )
 
 

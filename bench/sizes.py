@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.identity.users import find_user
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
@@ -71,18 +71,16 @@ async def measure(database: str, users: int) -> list[Size]:
 async def log_in(database: str) -> None:
     """A real login, to be multiplied."""
     async with Runtime.open(scopegate_settings(database)) as runtime:
-        async with runtime.sessions() as session:
-            user = await find_user(session, "user-0")
+        async with runtime.sessions() as db:
+            user = await find_user(db, "user-0")
         assert user is not None
-        async with runtime.unit_of_work() as session:
+        async with runtime.work(BROWSER) as work:
             await password_grant(
-                session,
+                work,
                 runtime.issuer,
                 user=user,
                 client=None,
                 requested=None,
-                by=BROWSER,
-                now=runtime.now(),
             )
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from app.cli.connections import Connection, ServerConfig
 from app.identity.passwords import normalise_password
 from app.main import create_app
 from app.runtime import Runtime
+from app.server.connections import Connection, ServerConfig
 from bench.contestants import prepare_scopegate, scopegate_settings
 from bench.effort import Effort
 from bench.errors import BenchmarkFailed
@@ -70,7 +70,7 @@ async def measure(postgres: Postgres, population: Population, effort: Effort) ->
     async with Runtime.open(settings) as runtime:
         app = create_app(settings)
         app.state.runtime = runtime
-        config = ServerConfig(settings)
+        config = ServerConfig(settings, create_app)
         config.load()
         config.loaded_app = app
         following = asyncio.create_task(runtime.feed.run())

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from app.access import grants
 from app.access.authority import OPERATOR
 from app.db.engine import open_engine
+from app.db.work import Database
 from bench.contestants import (
     ORM,
     TUTORIAL,
@@ -142,23 +143,22 @@ async def _scopegate(
         _replicas(contestant) as ports,
         open_engine(scopegate_settings(database)) as engine,
     ):
-        sessions = async_sessionmaker(engine)
+        # The servers hear of it by the database alone, as of any other process.
+        database_here = Database(
+            async_sessionmaker(engine), now=lambda: datetime.now(UTC), publish=lambda _: None
+        )
 
         async def end_session(token: str) -> None:
             await ask_once(ports[0], request("/revoke", method="POST", form={"token": token}))
 
         async def grant_and_sign_in() -> str:
-            async with sessions.begin() as session:
-                await grants.grant(
-                    session, user_id=user_id, scope=SCOPE, by=OPERATOR, now=datetime.now(UTC)
-                )
+            async with database_here.work(OPERATOR) as work:
+                await grants.grant(work, user_id, SCOPE)
             return await contestant.sign_in(ports[0], username)
 
         async def revoke_grant(_: str) -> None:
-            async with sessions.begin() as session:
-                await grants.revoke(
-                    session, user_id=user_id, scope=SCOPE, by=OPERATOR, now=datetime.now(UTC)
-                )
+            async with database_here.work(OPERATOR) as work:
+                await grants.revoke(work, user_id, SCOPE)
 
         name = contestant.name
         ways = [

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from alembic import context
 from alembic.operations import MigrationScript
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 import app.access.models
@@ -18,12 +18,10 @@ import app.tokens.models  # noqa: F401 - each import puts its tables into the me
 from app.access.scopes import put_shipped_scopes
 from app.db.base import Base
 from app.db.engine import open_engine
+from app.db.locks import Lock
 from app.db.migrating import migrator_settings
 from app.identity.users import fill_in_all_skeletons
 from app.settings import Settings
-
-# Any number will do, as long as nothing else in this database locks it.
-MIGRATION_LOCK = 0x5C09E6A6
 
 
 def number(
@@ -50,7 +48,7 @@ def run(connection: Connection) -> bool:
         process_revision_directives=number,
     )
     with context.begin_transaction():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        connection.execute(select(func.pg_advisory_xact_lock(Lock.MIGRATION.value)))
         # A migration that waits on a lock makes every query behind it wait too: rather give up.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SET LOCAL statement_timeout = '10min'"))

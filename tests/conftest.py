@@ -206,13 +206,12 @@ async def runtime(worker_runtime: Runtime, clock: MovableClock) -> AsyncIterator
         principals = Principals(sessions, worker_runtime.feed, size=0)
         yield replace(
             worker_runtime,
-            sessions=sessions,
+            database=replace(worker_runtime.database, sessions=sessions, now=clock),
             throttle=Throttle([SECRET], sessions),
             principals=principals,
             access_tokens=AccessTokens(
                 worker_runtime.issuer.jwt, principals, sessions, worker_runtime.feed, size=0
             ),
-            now=clock,
         )
         await transaction.rollback()
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import httpx2
 
-from app.access.accounts import create_user
+from app.access.accounts import create_person, prepare_person
 from app.access.authority import OPERATOR, Caller
 from app.access.grants import grant
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.identity.login import authenticate
 from app.identity.models import User
-from app.identity.sessions import open_session
+from app.identity.session_writes import open_session
 from app.runtime import Runtime
 
 PASSWORD = "correct horse battery staple"
@@ -35,40 +35,28 @@ async def make_user(
     expires_at: datetime | None = None,
 ) -> Someone:
     """A person who holds these scopes."""
-    async with runtime.unit_of_work() as session:
-        user = await create_user(
-            session,
-            runtime.hasher,
-            username=username or f"user-{uuid.uuid4().hex[:12]}",
-            password=password,
-            by=OPERATOR,
-            clock=runtime.now,
-        )
+    username = username or f"user-{uuid.uuid4().hex[:12]}"
+    person = await prepare_person(
+        runtime.hasher, username=username, password=password, caller=OPERATOR
+    )
+    async with runtime.work(OPERATOR) as work:
+        user = await create_person(work, person)
         for scope in scopes:
-            await grant(
-                session,
-                user_id=user.id,
-                scope=scope,
-                expires_at=expires_at,
-                by=OPERATOR,
-                now=runtime.now(),
-            )
+            await grant(work, user.id, scope, expires_at=expires_at)
     return Someone(user.id, user.username)
 
 
 async def signed_in(runtime: Runtime, user: Someone, *scopes: str) -> Caller:
     """The user in a session of their own, whose token has these scopes."""
     lifetime = timedelta(hours=1)
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         opened = await open_session(
-            session,
+            work,
             user_id=user.id,
             client_id=None,
             scopes=set(scopes),
-            by=OPERATOR,
             lifetime=lifetime,
             idle_timeout=lifetime,
-            now=runtime.now(),
         )
     return Caller(user_id=user.id, session_id=opened.id, scopes=frozenset(scopes))
 
@@ -99,17 +87,11 @@ async def status(client: httpx2.AsyncClient, token: dict[str, str], path: str = 
 
 
 async def authenticated(
-    runtime: Runtime, username: str, password: str = PASSWORD, *, by: Actor | None = None
+    runtime: Runtime, username: str, password: str = PASSWORD, *, actor: Actor | None = None
 ) -> User:
     """Return the person with this name and password. Raises as `authenticate` does."""
     async with authenticate(
-        runtime.sessions,
-        runtime.hasher,
-        runtime.throttle,
-        username=username,
-        password=password,
-        by=by or Actor(),
-        now=runtime.now(),
+        runtime.guard, username=username, password=password, actor=actor or Actor()
     ) as user:
         return user
 

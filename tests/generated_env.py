@@ -5,13 +5,14 @@
 
 import textwrap
 
-from app.settings import HOW_TO_MAKE_A_SECRET, PROJECT, Settings
+from app.setting_types import HOW_TO_MAKE_A_SECRET
+from app.settings import PROJECT, Settings
 
 FILE = PROJECT / ".env.example"
 WIDTH = 98
 HEAD = """\
 # Copy this file to .env, and remove the # before what you set. The environment comes before .env.
-# docs/settings.md lists all settings.
+# docs/reference/settings.md lists all settings.
 """
 EXAMPLES = {
     "For production, set these four.": {

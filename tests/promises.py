@@ -198,7 +198,7 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "The caller is found before a body is read": (
             "test_401_and_403_come_before_the_body_is_read",
         ),
-        "A failed write leaves nothing and is not announced": ("tests/api/test_unit_of_work.py",),
+        "A failed write leaves nothing and is not published": ("tests/api/test_unit_of_work.py",),
         "No request waits for a connection while it holds one": (
             "test_no_request_waits_for_a_connection_while_it_holds_one",
         ),
@@ -212,7 +212,7 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "No client holds a connection by doing nothing": (
             "test_a_client_that_does_not_finish_is_closed_while_others_are_served",
         ),
-        "Headers and trailers have a limit": ("tests/cli/test_connections.py",),
+        "Headers and trailers have a limit": ("tests/server/test_connections.py",),
         "Every response has the security headers, also after a crash or malformed input": (
             "tests/api/test_middleware.py",
             "test_what_never_becomes_a_request_is_answered_in_the_form_of_all_else",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from app.settings import Settings, unknown_settings
+from app.ops.doctor import unknown_settings
+from app.settings import Settings
 from tests.conftest import SECRET
 from tests.generated_env import FILE, env_example, set_in
 

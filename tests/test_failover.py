@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from app.db.embedded_server import NAME
-from app.db.primary import Primary, ServerReplaced
+from app.db.primary import Primary
+from app.db.servers import ServerReplaced
 from app.db.url import normalise_url
 from app.runtime import Runtime
 from tests.chaos.load import Load

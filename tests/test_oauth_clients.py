@@ -14,7 +14,7 @@ from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from tests import databases
 from tests.conftest import SECRET, settings_for
@@ -53,12 +53,10 @@ async def served(server_url: str, template: None) -> AsyncIterator[Served]:
     url = databases.database_url(server_url, name)
     async with Runtime.open(settings_for(url)) as runtime:
         reader = await make_user(runtime, "read:items")
-        async with runtime.unit_of_work() as session:
-            account, secret = await create_service(session, username=SERVICE, by=OPERATOR)
+        async with runtime.work(OPERATOR) as work:
+            account, secret = await create_service(work, username=SERVICE)
             for scope in ("introspect", "read:items"):
-                await grant(
-                    session, user_id=account.id, scope=scope, by=OPERATOR, now=runtime.now()
-                )
+                await grant(work, account.id, scope)
     with serving(database_url=url, secret_keys=SECRET) as service:
         yield Served(service.url, reader, secret.value)
     await databases.drop(server_url, name)

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from app.access.authority import OPERATOR
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from tests.conftest import SECRET, settings_for
 from tests.documents import SERVED_AT, Walk, walking
@@ -89,8 +89,8 @@ async def robots_secret(own_database_url: str) -> str:
         await make_user(runtime, "read:items", username="alice")
         for name in HOLD_NOTHING:
             await make_user(runtime, username=name)
-        async with runtime.unit_of_work() as session:
-            _, secret = await create_service(session, username="robot", by=OPERATOR)
+        async with runtime.work(OPERATOR) as work:
+            _, secret = await create_service(work, username="robot")
             return secret.value
 
 

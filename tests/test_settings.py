@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import PUBLISHED_SECRETS, Settings
+from app.setting_types import PUBLISHED_SECRETS
+from app.settings import Settings
 from tests.conftest import SECRET
 
 URL = "postgresql://user@host/name"

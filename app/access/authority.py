@@ -1,4 +1,4 @@
-"""Authority: the rules by which nobody climbs, neither themselves nor through another account.
+"""Authority: the rules that keep callers from gaining scopes, also through another account.
 
 A caller *holds* their effective scopes: those of the token in hand that are granted now.
 
@@ -14,33 +14,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Select, and_, exists, select, text
+from sqlalchemy import Select, and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.holdings import grants_of, in_force
 from app.access.models import Grant
 from app.access.principals import load_holder
 from app.access.scopes import ADMIN
-from app.audit.log import Actor
+from app.db.locks import Lock, take_lock
+from app.db.work import Actor, Work
 from app.errors import Conflict, DomainError, InvalidToken
 from app.identity.locks import hold_users
 from app.identity.models import ClientSecret, Session, User
 from app.identity.users import UserNotFound
 
-NEVER = datetime.min.replace(tzinfo=UTC)
-FOREVER = datetime.max.replace(tzinfo=UTC)
-# Any number will do, as long as nothing else in this database locks it.
-ADMINS_LOCK = 0x5C09E6A9
+BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class BeyondAuthority(DomainError):
-    """The caller would climb."""
+    """The caller would gain more than they hold."""
 
     status = 403
 
 
 class LastAdmin(Conflict):
-    """Nobody would be left who can undo it."""
+    """No admin would be left who can undo it."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -55,89 +54,88 @@ class Caller(Actor):
     session_id: uuid.UUID | None = None
     scopes: frozenset[str] = frozenset()
 
+    @property
+    def is_admin(self) -> bool:
+        """Whether this request may do everything."""
+        return ADMIN in self.scopes
+
 
 OPERATOR = Caller(scopes=frozenset({ADMIN}))
-"""Whoever runs a command: they could write into the database as well, so they may do all."""
+"""The operator who runs a command: they could write into the database, so they may do all."""
 
 
-async def confirm_caller(session: AsyncSession, *, by: Caller, now: datetime) -> None:
+async def confirm_caller(work: Work[Caller]) -> None:
     """Return only if the caller still is who they were when the request began.
 
-    Whoever puts them out from now on waits for the commit. Raises InvalidToken when they were
-    disabled or signed out, BeyondAuthority when they have lost a scope.
+    A request that disables them or signs them out waits for the commit. Raises InvalidToken when
+    they were disabled or signed out, BeyondAuthority when they have lost a scope.
     """
-    await hold_users(session, by.user_id)
-    await _held(session, by, now=now)
+    await hold_users(work.db, work.actor.user_id)
+    await _held(work)
 
 
 async def managed_user(
-    session: AsyncSession,
-    user_id: uuid.UUID,
-    *,
-    by: Caller,
-    now: datetime,
-    for_good: bool = False,
+    work: Work[Caller], user_id: uuid.UUID, *, outlasts_caller: bool = False
 ) -> User:
-    """The account, for a caller who may change it: nobody else changes it until the commit.
+    """Return the account, for a caller who may change it. It stays locked until the commit.
 
-    `for_good`: the change may let the caller use the account from then on, also when they hold
-    nothing any more. Raises UserNotFound, what `confirm_caller` raises, or BeyondAuthority when the
-    account holds a scope that the caller lacks, or holds it for longer if it is for good.
+    `outlasts_caller`: the change may let the caller use the account from then on, also when they
+    hold nothing any more. Raises UserNotFound, what `confirm_caller` raises, or BeyondAuthority
+    when the account holds a scope that the caller lacks, or holds it for longer if it outlasts
+    them.
     """
-    await hold_users(session, user_id, by.user_id)
-    user = await session.get(User, user_id, populate_existing=True)
+    await hold_users(work.db, user_id, work.actor.user_id)
+    user = await work.db.get(User, user_id, populate_existing=True)
     if user is None:
         raise UserNotFound
-    held = await _held(session, by, now=now)
-    for each in await grants_of(session, user_id, now=now):
+    held = await _held(work)
+    for each in await grants_of(work.db, user_id, now=work.now):
         end = _end(held, each.scope)
-        if end <= now:
+        if end <= work.now:
             raise BeyondAuthority("This account holds a scope that you don't hold.")
-        if for_good and end < (each.expires_at or FOREVER):
+        if outlasts_caller and end < (each.expires_at or END_OF_TIME):
             raise BeyondAuthority("This account holds a scope for longer than you do.")
     return user
 
 
-async def require_holding(
-    session: AsyncSession, scope: str, *, until: datetime, by: Caller, now: datetime
-) -> None:
+async def require_holding(work: Work[Caller], scope: str, *, until: datetime) -> None:
     """Return only if the caller holds the scope, until then at least.
 
     Raises BeyondAuthority, or InvalidToken when the caller was disabled or signed out meanwhile.
     """
-    end = _end(await _held(session, by, now=now), scope)
-    if end <= now:
+    end = _end(await _held(work), scope)
+    if end <= work.now:
         raise BeyondAuthority("You don't hold this scope.")
     if end < until:
         raise BeyondAuthority("You don't hold this scope for as long.")
 
 
-async def keep_an_admin(session: AsyncSession, user_id: uuid.UUID, *, now: datetime) -> None:
-    """Return only if `admin` can do without this user, and see that it stays so till the commit.
+async def keep_an_admin(work: Work[Caller], user_id: uuid.UUID) -> None:
+    """Return only if another admin is left without this user, and keep it so until the commit.
 
     Raises LastAdmin.
     """
-    # Of two who would each leave it to the other, one waits here and then finds nobody else.
-    await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADMINS_LOCK})
-    admins = _admins(session, now)
-    if not await session.scalar(admins.where(Grant.user_id == user_id)):
+    # Of two who would each leave it to the other, one waits here and then finds no other.
+    await take_lock(work.db, Lock.LAST_ADMIN)
+    admins = _admins(password_grant=work.database.password_grant, now=work.now)
+    if not await work.db.scalar(admins.where(Grant.user_id == user_id)):
         return
     lasting = admins.where(Grant.user_id != user_id, Grant.expires_at.is_(None))
-    if not await session.scalar(lasting):
+    if not await work.db.scalar(lasting):
         raise LastAdmin
 
 
-async def has_lasting_admin(session: AsyncSession, *, now: datetime) -> bool:
+async def has_lasting_admin(db: AsyncSession, *, password_grant: bool, now: datetime) -> bool:
     """Return whether an enabled account that can authenticate holds `admin` without end."""
-    lasting = _admins(session, now).where(Grant.expires_at.is_(None))
-    return await session.scalar(lasting) is not None
+    lasting = _admins(password_grant=password_grant, now=now).where(Grant.expires_at.is_(None))
+    return await db.scalar(lasting) is not None
 
 
-def _admins(session: AsyncSession, now: datetime) -> Select[uuid.UUID]:
+def _admins(*, password_grant: bool, now: datetime) -> Select[uuid.UUID]:
     # An account that can't authenticate can't undo anything, so it doesn't count as an admin.
     can_authenticate = and_(User.kind == "service", exists().where(ClientSecret.user_id == User.id))
     # Without the password grant no person can.
-    if session.info.get("password_grant", True):
+    if password_grant:
         can_authenticate |= and_(User.kind == "person", User.password_hash.is_not(None))
     return (
         select(Grant.user_id)
@@ -147,30 +145,31 @@ def _admins(session: AsyncSession, now: datetime) -> Select[uuid.UUID]:
     )
 
 
-async def _held(session: AsyncSession, by: Caller, *, now: datetime) -> dict[str, datetime]:
-    """What the caller holds, and until when.
+async def _held(work: Work[Caller]) -> dict[str, datetime]:
+    """Return what the caller holds, and until when.
 
     Read anew, in the transaction that relies on it: when authority is used, no cache will do.
     Raises InvalidToken when they were disabled or signed out since the request began, and
     BeyondAuthority when they have lost a scope since then: also one that the route asked for.
     """
-    if by.user_id is None:
-        return dict.fromkeys(by.scopes, FOREVER)
-    if by.session_id is None:
+    caller = work.actor
+    if caller.user_id is None:
+        return dict.fromkeys(caller.scopes, END_OF_TIME)
+    if caller.session_id is None:
         raise InvalidToken
-    # Who signs them out waits for the commit; others of the same session don't.
-    await session.execute(
-        select(Session.id).where(Session.id == by.session_id).with_for_update(read=True)
+    # A request that signs them out waits for the commit; others of the same session don't.
+    await work.db.execute(
+        select(Session.id).where(Session.id == caller.session_id).with_for_update(read=True)
     )
-    holder = await load_holder(session, by.session_id, user_id=by.user_id, now=now)
+    holder = await load_holder(work.db, caller.session_id, user_id=caller.user_id, now=work.now)
     if holder is None:
         raise InvalidToken
-    if holder.principal(by.scopes).scopes != by.scopes:
+    if holder.principal(caller.scopes).scopes != caller.scopes:
         raise BeyondAuthority("You have just lost a scope: look again at what you hold.")
-    granted = {scope: end or FOREVER for scope, end in holder.granted.items()}
-    return {scope: _end(granted, scope) for scope in by.scopes}
+    granted = {scope: end or END_OF_TIME for scope, end in holder.granted.items()}
+    return {scope: _end(granted, scope) for scope in caller.scopes}
 
 
 def _end(held: Mapping[str, datetime], scope: str) -> datetime:
-    """Until when this is held: by itself, or by `admin`."""
-    return max((held[name] for name in (scope, ADMIN) if name in held), default=NEVER)
+    """Return until when this is held: by itself, or by `admin`."""
+    return max((held[name] for name in (scope, ADMIN) if name in held), default=BEGINNING_OF_TIME)

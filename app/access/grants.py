@@ -8,26 +8,24 @@ from datetime import datetime
 from sqlalchemy import delete, func, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.authority import FOREVER, Caller, keep_an_admin, managed_user, require_holding
+from app.access.authority import END_OF_TIME, Caller, keep_an_admin, managed_user, require_holding
 from app.access.models import Grant
 from app.access.remarks import check_remark
 from app.access.scopes import ADMIN, ScopeNotRegistered, is_scope_name
 from app.audit.log import record
-from app.db.changes import Change, announce
+from app.db.changes import Change
+from app.db.work import Work
 from app.errors import Refused
 
 
 async def grant(
-    session: AsyncSession,
-    *,
+    work: Work[Caller],
     user_id: uuid.UUID,
     scope: str,
-    by: Caller,
+    *,
     expires_at: datetime | None = None,
     reason: str | None = None,
-    now: datetime,
     force: bool = False,
 ) -> None:
     """Let the user hold the scope, until `expires_at` if that is given.
@@ -38,22 +36,23 @@ async def grant(
     """
     if not is_scope_name(scope):
         raise ScopeNotRegistered
-    if expires_at is not None and expires_at <= now:
+    if expires_at is not None and expires_at <= work.now:
         raise Refused("This end is past: to take a scope back, revoke it.")
     if reason is not None:
         check_remark(reason)
-    await managed_user(session, user_id, by=by, now=now)
-    await require_holding(session, scope, until=expires_at or FOREVER, by=by, now=now)
+    await managed_user(work, user_id)
+    await require_holding(work, scope, until=expires_at or END_OF_TIME)
     if scope == ADMIN and expires_at is not None and not force:
-        await keep_an_admin(session, user_id, now=now)
-    announce(session, Change("user", user_id))
+        await keep_an_admin(work, user_id)
+    work.publish(Change("user", user_id))
+    granted_by = work.actor.user_id
     terms = {"expires_at": expires_at, "reason": reason}
     statement = (
         insert(Grant)
-        .values(user_id=user_id, scope=scope, granted_by=by.user_id, **terms)
+        .values(user_id=user_id, scope=scope, granted_by=granted_by, **terms)
         .on_conflict_do_update(
             index_elements=[Grant.user_id, Grant.scope],
-            set_={"granted_at": func.now(), "granted_by": by.user_id, **terms},
+            set_={"granted_at": func.now(), "granted_by": granted_by, **terms},
             where=or_(
                 Grant.expires_at.is_distinct_from(expires_at),
                 Grant.reason.is_distinct_from(reason),
@@ -62,56 +61,46 @@ async def grant(
         .returning(Grant.scope)
     )
     try:
-        async with session.begin_nested():
-            changed = await session.scalar(statement)
+        async with work.savepoint():
+            changed = await work.db.scalar(statement)
     except IntegrityError:
         raise ScopeNotRegistered from None
     if changed:
-        record(session, "grant.made", by=by, subject=user_id, scope=scope, **terms)
+        record(work, "grant.made", subject=user_id, scope=scope, **terms)
 
 
 async def grant_to_newcomers(
-    session: AsyncSession,
-    scopes: Mapping[uuid.UUID, AbstractSet[str]],
-    *,
-    by: Caller,
-    now: datetime,
+    work: Work[Caller], scopes: Mapping[uuid.UUID, AbstractSet[str]]
 ) -> None:
     """Let users whom this transaction has made hold scopes that are registered.
 
-    Nobody else knows them yet: there is nothing to wait for, and nothing to forget. Raises
+    No other transaction knows them yet: there is nothing to wait for, and nothing to forget. Raises
     BeyondAuthority.
     """
     # In one order for all: of two who need the same scopes at once, neither waits for ever.
     for scope in sorted(frozenset[str]().union(*scopes.values())):
-        await require_holding(session, scope, until=FOREVER, by=by, now=now)
+        await require_holding(work, scope, until=END_OF_TIME)
         for user_id in (each for each, wanted in scopes.items() if scope in wanted):
-            session.add(Grant(user_id=user_id, scope=scope, granted_by=by.user_id))
+            work.db.add(Grant(user_id=user_id, scope=scope, granted_by=work.actor.user_id))
             terms = {"scope": scope, "expires_at": None, "reason": None}
-            record(session, "grant.made", by=by, subject=user_id, **terms)
+            record(work, "grant.made", subject=user_id, **terms)
 
 
 async def revoke(
-    session: AsyncSession,
-    *,
-    user_id: uuid.UUID,
-    scope: str,
-    by: Caller,
-    now: datetime,
-    force: bool = False,
+    work: Work[Caller], user_id: uuid.UUID, scope: str, *, force: bool = False
 ) -> bool:
     """Take the scope back. Tokens already out lose it too. False: it was not held anyway.
 
     Raises UserNotFound, BeyondAuthority, and LastAdmin for the last admin's, unless forced.
     """
-    await managed_user(session, user_id, by=by, now=now)
-    await require_holding(session, scope, until=now, by=by, now=now)
+    await managed_user(work, user_id)
+    await require_holding(work, scope, until=work.now)
     if scope == ADMIN and not force:
-        await keep_an_admin(session, user_id, now=now)
-    announce(session, Change("user", user_id))
-    removed = await session.scalar(
+        await keep_an_admin(work, user_id)
+    work.publish(Change("user", user_id))
+    removed = await work.db.scalar(
         delete(Grant).where(Grant.user_id == user_id, Grant.scope == scope).returning(Grant.scope)
     )
     if removed:
-        record(session, "grant.revoked", by=by, subject=user_id, scope=scope)
+        record(work, "grant.revoked", subject=user_id, scope=scope)
     return removed is not None

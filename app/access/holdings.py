@@ -19,7 +19,7 @@ def in_force(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
 
 
 async def grants_of(
-    session: AsyncSession,
+    db: AsyncSession,
     user_id: uuid.UUID,
     *,
     after: str | None = None,
@@ -30,14 +30,12 @@ async def grants_of(
     statement = select(Grant).where(Grant.user_id == user_id, in_force(now)).order_by(Grant.scope)
     if after is not None:
         statement = statement.where(Grant.scope > after)
-    return list(await session.scalars(statement.limit(limit)))
+    return list(await db.scalars(statement.limit(limit)))
 
 
-async def granted_scopes(
-    session: AsyncSession, user_id: uuid.UUID, *, now: datetime
-) -> frozenset[str]:
+async def granted_scopes(db: AsyncSession, user_id: uuid.UUID, *, now: datetime) -> frozenset[str]:
     """The scopes that the user holds now, as granted: `admin` stands for itself alone."""
-    return frozenset(await session.scalars(_GRANTED, {"user_id": user_id, "now": now}))
+    return frozenset(await db.scalars(_GRANTED, {"user_id": user_id, "now": now}))
 
 
 # Built once, because each login and each refresh asks it.
@@ -48,18 +46,18 @@ _GRANTED = select(Grant.scope).where(
 
 
 async def scopes_of_each(
-    session: AsyncSession, user_ids: Collection[uuid.UUID], *, now: datetime
+    db: AsyncSession, user_ids: Collection[uuid.UUID], *, now: datetime
 ) -> dict[uuid.UUID, list[str]]:
     """What each of these users holds now, as granted, by name."""
     held: dict[uuid.UUID, list[str]] = {user_id: [] for user_id in user_ids}
     statement = select(Grant.user_id, Grant.scope).where(Grant.user_id.in_(held), in_force(now))
-    for user_id, scope in await session.execute(statement.order_by(Grant.scope)):
+    for user_id, scope in await db.execute(statement.order_by(Grant.scope)):
         held[user_id].append(scope)
     return held
 
 
 async def issuable_scopes(
-    session: AsyncSession,
+    db: AsyncSession,
     user_id: uuid.UUID,
     *,
     requested: AbstractSet[str] | None,
@@ -73,13 +71,13 @@ async def issuable_scopes(
     """
     if within is not None and requested is not None and not satisfies(within, requested):
         raise InvalidScope("More is asked for than was issued at login.")
-    granted = await granted_scopes(session, user_id, now=now)
+    granted = await granted_scopes(db, user_id, now=now)
     if requested is None and within is None:
         return granted
     wanted = requested if requested is not None else within or frozenset()
     if ADMIN in granted:
         # An admin holds every scope that is registered, and may ask for just one.
-        issued = await registered_of(session, wanted)
+        issued = await registered_of(db, wanted)
     else:
         issued = granted & wanted
     if requested is not None and not issued:

@@ -25,31 +25,6 @@ from app.identity.sessions import is_live
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """Who makes a request, with what they hold at this moment and what the token lets them use."""
-
-    user_id: uuid.UUID
-    session_id: uuid.UUID
-    username: str
-    kind: str
-    created_at: datetime
-    granted: Mapping[str, datetime | None]
-    """Held now, and when each ends."""
-    scopes: frozenset[str]
-    """Effective: the token's scopes that are granted now."""
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether this request may do everything."""
-        return ADMIN in self.scopes
-
-    def require(self, required: tuple[str, ...]) -> None:
-        """Return only if every required scope is effective; else raise InsufficientScope."""
-        if not satisfies(self.scopes, required):
-            raise InsufficientScope(required)
-
-
-@dataclass(frozen=True, slots=True)
 class Holder:
     """The user behind a live session and what they hold: the same for each of its tokens."""
 
@@ -64,17 +39,43 @@ class Holder:
     ends_at: datetime
     """When the first of all this ends by itself: the session, or a grant."""
 
-    def principal(self, token_scopes: frozenset[str]) -> Principal:
-        """Who a token of these scopes stands for: what counts is token's scopes ∩ held now."""
-        return Principal(
-            user_id=self.user_id,
-            session_id=self.session_id,
-            username=self.username,
-            kind=self.kind,
-            created_at=self.created_at,
-            granted=self.granted,
-            scopes=self.held & token_scopes,
-        )
+    def principal(self, token_scopes: frozenset[str]) -> "Principal":
+        """Return what a token of these scopes stands for: the token's scopes ∩ held now."""
+        return Principal(self, self.held & token_scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a request, with what they hold at this moment and what the token lets them use."""
+
+    holder: Holder
+    scopes: frozenset[str]
+    """Effective: the token's scopes that are granted now."""
+
+    @property
+    def user_id(self) -> uuid.UUID:
+        """The user."""
+        return self.holder.user_id
+
+    @property
+    def session_id(self) -> uuid.UUID:
+        """The user's session that the token belongs to."""
+        return self.holder.session_id
+
+    @property
+    def username(self) -> str:
+        """The user's name."""
+        return self.holder.username
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this request may do everything."""
+        return ADMIN in self.scopes
+
+    def require(self, required: tuple[str, ...]) -> None:
+        """Return only if every required scope is effective; else raise InsufficientScope."""
+        if not satisfies(self.scopes, required):
+            raise InsufficientScope(required)
 
 
 def _select_holder() -> Select[Any]:
@@ -115,14 +116,14 @@ _HOLDER = _select_holder()
 
 
 async def load_holder(
-    session: AsyncSession, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
+    db: AsyncSession, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
 ) -> Holder | None:
     """The holder as the database has it now, by one indexed query.
 
     None when this user has no such session, it has ended, or the user is gone or disabled.
     """
     values = {"session_id": session_id, "user_id": user_id, "now": now}
-    row = (await session.execute(_HOLDER, values)).one_or_none()
+    row = (await db.execute(_HOLDER, values)).one_or_none()
     if row is None:
         return None
     username, kind, created_at, scopes, ends, of_admin, ends_at = row
@@ -159,7 +160,7 @@ class _Entry:
     load: asyncio.Task[Holder | None] | None
     """None once it has ended."""
     holder: Holder | None = None
-    overtaken: bool = False
+    invalidated: bool = False
     """It was forgotten since: what is loaded may be of before a change."""
 
 
@@ -175,7 +176,7 @@ class Principals:
         self._entries: OrderedDict[uuid.UUID, _Entry] = OrderedDict()
         self._sessions_of: dict[uuid.UUID, set[uuid.UUID]] = {}
         self.counts = Counts()
-        feed.subscribe(self.hear)
+        feed.subscribe(self.on_change)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -221,22 +222,22 @@ class Principals:
     async def _ask(
         self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
     ) -> Holder | None:
-        async with self._sessions() as session:
-            return await load_holder(session, session_id, user_id=user_id, now=now)
+        async with self._sessions() as db:
+            return await load_holder(db, session_id, user_id=user_id, now=now)
 
     def _still_good(self, entry: _Entry, holder: Holder | None, now: datetime) -> bool:
         in_time = holder is None or holder.ends_at > now
-        return in_time and not entry.overtaken and self._feed.fresh()
+        return in_time and not entry.invalidated and self._feed.fresh()
 
     async def _load(
         self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
     ) -> tuple[_Entry, Holder | None]:
-        """What is being loaded for this session, by somebody who came before or from now on."""
+        """Wait for this session's load, begun now if none is under way."""
         entry = self._entries.get(session_id)
         if entry is None or entry.load is None:
             entry = self._start_load(session_id, user_id=user_id, now=now)
         assert entry.load is not None
-        # Shielded: whoever gives up waiting must not take the answer from the others.
+        # Shielded: a request that gives up waiting must not take the answer from the others.
         return entry, await asyncio.shield(entry.load)
 
     def _start_load(self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime) -> _Entry:
@@ -246,7 +247,7 @@ class Principals:
         load = asyncio.create_task(self._ask(session_id, user_id=user_id, now=now))
         entry = self._entries[session_id] = _Entry(user_id, load)
         self._sessions_of.setdefault(user_id, set()).add(session_id)
-        # Runs before whoever waits for the load goes on.
+        # Runs before the requests that wait for the load go on.
         load.add_done_callback(lambda load: self._end_load(session_id, entry, load))
         return entry
 
@@ -255,17 +256,17 @@ class Principals:
     ) -> None:
         failed = load.cancelled() or load.exception() is not None
         entry.load, entry.holder = None, None if failed else load.result()
-        if entry.holder is None and not entry.overtaken:
+        if entry.holder is None and not entry.invalidated:
             self._remove(session_id)
 
     async def close(self) -> None:
-        """Give up the loads under way. Whoever waited for one has gone."""
+        """Give up the loads under way. The requests that waited for them have ended."""
         loads = [entry.load for entry in self._entries.values() if entry.load is not None]
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
-    def hear(self, change: Change) -> None:
+    def on_change(self, change: Change) -> None:
         """Forget what the change touches, and keep nothing of it that is just being loaded."""
         match change:
             case Change("session", uuid.UUID() as session_id):
@@ -283,7 +284,7 @@ class Principals:
         entry = self._remove(session_id)
         if entry is None:
             return False
-        entry.overtaken = True
+        entry.invalidated = True
         return True
 
     def _remove(self, session_id: uuid.UUID) -> _Entry | None:

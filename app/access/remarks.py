@@ -1,4 +1,4 @@
-"""Remarks: what somebody writes beside a grant or a scope, for whoever reads it later."""
+"""Remarks: the reason of a grant, the description of a scope."""
 
 from app.db.base import is_storable
 from app.errors import Refused

@@ -12,7 +12,7 @@ _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
 
 MAX_HOPS = 32
 """The most that X-Forwarded-For is believed: a client can write a proxy's address many times."""
-# All of IPv4, as a server sees it that has only IPv6 (RFC 6052 §2.1): else one /64 for everybody.
+# All of IPv4, as a server with IPv6 alone sees it (RFC 6052 §2.1): otherwise one /64 for all.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 

@@ -12,7 +12,7 @@ def _header(description: str, *, required: bool = True, **schema: object) -> dic
 
 
 NOT_STORED: Headers = {
-    "Cache-Control": _header("Nobody may keep this answer.", type="string", const="no-store"),
+    "Cache-Control": _header("No cache may keep this answer.", type="string", const="no-store"),
     "Pragma": _header("The same for HTTP/1.0.", type="string", const="no-cache"),
 }
 _RETRY = {"Retry-After": _header("Seconds to wait.", type="integer", minimum=1)}
@@ -54,7 +54,7 @@ class ValidationAnswer(BaseModel):
 
 
 def oauth_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declaration of an OAuth endpoint's refusals, and that nobody may keep any answer."""
+    """Declare an OAuth endpoint's refusals, and that no cache may keep any answer."""
     answers: dict[int | str, dict[str, Any]] = {200: {"headers": NOT_STORED}}
     for status in statuses:
         headers = NOT_STORED | HEADERS.get(status, {})

@@ -3,10 +3,11 @@
 import uuid
 
 from app.api.answers import PROTECTED, refusals
-from app.api.dependencies import SessionDep
-from app.api.schemas import AuditAnswer, Limit, Moment, Page
+from app.api.dependencies import ReadDep
+from app.api.schemas import Limit, Moment, Page
 from app.api.security import CanReadAudit, Router
 from app.audit.log import Action, list_entries
+from app.views import AuditAnswer
 
 router = Router(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(422))
 
@@ -14,7 +15,7 @@ router = Router(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(
 @router.get("")
 async def read_audit(
     _: CanReadAudit,
-    session: SessionDep,
+    db: ReadDep,
     user: uuid.UUID | None = None,
     action: Action | None = None,
     since: Moment | None = None,
@@ -23,6 +24,6 @@ async def read_audit(
 ) -> Page[AuditAnswer]:
     """What was done, newest first; `user` is who did it, or whom it was done to."""
     found = await list_entries(
-        session, user_id=user, action=action, since=since, after=after, limit=limit + 1
+        db, user_id=user, action=action, since=since, after=after, limit=limit + 1
     )
     return Page.of([AuditAnswer.model_validate(each) for each in found], limit=limit)

@@ -126,12 +126,19 @@ def add_console(app: FastAPI) -> None:
 
 
 @router.get("/console")
-def console(request: Request) -> HTMLResponse:
+async def console(request: Request) -> HTMLResponse:
     """Return the page, with its configuration in it. The page fetches everything else."""
+    state = request.app.state
+    # Made once: every client may ask for it.
+    if not hasattr(state, "console"):
+        state.console = _page(request.app)
+    return HTMLResponse(state.console, headers=HEADERS)
+
+
+def _page(app: FastAPI) -> str:
     # Without "<" no text can end the block. In JSON it only occurs inside strings.
-    config = ConsoleConfig.of(request.app).model_dump_json().replace("<", r"\u003c")
-    page = (FILES / "index.html").read_text().replace(CONFIG_MARK, config)
-    return HTMLResponse(page, headers=HEADERS)
+    config = ConsoleConfig.of(app).model_dump_json().replace("<", r"\u003c")
+    return (FILES / "index.html").read_text("utf-8").replace(CONFIG_MARK, config)
 
 
 def _required_scopes(app: FastAPI) -> dict[str, list[str]]:

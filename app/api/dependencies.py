@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.addresses import client_address
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.runtime import Runtime
 
 
@@ -28,15 +28,14 @@ async def runtime(request: Request) -> Runtime:
 RuntimeDep = Annotated[Runtime, Depends(runtime)]
 
 
-async def session(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
-    """The request's unit of work."""
-    async with runtime.unit_of_work() as session:
-        yield session
+async def reading(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
+    """A database session for reading."""
+    async with runtime.sessions() as db:
+        yield db
 
 
-# "function": committed before the answer leaves. FastAPI's default would commit after it, and a
-# failed commit would follow a 201. Defined once: with another scope it would be a second session.
-SessionDep = Annotated[AsyncSession, Depends(session, scope="function")]
+# "function": the connection is back in the pool before the answer leaves.
+ReadDep = Annotated[AsyncSession, Depends(reading, scope="function")]
 
 
 async def actor(request: Request, runtime: RuntimeDep) -> Actor:
@@ -56,8 +55,8 @@ ActorDep = Annotated[Actor, Depends(actor)]
 
 
 @asynccontextmanager
-async def hang_up(request: Request) -> AsyncIterator[asyncio.Task[None]]:
-    """Done when the client hangs up, which nobody tells a route; the body must have been read."""
+async def watch_disconnect(request: Request) -> AsyncIterator[asyncio.Task[None]]:
+    """Yield a task that is done when the client disconnects; the body must have been read."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -1,9 +1,12 @@
 """What clients and other services need to know: RFC 8414's metadata, and the keys."""
 
+from typing import Any
+
+from pydantic import BaseModel
+
 from app.access.scopes import registered_scopes
 from app.api.answers import refusals
-from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import Jwks, Metadata
+from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.security import PUBLIC, Router
 from app.api.token import GRANTS
 
@@ -12,8 +15,30 @@ router = Router(prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC]
 CLIENT_SECRETS = ["client_secret_basic", "client_secret_post"]
 
 
+class Metadata(BaseModel):
+    """RFC 8414 §2."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    revocation_endpoint: str
+    introspection_endpoint: str
+    scopes_supported: list[str]
+    response_types_supported: list[str]
+    grant_types_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_methods_supported: list[str]
+
+
+class Jwks(BaseModel):
+    """RFC 7517 §5."""
+
+    keys: list[dict[str, Any]]
+
+
 @router.get("/oauth-authorization-server", responses=refusals(503))
-async def metadata(runtime: RuntimeDep, session: SessionDep) -> Metadata:
+async def metadata(runtime: RuntimeDep, db: ReadDep) -> Metadata:
     """Where the endpoints are and what they can do (RFC 8414). The issuer is tokens' `iss`."""
     issuer = runtime.issuer.jwt.issuer
     without = set() if runtime.settings.password_grant else {"password"}
@@ -23,7 +48,7 @@ async def metadata(runtime: RuntimeDep, session: SessionDep) -> Metadata:
         jwks_uri=f"{issuer}/.well-known/jwks.json",
         revocation_endpoint=f"{issuer}/revoke",
         introspection_endpoint=f"{issuer}/introspect",
-        scopes_supported=[scope.name for scope in await registered_scopes(session)],
+        scopes_supported=[scope.name for scope in await registered_scopes(db)],
         # There is no authorization endpoint, so none of its response types.
         response_types_supported=[],
         grant_types_supported=[grant for grant in GRANTS if grant not in without],

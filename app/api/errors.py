@@ -107,7 +107,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 async def on_hang_up(request: Request, _: Exception) -> JSONResponse:
-    """The client has gone while it sent its body: nobody reads this, and nothing failed."""
+    """The client disconnected while it sent its body: nothing failed, and it reads no answer."""
     return _answer(request, 400, text="The body has not come in whole.")
 
 
@@ -140,8 +140,8 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
         case "23":
             return _answer(request, 409, text="This contradicts what is stored.")
         # No SQLSTATE: the connection broke. The rest: it was refused (08, 28, 3D), a migration has
-        # changed what a statement was prepared for (0A), the server is a standby (25), somebody
-        # else was first (40, 55), it is full (53, 54), it shuts down (57), it is broken (58, XX).
+        # changed what a statement was prepared for (0A), the server is a standby (25), another
+        # transaction was first (40, 55), it is full (53, 54), ending (57) or broken (58, XX).
         case "" | "08" | "0A" | "28" | "3D" | "25" | "40" | "55" | "53" | "54" | "57" | "58" | "XX":
             return await on_database_gone(request, error)
     raise error

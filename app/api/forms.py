@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Depends, Request
 
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.errors import InvalidClient, InvalidRequest, OAuthError
 from app.identity.clients import Client, authenticate_client
 from app.runtime import Runtime
@@ -91,7 +91,7 @@ FormDep = Annotated[OAuthForm, Depends(oauth_form)]
 
 @asynccontextmanager
 async def authenticated_client(
-    form: OAuthForm, runtime: Runtime, *, by: Actor
+    form: OAuthForm, runtime: Runtime, *, actor: Actor
 ) -> AsyncIterator[Client | None]:
     """Yield the service account that the form's client is; None for a public client.
 
@@ -102,12 +102,11 @@ async def authenticated_client(
         yield None
         return
     async with authenticate_client(
-        runtime.sessions,
+        runtime.database,
         runtime.throttle,
         client_id=form.client.client_id,
         secret=form.client.secret,
-        by=by,
-        now=runtime.now(),
+        actor=actor,
     ) as client:
         yield client
 

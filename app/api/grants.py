@@ -2,17 +2,27 @@
 
 import uuid
 
+from pydantic import BaseModel
+
 from app.access import grants
 from app.access.holdings import grants_of
 from app.api.answers import PROTECTED, refusals
-from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import GrantAnswer, GrantTerms, Limit, Page, Text
+from app.api.dependencies import ReadDep, RuntimeDep
+from app.api.schemas import Limit, Moment, Page, Remark, Text
 from app.api.security import CanReadUsers, CanWriteGrants, Router
 from app.identity.users import user_of_id
+from app.views import GrantAnswer
 
 router = Router(
     prefix="/users/{user_id}/grants", tags=["grants"], responses=PROTECTED | refusals(404, 422)
 )
+
+
+class GrantTerms(BaseModel):
+    """Until when the scope is held, and why. Without an end: until it is revoked."""
+
+    expires_at: Moment | None = None
+    reason: Remark | None = None
 
 
 @router.get("")
@@ -20,13 +30,13 @@ async def list_grants(
     user_id: uuid.UUID,
     _: CanReadUsers,
     runtime: RuntimeDep,
-    session: SessionDep,
+    db: ReadDep,
     limit: Limit = 20,
     after: Text | None = None,
 ) -> Page[GrantAnswer]:
     """What the user holds now, by scope."""
-    await user_of_id(session, user_id)
-    found = await grants_of(session, user_id, after=after, limit=limit + 1, now=runtime.now())
+    await user_of_id(db, user_id)
+    found = await grants_of(db, user_id, after=after, limit=limit + 1, now=runtime.now())
     return Page.of([GrantAnswer.model_validate(each) for each in found], limit=limit)
 
 
@@ -34,9 +44,7 @@ async def list_grants(
 async def grant(
     user_id: uuid.UUID,
     scope: str,
-    caller: CanWriteGrants,
-    runtime: RuntimeDep,
-    session: SessionDep,
+    work: CanWriteGrants,
     terms: GrantTerms | None = None,
 ) -> None:
     """Grant a scope that the caller holds, for no longer than they do. Repeating changes nothing.
@@ -44,24 +52,10 @@ async def grant(
     These terms take the place of earlier ones: so an end is moved, or taken away.
     """
     terms = terms or GrantTerms()
-    await grants.grant(
-        session,
-        user_id=user_id,
-        scope=scope,
-        by=caller,
-        expires_at=terms.expires_at,
-        reason=terms.reason,
-        now=runtime.now(),
-    )
+    await grants.grant(work, user_id, scope, expires_at=terms.expires_at, reason=terms.reason)
 
 
 @router.delete("/{scope}", status_code=204, responses=refusals(409))
-async def revoke(
-    user_id: uuid.UUID,
-    scope: str,
-    caller: CanWriteGrants,
-    runtime: RuntimeDep,
-    session: SessionDep,
-) -> None:
+async def revoke(user_id: uuid.UUID, scope: str, work: CanWriteGrants) -> None:
     """Take back a scope that the caller holds, from live tokens too. Repeating changes nothing."""
-    await grants.revoke(session, user_id=user_id, scope=scope, by=caller, now=runtime.now())
+    await grants.revoke(work, user_id, scope)

@@ -1,10 +1,12 @@
 """Health: whether the process runs, and whether it can serve."""
 
+from typing import Literal
+
 from fastapi import Request
+from pydantic import BaseModel
 
 from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep
-from app.api.schemas import Health, Readiness
 from app.api.security import PUBLIC, Router
 from app.errors import Unavailable
 
@@ -12,7 +14,7 @@ router = Router(prefix="/health", tags=["health"], dependencies=[PUBLIC])
 
 
 class ShuttingDown(Unavailable):
-    """The process still answers, but whoever routes requests to it shall stop."""
+    """The process still answers, but load balancers must stop sending requests."""
 
     def __init__(self) -> None:
         super().__init__("This process is shutting down.")
@@ -30,6 +32,18 @@ class SchemaOutdated(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The database is not migrated to this version: run scopegate migrate.")
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: str
+
+
+class Readiness(Health):
+    """Whether it can serve, and how it checks requests."""
+
+    checks: Literal["cached", "database"]
 
 
 @router.get("/live")

@@ -1,15 +1,43 @@
 """The user behind the token: who they are, their password, their sessions."""
 
 import uuid
+from datetime import datetime
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.access.own_account import end_own_session, end_own_sessions
 from app.api.answers import PROTECTED, refusals
-from app.api.dependencies import ActorDep, RuntimeDep, SessionDep
-from app.api.schemas import Limit, Me, Page, PasswordChange, SessionAnswer
-from app.api.security import AnyPrincipal, Router
+from app.api.dependencies import ActorDep, ReadDep, RuntimeDep
+from app.api.schemas import Limit, Page
+from app.api.security import AnyCaller, AnyPrincipal, Router
 from app.identity.login import change_password
-from app.identity.sessions import end_own_session, end_sessions_of, live_sessions
+from app.identity.sessions import live_sessions
+from app.views import SessionAnswer
 
 router = Router(prefix="/users/me", tags=["me"], responses=PROTECTED)
+
+
+class Me(BaseModel):
+    """The user behind the token."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: uuid.UUID
+    username: str
+    kind: str
+    created_at: datetime
+    scopes: list[str] = Field(description="Effective: in the token, and granted now.")
+    granted: list[str] = Field(description="Held now, whatever the token may use of it.")
+    granted_until: dict[str, datetime] = Field(
+        description="When those of these end that end by themselves."
+    )
+
+
+class PasswordChange(BaseModel):
+    """The password as it is, and as it shall be."""
+
+    current_password: str
+    new_password: str
 
 
 @router.get("")
@@ -18,11 +46,13 @@ async def me(principal: AnyPrincipal) -> Me:
     return Me(
         id=principal.user_id,
         username=principal.username,
-        kind=principal.kind,
-        created_at=principal.created_at,
+        kind=principal.holder.kind,
+        created_at=principal.holder.created_at,
         scopes=sorted(principal.scopes),
-        granted=sorted(principal.granted),
-        granted_until={scope: end for scope, end in sorted(principal.granted.items()) if end},
+        granted=sorted(principal.holder.granted),
+        granted_until={
+            scope: end for scope, end in sorted(principal.holder.granted.items()) if end
+        },
     )
 
 
@@ -32,15 +62,12 @@ async def set_password(
 ) -> None:
     """A new password; all other sessions end."""
     await change_password(
-        runtime.sessions,
-        runtime.hasher,
-        runtime.throttle,
-        user_id=principal.user_id,
+        runtime.guard,
+        principal.user_id,
         session_id=principal.session_id,
         current=change.current_password,
         new=change.new_password,
-        by=actor.signed_in_as(principal.user_id),
-        now=runtime.now(),
+        actor=actor.signed_in_as(principal.user_id),
     )
 
 
@@ -48,39 +75,24 @@ async def set_password(
 async def list_sessions(
     principal: AnyPrincipal,
     runtime: RuntimeDep,
-    session: SessionDep,
+    db: ReadDep,
     limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[SessionAnswer]:
     """One's own live sessions, soonest to expire first."""
     found = await live_sessions(
-        session, principal.user_id, after=after, limit=limit + 1, now=runtime.now()
+        db, principal.user_id, after=after, limit=limit + 1, now=runtime.now()
     )
     return Page.of([SessionAnswer.model_validate(each) for each in found], limit=limit)
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=refusals(404, 422))
-async def end_one_session(
-    session_id: uuid.UUID,
-    principal: AnyPrincipal,
-    actor: ActorDep,
-    runtime: RuntimeDep,
-    session: SessionDep,
-) -> None:
+async def end_one_session(session_id: uuid.UUID, work: AnyCaller) -> None:
     """End one of one's own sessions; repeating it changes nothing."""
-    by = actor.signed_in_as(principal.user_id)
-    await end_own_session(session, session_id, by=by, now=runtime.now())
+    await end_own_session(work, session_id)
 
 
 @router.delete("/sessions", status_code=204)
-async def end_all_sessions(
-    principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep, session: SessionDep
-) -> None:
+async def end_all_sessions(work: AnyCaller) -> None:
     """End all of one's own sessions, this one too."""
-    await end_sessions_of(
-        session,
-        principal.user_id,
-        reason="ended by its user",
-        by=actor.signed_in_as(principal.user_id),
-        now=runtime.now(),
-    )
+    await end_own_sessions(work)

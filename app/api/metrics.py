@@ -14,7 +14,8 @@ router = Router(include_in_schema=False, dependencies=[CAN_SCRAPE])
 async def metrics(request: Request, runtime: RuntimeDep) -> Response:
     """This process's metrics; with several workers, those of all, each with its number."""
     state = request.app.state
-    rendered = [render_metrics(runtime, state.requests, state.worker)]
+    number = state.worker.number if state.worker else None
+    rendered = [render_metrics(runtime, state.requests, number)]
     if state.worker:
         rendered += await state.worker.ask_others()
     return Response(merge_metrics(rendered), media_type=CONTENT_TYPE_LATEST)

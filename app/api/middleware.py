@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.addresses import is_trusted
 from app.api.errors import on_domain_error
-from app.db.spent import TimeSpent
+from app.db.query_time import QueryTimer
 from app.errors import Unavailable
-from app.ops.logging import RequestLog
+from app.ops.logging import Answered, RequestLog
 from app.ops.metrics import Requests
 from app.settings import Settings
 
@@ -47,7 +47,7 @@ class Busy(Unavailable):
 
 
 class Hardening:
-    """What every answer has, whoever gives it: the constant headers, and its id."""
+    """What every answer has: the constant headers, and its id."""
 
     def __init__(self, settings: Settings) -> None:
         self._constant = list(HARDENING)
@@ -69,7 +69,7 @@ class Hardening:
         return headers
 
 
-class Envelope:
+class RequestContextMiddleware:
     """Around all else, so that errors too get what every answer has: its id and the hardening.
 
     The id is also in `request.state`. When the answer is out, the request is counted, and logged in
@@ -116,7 +116,7 @@ class Envelope:
             status = message["status"]
 
         began = time.perf_counter()
-        with TimeSpent() as in_database:
+        with QueryTimer() as in_database:
             try:
                 await self._app(scope, receive, enveloped)
             except Exception as error:
@@ -141,16 +141,18 @@ class Envelope:
         self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
         if route in UNLOGGED and crash is None:
             return
-        self._log.tell(
-            request_id=scope["state"]["request_id"],
-            trace_id=self._tracing.trace_id() if self._tracing else None,
-            user_id=scope["state"].get("user_id"),
-            method=scope["method"],
-            route=route,
-            status=status,
-            seconds=seconds,
-            in_database=in_database,
-            crash=crash,
+        self._log.log(
+            Answered(
+                request_id=scope["state"]["request_id"],
+                trace_id=self._tracing.trace_id() if self._tracing else None,
+                user_id=scope["state"].get("user_id"),
+                method=scope["method"],
+                route=route,
+                status=status,
+                seconds=seconds,
+                in_database=in_database,
+                crash=crash,
+            )
         )
 
     def _given_id(self, scope: Scope) -> str | None:
@@ -161,7 +163,7 @@ class Envelope:
         return given if REQUEST_ID.fullmatch(given) else None
 
 
-class Limits:
+class RequestLimitsMiddleware:
     """Refuses with 503 what the server has marked as `refused`, and bounds a request's body.
 
     Past `max_bytes` of it the reading route fails with 413, in that route's format.
@@ -173,7 +175,7 @@ class Limits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting what of its body is read."""
-        # A process that is busy is alive: whoever restarts it for that makes it worse.
+        # A busy process is alive: to restart it would make things worse.
         if "refused" in scope.get("state", ()) and scope["path"] != "/health/live":
             answer = await on_domain_error(Request(scope), Busy())
             await answer(scope, receive, send)

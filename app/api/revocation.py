@@ -1,13 +1,15 @@
 """POST /revoke (RFC 7009) and POST /introspect (RFC 7662)."""
 
+import uuid
+
 from fastapi import Response
+from pydantic import BaseModel, Field
 
 from app.access.scopes import format_scope
 from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
-from app.api.schemas import Introspection
 from app.api.security import CAN_INTROSPECT, PUBLIC, Router
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token
@@ -23,6 +25,23 @@ FORM = form_body(
 )
 
 
+class Introspection(BaseModel):
+    """RFC 7662 §2.2. An inactive token has `active` alone."""
+
+    active: bool
+    scope: str | None = Field(None, description="The scopes that count now.")
+    client_id: str | None = None
+    username: str | None = None
+    token_type: str | None = None
+    exp: int | None = None
+    iat: int | None = None
+    sub: uuid.UUID | None = None
+    aud: str | None = None
+    iss: str | None = None
+    jti: uuid.UUID | None = None
+    sid: uuid.UUID | None = None
+
+
 @router.post(
     "/revoke",
     dependencies=[PUBLIC],
@@ -33,14 +52,9 @@ FORM = form_body(
 async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
     token = form.require("token")
-    async with authenticated_client(form, runtime, by=actor):
+    async with authenticated_client(form, runtime, actor=actor):
         await revoke_token(
-            token,
-            runtime.issuer,
-            runtime.access_tokens,
-            runtime.sessions,
-            by=actor,
-            now=runtime.now(),
+            token, runtime.issuer, runtime.access_tokens, runtime.database, actor=actor
         )
     return Response(headers=NO_STORE)
 

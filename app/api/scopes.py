@@ -1,43 +1,49 @@
 """Scopes: the ones that ship, and those of other services that trust these tokens."""
 
-from app.access.authority import confirm_caller
-from app.access.scopes import register_scope, registered_scopes, remove_scope
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import BaseModel
+
+from app.access.registry import register_scope, remove_scope
+from app.access.scopes import MAX_SCOPE, SCOPE_TOKEN, registered_scopes
 from app.api.answers import PROTECTED, refusals
-from app.api.dependencies import RuntimeDep, SessionDep
-from app.api.schemas import Limit, NewScopeName, Page, ScopeAnswer, ScopeDescription, Text
+from app.api.dependencies import ReadDep
+from app.api.schemas import Limit, Page, Remark, Text
 from app.api.security import AnyPrincipal, CanWriteScopes, Router
+from app.views import ScopeAnswer
 
 router = Router(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
 
 
+NewScopeName = Annotated[str, Path(max_length=MAX_SCOPE, pattern=f"^{SCOPE_TOKEN}$")]
+
+
+class ScopeDescription(BaseModel):
+    """What the scope allows."""
+
+    description: Remark
+
+
 @router.get("")
 async def list_scopes(
-    _: AnyPrincipal, session: SessionDep, limit: Limit = 20, after: Text | None = None
+    _: AnyPrincipal, db: ReadDep, limit: Limit = 20, after: Text | None = None
 ) -> Page[ScopeAnswer]:
     """Every scope that can be granted, by name."""
-    found = await registered_scopes(session, after=after, limit=limit + 1)
+    found = await registered_scopes(db, after=after, limit=limit + 1)
     return Page.of([ScopeAnswer.model_validate(each) for each in found], limit=limit)
 
 
 @router.put("/{name}", responses=refusals(409, 413))
 async def put_scope(
-    name: NewScopeName,
-    scope: ScopeDescription,
-    caller: CanWriteScopes,
-    runtime: RuntimeDep,
-    session: SessionDep,
+    name: NewScopeName, scope: ScopeDescription, work: CanWriteScopes
 ) -> ScopeAnswer:
-    """A scope that can be granted; that alone gives it to nobody. Repeating it changes nothing."""
-    await confirm_caller(session, by=caller, now=runtime.now())
-    registered = await register_scope(session, name, description=scope.description, by=caller)
+    """A scope that can be granted; that alone gives it to no user. Repeating it changes nothing."""
+    registered = await register_scope(work, name, description=scope.description)
     return ScopeAnswer.model_validate(registered)
 
 
 @router.delete("/{name}", status_code=204, responses=refusals(404, 409))
-async def delete_scope(
-    name: str, caller: CanWriteScopes, runtime: RuntimeDep, session: SessionDep
-) -> None:
-    """The scope is no more. Not while it is granted, and not one that ships."""
-    now = runtime.now()
-    await confirm_caller(session, by=caller, now=now)
-    await remove_scope(session, name, by=caller, now=now)
+async def delete_scope(name: str, work: CanWriteScopes) -> None:
+    """Delete a scope. Not while it is granted, and not one that ships."""
+    await remove_scope(work, name)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.models import HTTPBase as HTTPBaseModel
+from fastapi.params import Security as SecurityInFunction
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import (
     HTTPAuthorizationCredentials,
@@ -22,6 +23,7 @@ from app.access.principals import Principal
 from app.access.scopes import ADMIN, SHIPPED, satisfies
 from app.api.dependencies import ActorDep, RuntimeDep, runtime_of
 from app.api.forms import FormDep, authenticated_client
+from app.db.work import Actor, Work
 from app.errors import (
     AmbiguousCredentials,
     AuthenticationRequired,
@@ -138,7 +140,11 @@ class Router(APIRouter):
 async def current_caller(
     principal: Annotated[Principal, Depends(current_principal)], actor: ActorDep
 ) -> Caller:
-    """The same as somebody who asks for a change: who, from where, with which scopes."""
+    """Return the principal as a caller: who, from where, with which scopes."""
+    return _caller(principal, actor)
+
+
+def _caller(principal: Principal, actor: Actor) -> Caller:
     return Caller(
         user_id=principal.user_id,
         address=actor.address,
@@ -147,6 +153,22 @@ async def current_caller(
         session_id=principal.session_id,
         scopes=principal.scopes,
     )
+
+
+async def caller_work(
+    principal: Annotated[Principal, Depends(current_principal)],
+    actor: ActorDep,
+    runtime: RuntimeDep,
+) -> AsyncIterator[Work[Caller]]:
+    """Yield the request's unit of work, in the caller's name; it commits after the route."""
+    async with runtime.work(_caller(principal, actor)) as work:
+        yield work
+
+
+def _may(*scopes: str) -> Any:
+    # "function": committed before the answer leaves. FastAPI's default would commit after it, and a
+    # failed commit would follow a 201.
+    return SecurityInFunction(caller_work, scopes=scopes, scope="function")
 
 
 async def bearer_first(
@@ -177,17 +199,17 @@ async def introspecting_caller(
         raise AuthenticationRequired
     if form.client is not None and principal is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
-    async with authenticated_client(form, runtime, by=actor) as client:
+    async with authenticated_client(form, runtime, actor=actor) as client:
         if client is not None:
-            async with runtime.sessions() as session:
-                held = await granted_scopes(session, client.id, now=runtime.now())
+            async with runtime.sessions() as db:
+                held = await granted_scopes(db, client.id, now=runtime.now())
             if not satisfies(held, frozenset(required.scopes)):
                 raise InsufficientScope(tuple(required.scopes))
         yield
 
 
 class MetricsOff(NotFound):
-    """Nobody has asked for metrics."""
+    """Metrics are not switched on."""
 
     def __init__(self) -> None:
         super().__init__("Metrics are off: set SCOPEGATE_METRICS_TOKEN to have them.")
@@ -199,7 +221,7 @@ async def scraper(
         HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
     ],
 ) -> None:
-    """Let whoever presents SCOPEGATE_METRICS_TOKEN pass: no user, and no scope.
+    """Let a request with SCOPEGATE_METRICS_TOKEN pass: no user, and no scope.
 
     Raises MetricsOff, AuthenticationRequired or InvalidToken.
     """
@@ -214,10 +236,10 @@ async def scraper(
 
 
 async def public() -> None:
-    """The mark of a route that anybody may call."""
+    """Mark a route that every client may call."""
 
 
-MARKS = {current_principal, introspecting_caller, scraper, public}
+ACCESS_MARKERS = {current_principal, introspecting_caller, scraper, public}
 
 PUBLIC = Depends(public)
 CAN_SCRAPE = Depends(scraper)
@@ -225,12 +247,18 @@ CAN_INTROSPECT = Security(introspecting_caller, scopes=["introspect"])
 
 AnyPrincipal = Annotated[Principal, Security(current_principal)]
 CanReadItems = Annotated[Principal, Security(current_principal, scopes=["read:items"])]
-CanWriteItems = Annotated[Principal, Security(current_principal, scopes=["write:items"])]
 CanReadUsers = Annotated[Principal, Security(current_principal, scopes=["read:users"])]
-CanWriteUsers = Annotated[Caller, Security(current_caller, scopes=["write:users"])]
-CanWriteGrants = Annotated[Caller, Security(current_caller, scopes=["write:grants"])]
-CanWriteScopes = Annotated[Caller, Security(current_caller, scopes=[ADMIN])]
 CanReadAudit = Annotated[Principal, Security(current_principal, scopes=["read:audit"])]
+
+
+# Work in the caller's name. Without one of these a route has nothing to write with.
+AnyCaller = Annotated[Work[Caller], _may()]
+CanWriteItems = Annotated[Work[Caller], _may("write:items")]
+CanWriteUsers = Annotated[Work[Caller], _may("write:users")]
+CanWriteGrants = Annotated[Work[Caller], _may("write:grants")]
+CanWriteScopes = Annotated[Work[Caller], _may(ADMIN)]
+# For what is hashed before there is a unit of work.
+CallerWritingUsers = Annotated[Caller, Security(current_caller, scopes=["write:users"])]
 
 
 def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
@@ -243,16 +271,16 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
     for route in iter_route_contexts(app.routes):
         if route.path in unscoped:
             continue
-        original, marks = route.original_route, []
+        original, markers = route.original_route, []
         if isinstance(original, APIRoute):
-            marks = list(_marks(route.dependant))
-        if len(marks) != 1:
-            how_often = "more than once" if marks else "nowhere"
+            markers = list(_access_markers(route.dependant))
+        if len(markers) != 1:
+            how_often = "more than once" if markers else "nowhere"
             raise ConfigurationError(
                 f"The route {route.path} says {how_often} who may call it: give it one "
                 "Security(current_principal, scopes=[…]) or dependencies=[PUBLIC]"
             )
-        mark, scopes = marks[0]
+        mark, scopes = markers[0]
         if unknown := sorted(set(scopes) - SHIPPED.keys()):
             raise ConfigurationError(
                 f"The route {route.path} asks for {', '.join(unknown)}, which is no scope: name it "
@@ -268,10 +296,10 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
             original.required = scopes
 
 
-def _marks(dependant: Dependant) -> Iterator[tuple[object, tuple[str, ...]]]:
+def _access_markers(dependant: Dependant) -> Iterator[tuple[object, tuple[str, ...]]]:
     """Yield each mark of a route, with the scopes by which it lets callers in."""
-    if dependant.call in MARKS:
+    if dependant.call in ACCESS_MARKERS:
         inherited, own = dependant.parent_oauth_scopes or (), dependant.own_oauth_scopes or ()
         yield dependant.call, tuple(dict.fromkeys([*inherited, *own]))
     for inner in dependant.dependencies:
-        yield from _marks(inner)
+        yield from _access_markers(inner)

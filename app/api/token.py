@@ -1,23 +1,44 @@
 """POST /token: where tokens come from (RFC 6749)."""
 
 from collections.abc import Awaitable, Callable
+from typing import Self
 
 from fastapi import Request, Response
+from pydantic import BaseModel, Field
 
-from app.access.scopes import parse_scope
+from app.access.scopes import format_scope, parse_scope
 from app.api.answers import oauth_answers
-from app.api.dependencies import ActorDep, hang_up, runtime_of
+from app.api.dependencies import ActorDep, runtime_of, watch_disconnect
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
-from app.api.schemas import TokenAnswer
 from app.api.security import PUBLIC, Router
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType
 from app.identity.clients import Client, ClientRefused
 from app.identity.login import authenticate
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 
 router = Router(tags=["tokens"], dependencies=[PUBLIC])
+
+
+class TokenAnswer(BaseModel):
+    """RFC 6749 §5.1."""
+
+    access_token: str
+    token_type: str = "bearer"
+    expires_in: int = Field(description="Seconds.")
+    scope: str = Field(description="The scopes that were issued, space-delimited.")
+    refresh_token: str | None = Field(None, description="Absent for client credentials.")
+
+    @classmethod
+    def of(cls, issued: Issued) -> Self:
+        """The answer that gives these tokens out."""
+        return cls(
+            access_token=issued.access_token,
+            expires_in=int(issued.lifetime.total_seconds()),
+            scope=format_scope(issued.scopes),
+            refresh_token=issued.refresh_token,
+        )
 
 
 @router.post(
@@ -59,72 +80,56 @@ def _grant_type(form: OAuthForm) -> str:
     return "password"
 
 
-async def _password(request: Request, form: OAuthForm, by: Actor) -> Issued:
+async def _password(request: Request, form: OAuthForm, actor: Actor) -> Issued:
     runtime, requested = runtime_of(request), _requested(form)
     username, password = form.require("username"), form.require("password")
-    async with authenticated_client(form, runtime, by=by) as client, hang_up(request) as gone:
-        by = _acting(by, client)
-        async with (
-            authenticate(
-                runtime.sessions,
-                runtime.hasher,
-                runtime.throttle,
-                username=username,
-                password=password,
-                by=by,
-                now=runtime.now(),
-                gone=gone,
-            ) as user,
-            runtime.unit_of_work() as session,
-        ):
-            return await password_grant(
-                session,
-                runtime.issuer,
-                user=user,
-                client=client,
-                requested=requested,
-                by=by,
-                now=runtime.now(),
-            )
+    async with (
+        authenticated_client(form, runtime, actor=actor) as client,
+        watch_disconnect(request) as gone,
+        authenticate(
+            runtime.guard,
+            username=username,
+            password=password,
+            actor=_acting(actor, client),
+            gone=gone,
+        ) as user,
+        runtime.work(_acting(actor, client)) as work,
+    ):
+        return await password_grant(
+            work, runtime.issuer, user=user, client=client, requested=requested
+        )
 
 
-async def _refresh_token(request: Request, form: OAuthForm, by: Actor) -> Issued:
+async def _refresh_token(request: Request, form: OAuthForm, actor: Actor) -> Issued:
     runtime = runtime_of(request)
     requested, refresh_token = _requested(form), form.require("refresh_token")
     async with (
-        authenticated_client(form, runtime, by=by) as client,
-        runtime.unit_of_work() as session,
+        authenticated_client(form, runtime, actor=actor) as client,
+        runtime.work(_acting(actor, client)) as work,
     ):
         return await refresh_grant(
-            session,
+            work,
             runtime.issuer,
             refresh_token=refresh_token,
             client=client,
             requested=requested,
-            by=_acting(by, client),
-            now=runtime.now(),
         )
 
 
-async def _client_credentials(request: Request, form: OAuthForm, by: Actor) -> Issued:
+async def _client_credentials(request: Request, form: OAuthForm, actor: Actor) -> Issued:
     runtime, requested = runtime_of(request), _requested(form)
-    async with authenticated_client(form, runtime, by=by) as client:
+    async with authenticated_client(form, runtime, actor=actor) as client:
         if client is None:
             raise ClientRefused
-        async with runtime.unit_of_work() as session:
+        async with runtime.work(actor) as work:
             return await client_credentials_grant(
-                session,
-                runtime.issuer,
-                client=client,
-                requested=requested,
-                by=by,
-                now=runtime.now(),
+                work, runtime.issuer, client=client, requested=requested
             )
 
 
-def _acting(by: Actor, client: Client | None) -> Actor:
-    """Return who asks for a grant to somebody else: the client, if one has authenticated."""
-    return by.signed_in_as(client.id if client else None)
+def _acting(actor: Actor, client: Client | None) -> Actor:
+    """Return who asks for a grant to another account: the client, if one has authenticated."""
+    return actor.signed_in_as(client.id if client else None)
 
 
 GRANTS: dict[str, Callable[[Request, OAuthForm, Actor], Awaitable[Issued]]] = {

@@ -5,17 +5,17 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal, Self, TypeVar
+from functools import partial
+from typing import Literal, TypeVar
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Select, Uuid, any_, event, func, inspect, literal, or_, select
+from sqlalchemy import Select, Uuid, any_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Session
 
 from app.audit.models import AuditEntry
+from app.db.work import Actor, Work
 
 logger = logging.getLogger(__name__)
 
@@ -48,69 +48,44 @@ POLL_INTERVAL = 0.5
 WARNINGS: frozenset[Action] = frozenset(
     {"login.failed", "login.throttled", "session.reuse_detected", "session.grace_used"}
 )
-"""What may be somebody at work who should not be."""
+"""What may be an attack."""
 LONGEST_TRANSACTION = timedelta(seconds=30)
 """After its start no transaction of ours commits that much later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who does something, and from where.
-
-    Without a user: somebody who has not signed in, an operator's command, or the service itself.
-    """
-
-    user_id: uuid.UUID | None = None
-    address: str | None = None
-    user_agent: str | None = None
-    request_id: str | None = None
-
-    def signed_in_as(self, user_id: uuid.UUID | None) -> Self:
-        """Return the same actor as this user; as no user when it is None."""
-        return replace(self, user_id=user_id)
-
-
 def record(
-    session: AsyncSession,
+    work: Work[Actor],
     action: Action,
     /,
     *,
-    by: Actor,
     subject: uuid.UUID | None = None,
     **detail: object,
 ) -> None:
-    """Add an entry, which is committed or rolled back with what it tells.
+    """Add an entry, which is committed or rolled back with what it describes.
 
-    Once committed it is also logged, and counted in the session's `info["audited"]`.
-
-    `detail` is shown to whoever holds `read:audit`: never a password, token, hash or secret.
+    Once committed it is also logged and counted. `detail` is shown to holders of `read:audit`:
+    never a password, token, hash or secret.
     """
+    actor = work.actor
     entry = AuditEntry(
         action=action,
-        actor=by.user_id,
+        actor=actor.user_id,
         subject=subject,
         detail=to_jsonable_python(detail),
-        address=by.address,
-        request_id=by.request_id,
+        address=actor.address,
+        request_id=actor.request_id,
     )
-    session.add(entry)
-    session.info.setdefault("recorded", []).append(entry)
+    work.db.add(entry)
+    work.after_commit(partial(_publish, entry, work.database.audited))
 
 
-@event.listens_for(Session, "after_commit")
-def _tell_what_was_recorded(session: Session) -> None:
-    # Called for savepoints too, whose entries may yet be rolled back.
-    if session.in_nested_transaction():
-        return
-    for entry in session.info.pop("recorded", ()):
-        # What was rolled back is not.
-        if inspect(entry).persistent:
-            session.info.setdefault("audited", Counter())[entry.action] += 1
-            _log(entry)
+def _publish(entry: AuditEntry, audited: Counter[str]) -> None:
+    audited[entry.action] += 1
+    _log(entry)
 
 
 def _log(entry: AuditEntry) -> None:
-    # Without its detail, which is for whoever holds `read:audit`.
+    # Without its detail, which only holders of `read:audit` may see.
     logger.log(
         logging.WARNING if entry.action in WARNINGS else logging.INFO,
         entry.action,
@@ -124,7 +99,7 @@ def _log(entry: AuditEntry) -> None:
 
 
 async def list_entries(
-    session: AsyncSession,
+    db: AsyncSession,
     *,
     user_id: uuid.UUID | None = None,
     action: Action | None = None,
@@ -139,7 +114,7 @@ async def list_entries(
     statement = _narrowed(select(AuditEntry), user_id=user_id, action=action, since=since)
     if after is not None:
         statement = statement.where(AuditEntry.id < after)
-    return list(await session.scalars(statement.order_by(AuditEntry.id.desc()).limit(limit)))
+    return list(await db.scalars(statement.order_by(AuditEntry.id.desc()).limit(limit)))
 
 
 async def follow_entries(
@@ -156,27 +131,25 @@ async def follow_entries(
     """
     # Entries become visible in the order of their commits, which neither their ids nor their times
     # tell. So each look goes back as far as a transaction lasts, past what was there before: back
-    # from the look before it, however long ago that was, as whoever reads may have paused.
+    # from the look before it, however long ago that was, as the reader may have paused.
     matching = _narrowed(select(AuditEntry.id), user_id=user_id, action=action)
-    async with sessions() as session:
-        looked_at = (await session.execute(select(func.now()))).scalar_one()
+    async with sessions() as db:
+        looked_at = (await db.execute(select(func.now()))).scalar_one()
         recent = matching.where(AuditEntry.at >= looked_at - LONGEST_TRANSACTION)
-        before = set(await session.scalars(recent))
-        found = await list_entries(
-            session, user_id=user_id, action=action, since=since, limit=limit
-        )
+        before = set(await db.scalars(recent))
+        found = await list_entries(db, user_id=user_id, action=action, since=since, limit=limit)
     found.reverse()
     before.update(each.id for each in found)
     while True:
         yield found
         await asyncio.sleep(POLL_INTERVAL)
-        async with sessions() as session:
+        async with sessions() as db:
             recent = matching.where(AuditEntry.at >= looked_at - LONGEST_TRANSACTION)
-            looked_at = (await session.execute(select(func.now()))).scalar_one()
-            there = set(await session.scalars(recent))
+            looked_at = (await db.execute(select(func.now()))).scalar_one()
+            there = set(await db.scalars(recent))
             new = literal(list(there - before), ARRAY(Uuid()))
             found = list(
-                await session.scalars(
+                await db.scalars(
                     select(AuditEntry).where(AuditEntry.id == any_(new)).order_by(AuditEntry.id)
                 )
             )

@@ -12,7 +12,7 @@ from app.db.base import Base, Identified
 
 
 class AuditEntry(Identified, Base):
-    """Who did what to whom. Postgres lets nobody change one, or remove one that is young.
+    """Who did what to whom. Postgres refuses to change one, or to remove a young one.
 
     It names users by their ids and by no foreign key: what was done stays told, whatever becomes
     of them.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
-from app.access.accounts import create_user
+from app.access.accounts import create_person, prepare_person
 from app.access.authority import OPERATOR
 from app.access.grants import grant as grant_scope
 from app.access.scopes import ADMIN
@@ -22,7 +22,6 @@ from app.cli.imports import user_import
 from app.cli.keys import key
 from app.cli.recovery import recover
 from app.cli.scopes import scope
-from app.cli.serving import serve as serve_until_stopped
 from app.cli.sessions import session
 from app.cli.users import user
 from app.cli.waiting import explain, wait_for_database
@@ -31,8 +30,8 @@ from app.db.rights import grant_rights
 from app.errors import ScopegateError
 from app.identity.users import UsernameTaken, fill_in_all_skeletons, list_users
 from app.ops.housekeeping import prune as clear_away
-from app.ops.memory import share_one_heap
 from app.runtime import Runtime
+from app.server.memory import share_one_heap
 from app.settings import Settings
 
 FIRST_ADMIN = "admin"
@@ -82,10 +81,14 @@ def serve(
     Wait SCOPEGATE_DATABASE_WAIT seconds for a database that takes writes, and say so.
     """
     share_one_heap()
+    # Here, as the other commands do without FastAPI and uvicorn, and start sooner.
+    from app.main import create_app
+    from app.server.serving import serve as serve_until_stopped
+
     settings = Settings()
     # What would stop a worker is said here, once, as one line.
     wait_for_database(lambda: run(_nothing), seconds=settings.database_wait)
-    serve_until_stopped(settings, workers=workers)
+    serve_until_stopped(settings, create_app, workers=workers)
 
 
 @cli.command()
@@ -132,7 +135,7 @@ def prune() -> None:
         if count == 0:
             end_progress()
 
-    async def work(runtime: Runtime) -> bool:
+    async def act(runtime: Runtime) -> bool:
         return await clear_away(
             runtime.sessions,
             now=runtime.now(),
@@ -141,35 +144,30 @@ def prune() -> None:
             report=report,
         )
 
-    if not run(work):
-        typer.echo("Another process is at it: nothing to do")
+    if not run(act):
+        typer.echo("Another process is already pruning: nothing to do")
         return
     typer.echo("Removed " + ", ".join(f"{count} {name}" for name, count in removed.items()))
 
 
 async def _make_first_admin(runtime: Runtime) -> None:
-    async with runtime.unit_of_work() as session:
-        # Not only nobody of that name: an admin who was renamed, or replaced and put out, must not
+    async with runtime.sessions() as db:
+        # Not only without a user of that name: an admin who was renamed or disabled must not
         # come back with the password that they had at first.
-        if await list_users(session, limit=1):
+        if await list_users(db, limit=1):
             return
     chosen = runtime.settings.admin_password
     password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)
     try:
-        async with runtime.unit_of_work() as session:
-            admin = await create_user(
-                session,
-                runtime.hasher,
-                username=FIRST_ADMIN,
-                password=password,
-                by=OPERATOR,
-                clock=runtime.now,
-            )
-            now = runtime.now()
-            await grant_scope(session, user_id=admin.id, scope=ADMIN, by=OPERATOR, now=now)
+        person = await prepare_person(
+            runtime.hasher, username=FIRST_ADMIN, password=password, caller=OPERATOR
+        )
+        async with runtime.work(OPERATOR) as work:
+            admin = await create_person(work, person)
+            await grant_scope(work, admin.id, ADMIN)
     except UsernameTaken:
         return  # By another migration, a moment ago.
-    # Only now that it is committed, and only when nobody knows it yet.
+    # Only now that it is committed, and only when it is new.
     typer.echo(
         f"Scopegate: made the user {FIRST_ADMIN}, "
         + ("with the password that was set" if chosen else f"password {password} (shown once)")

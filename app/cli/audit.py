@@ -8,13 +8,13 @@ from typing import Annotated, get_args
 
 import typer
 
-from app.api.schemas import AuditAnswer
 from app.audit.log import Action, follow_entries
 from app.audit.models import AuditEntry
 from app.cli.console import Limit, plain, run
 from app.cli.times import parse_since, written
 from app.identity.users import get_user, usernames_of
 from app.runtime import Runtime
+from app.views import AuditAnswer
 
 KINDS: tuple[Action, ...] = get_args(Action)
 
@@ -56,9 +56,9 @@ def audit(
 ) -> None:
     """The audit log, a line an entry, the newest last: when, what, who to whom, and how."""
 
-    async def work(runtime: Runtime) -> None:
-        async with runtime.unit_of_work() as session:
-            user_id = None if user is None else (await get_user(session, user)).id
+    async def act(runtime: Runtime) -> None:
+        async with runtime.sessions() as db:
+            user_id = None if user is None else (await get_user(db, user)).id
         async for found in follow_entries(
             runtime.sessions,
             user_id=user_id,
@@ -70,7 +70,7 @@ def audit(
             if not follow:
                 break
 
-    run(work)
+    run(act)
 
 
 async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) -> None:
@@ -78,9 +78,9 @@ async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) 
         for each in entries:
             typer.echo(json.dumps(AuditAnswer.model_validate(each).model_dump(mode="json")))
         return
-    async with runtime.unit_of_work() as session:
+    async with runtime.sessions() as db:
         named = {user_id for each in entries for user_id in (each.actor, each.subject) if user_id}
-        names = await usernames_of(session, named)
+        names = await usernames_of(db, named)
     for each in entries:
         typer.echo(_line(each, names))
 

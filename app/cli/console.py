@@ -21,7 +21,7 @@ from app.settings import Settings
 T = TypeVar("T")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
-Force = Annotated[bool, typer.Option("--force", help="Even if nobody is left who holds admin.")]
+Force = Annotated[bool, typer.Option("--force", help="Even if no admin is left.")]
 Limit = Annotated[int, typer.Option(min=0, help="At most how many.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask whether it is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -65,7 +65,7 @@ def read_password() -> str:
 
 
 def confirm(what: str, *, yes: bool) -> None:
-    """Ask whoever sits at the terminal whether they mean what can't be undone; nobody else."""
+    """Ask at a terminal whether to do what can't be undone; do not ask a program."""
     if not yes and sys.stdin.isatty():
         typer.confirm(f"{what}. This can't be undone: go on?", abort=True, err=True)
 
@@ -81,7 +81,7 @@ def parse_id(text: str) -> uuid.UUID:
 
 
 def show_progress(text: str) -> None:
-    """Write over the terminal's last line how far it is; nothing where nobody watches."""
+    """Write the progress over the terminal's last line; nothing where there is no terminal."""
     if sys.stderr.isatty():
         typer.echo(f"\r{text}", nl=False, err=True)
 

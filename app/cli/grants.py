@@ -28,7 +28,7 @@ For = Annotated[
         "--for", parser=parse_duration, metavar="DURATION", help="They end after: 90m, 8h, 1d12h."
     ),
 ]
-Reason = Annotated[str | None, typer.Option(help="Why, for whoever asks later.")]
+Reason = Annotated[str | None, typer.Option(help="Why: shown with the grant and in the audit log.")]
 
 
 def grant(
@@ -43,26 +43,18 @@ def grant(
     if until is not None and lasting is not None:
         raise typer.BadParameter("--until and --for say the same: use one")
 
-    async def work(runtime: Runtime) -> tuple[str, datetime | None]:
-        now = runtime.now()
-        end = until if lasting is None else now + lasting
-        async with runtime.unit_of_work() as session:
-            holder = await get_user(session, name)
-            await require_registered(session, set(scopes))
+    async def act(runtime: Runtime) -> tuple[str, datetime | None]:
+        async with runtime.work(OPERATOR) as work:
+            end = until if lasting is None else work.now + lasting
+            holder = await get_user(work.db, name)
+            await require_registered(work.db, set(scopes))
             for each in sorted(scopes):
                 await grants.grant(
-                    session,
-                    user_id=holder.id,
-                    scope=each,
-                    expires_at=end,
-                    reason=reason,
-                    by=OPERATOR,
-                    now=now,
-                    force=force,
+                    work, holder.id, each, expires_at=end, reason=reason, force=force
                 )
         return holder.username, end
 
-    holder, end = run(work)
+    holder, end = run(act)
     until_when = f" until {written(end)}" if end else ""
     typer.echo(f"Granted to {holder}{until_when}: {' '.join(scopes)}")
 
@@ -70,24 +62,17 @@ def grant(
 def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
     """Take scopes back from a user. Tokens already out lose them too."""
 
-    async def work(runtime: Runtime) -> tuple[str, list[str]]:
-        async with runtime.unit_of_work() as session:
-            holder = await get_user(session, name)
+    async def act(runtime: Runtime) -> tuple[str, list[str]]:
+        async with runtime.work(OPERATOR) as work:
+            holder = await get_user(work.db, name)
             # A name that was misspelt in a hurry must not look like a success.
-            await require_registered(session, set(scopes))
+            await require_registered(work.db, set(scopes))
             removed = [
                 each
                 for each in sorted(scopes)
-                if await grants.revoke(
-                    session,
-                    user_id=holder.id,
-                    scope=each,
-                    by=OPERATOR,
-                    now=runtime.now(),
-                    force=force,
-                )
+                if await grants.revoke(work, holder.id, each, force=force)
             ]
             return holder.username, removed
 
-    holder, removed = run(work)
+    holder, removed = run(act)
     typer.echo(f"Revoked from {holder}: {' '.join(removed) or 'nothing, none was held'}")

@@ -23,7 +23,7 @@ def user_import(file: File, as_json: AsJson = False) -> None:
     """Make people of the rows of a CSV file, of any length.
 
     Its first line names the columns: username, password_hash (by bcrypt or argon2) or password, and
-    scopes with spaces between them. Whoever is there already stays as they are, so the same file
+    scopes with spaces between them. Users who are there already stay as they are, so the same file
     can be imported again when it was interrupted. A row stands in one line; at a line that is no
     row the import stops, with exit code 1. Exit code 3: some rows were refused, as reported.
     """

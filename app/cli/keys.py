@@ -19,14 +19,14 @@ key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_h
 def key_list(as_json: AsJson = False) -> None:
     """All keys, and what each does now."""
 
-    async def work(runtime: Runtime) -> list[dict[str, Any]]:
-        async with runtime.unit_of_work() as session:
-            found = await keys.list_keys(session)
+    async def act(runtime: Runtime) -> list[dict[str, Any]]:
+        async with runtime.sessions() as db:
+            found = await keys.list_keys(db)
         now = runtime.now()
         signing = runtime.keyring.signing(now).kid
         return [_row(each, signing=signing, now=now) for each in found]
 
-    rows = run(work)
+    rows = run(act)
     show(rows, as_json, table(rows, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
 
 
@@ -42,23 +42,21 @@ def key_rotate(
     With --now a key that is published and has yet to sign never signs: the new one does.
     """
 
-    async def work(runtime: Runtime) -> dict[str, Any]:
+    async def act(runtime: Runtime) -> dict[str, Any]:
         publication = 0 if at_once else runtime.settings.key_publication
-        async with runtime.unit_of_work() as session:
+        async with runtime.work(OPERATOR) as work:
             made = await keys.rotate_key(
-                session,
+                work,
                 runtime.cipher,
                 algorithm=runtime.settings.signing_algorithm,
                 publication=timedelta(seconds=publication),
                 overlap=runtime.key_overlap,
-                by=OPERATOR,
-                now=runtime.now(),
             )
         await runtime.keyring.load()
         now = runtime.now()
         return _row(made, signing=runtime.keyring.signing(now).kid, now=now)
 
-    made = run(work)
+    made = run(act)
     when = written(made["signs_from"])
     text = f"Made the key {made['kid']} ({made['algorithm']}), signing from {when}"
     show(made, as_json, text)
@@ -71,11 +69,11 @@ def key_retire(
     """A key verifies nothing from now on: for one that has leaked. Its tokens are refused."""
     confirm(f"Retiring the key {kid} makes every token that it signed worthless", yes=yes)
 
-    async def work(runtime: Runtime) -> None:
-        async with runtime.unit_of_work() as session:
-            await keys.retire_key(session, kid, by=OPERATOR, now=runtime.now())
+    async def act(runtime: Runtime) -> None:
+        async with runtime.work(OPERATOR) as work:
+            await keys.retire_key(work, kid)
 
-    run(work)
+    run(act)
     typer.echo(f"Retired the key {kid}: tokens that it signed are refused")
 
 
@@ -87,11 +85,11 @@ def key_rewrap() -> None:
     session has been refreshed or has idled out (SCOPEGATE_SESSION_IDLE_TIMEOUT). Then it can go.
     """
 
-    async def work(runtime: Runtime) -> int:
-        async with runtime.unit_of_work() as session:
-            return await keys.rewrap_keys(session, runtime.cipher)
+    async def act(runtime: Runtime) -> int:
+        async with runtime.work(OPERATOR) as work:
+            return await keys.rewrap_keys(work, runtime.cipher)
 
-    typer.echo(f"Rewrapped {run(work)} keys")
+    typer.echo(f"Rewrapped {run(act)} keys")
 
 
 def _row(each: SigningKey, *, signing: str, now: datetime) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from app.access.accounts import end_session, end_sessions
 from app.access.authority import OPERATOR
-from app.api.schemas import SessionAnswer
 from app.cli.console import AsJson, Limit, Name, Yes, confirm, parse_id, run, show_list
-from app.identity.sessions import SessionNotFound, end_session, end_sessions_of, live_sessions
+from app.identity.sessions import live_sessions
 from app.identity.users import get_user
 from app.runtime import Runtime
+from app.views import SessionAnswer
 
 session = typer.Typer(help="List and end sessions.", no_args_is_help=True)
 
@@ -25,15 +26,13 @@ REASON = "ended by an operator"
 def session_list(name: Name, limit: Limit = 50, as_json: AsJson = False) -> None:
     """A user's live sessions, soonest to expire first."""
 
-    async def work(runtime: Runtime) -> list[dict[str, Any]]:
-        async with runtime.unit_of_work() as database:
-            user = await get_user(database, name)
-            found = await live_sessions(
-                database, user.id, after=None, limit=limit + 1, now=runtime.now()
-            )
+    async def act(runtime: Runtime) -> list[dict[str, Any]]:
+        async with runtime.sessions() as db:
+            user = await get_user(db, name)
+            found = await live_sessions(db, user.id, after=None, limit=limit + 1, now=runtime.now())
         return [SessionAnswer.model_validate(each).model_dump() for each in found]
 
-    show_list(run(work), COLUMNS, limit=limit, as_json=as_json)
+    show_list(run(act), COLUMNS, limit=limit, as_json=as_json)
 
 
 @session.command("end")
@@ -41,14 +40,11 @@ def session_end(session_id: SessionId, yes: Yes = False) -> None:
     """End one session: no token of it counts any more."""
     confirm(f"Ending session {session_id} signs its user out there", yes=yes)
 
-    async def work(runtime: Runtime) -> None:
-        async with runtime.unit_of_work() as database:
-            if not await end_session(
-                database, session_id, reason=REASON, by=OPERATOR, now=runtime.now()
-            ):
-                raise SessionNotFound
+    async def act(runtime: Runtime) -> None:
+        async with runtime.work(OPERATOR) as work:
+            await end_session(work, session_id, reason=REASON)
 
-    run(work)
+    run(act)
     typer.echo(f"Ended session {session_id}")
 
 
@@ -57,10 +53,10 @@ def session_end_all(name: Name, yes: Yes = False) -> None:
     """End all sessions of a user: they are signed out everywhere."""
     confirm(f"Ending all sessions signs {name} out everywhere", yes=yes)
 
-    async def work(runtime: Runtime) -> str:
-        async with runtime.unit_of_work() as database:
-            user = await get_user(database, name)
-            await end_sessions_of(database, user.id, reason=REASON, by=OPERATOR, now=runtime.now())
+    async def act(runtime: Runtime) -> str:
+        async with runtime.work(OPERATOR) as work:
+            user = await get_user(work.db, name)
+            await end_sessions(work, user.id, reason=REASON)
             return user.username
 
-    typer.echo(f"Ended all sessions of {run(work)}")
+    typer.echo(f"Ended all sessions of {run(act)}")

@@ -8,7 +8,7 @@ import typer
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=36525)
-"""A century: whoever means longer means for ever."""
+"""A century: longer means for ever."""
 
 
 def parse_moment(text: str) -> datetime:

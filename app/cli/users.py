@@ -5,19 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.accounts import (
-    create_user,
-    disable_account,
-    replace_password,
-    revoke_account_secret,
-)
-from app.access.authority import OPERATOR
+from app.access import accounts
+from app.access.authority import OPERATOR, Caller
 from app.access.grants import grant
 from app.access.holdings import grants_of, scopes_of_each
 from app.access.scopes import require_registered
-from app.api.schemas import GrantAnswer, SessionAnswer, UserAnswer
 from app.cli import sessions
 from app.cli.console import (
     AsJson,
@@ -33,11 +26,13 @@ from app.cli.console import (
     show_list,
     table,
 )
-from app.identity.clients import NewSecret, create_service, make_secret, secrets_of
+from app.db.work import Work
+from app.identity.clients import NewSecret, secrets_of
 from app.identity.models import User
 from app.identity.sessions import live_sessions
-from app.identity.users import enable_user, get_user, list_users, rename_user
+from app.identity.users import get_user, list_users
 from app.runtime import Runtime
+from app.views import GrantAnswer, SessionAnswer, UserAnswer
 
 user = typer.Typer(
     help="Make, find, change, disable and import users; their passwords and secrets.",
@@ -65,27 +60,25 @@ def user_create(
     scopes = sorted(scope or [])
     password = "" if service else read_password()
 
-    async def work(runtime: Runtime) -> dict[str, Any]:
-        async with runtime.unit_of_work() as session:
-            if service:
-                made, secret = await create_service(session, username=name, by=OPERATOR)
-                shown = _shown(made, secret)
+    async def act(runtime: Runtime) -> dict[str, Any]:
+        person = None
+        if not service:
+            person = await accounts.prepare_person(
+                runtime.hasher, username=name, password=password, caller=OPERATOR
+            )
+        shown = {}
+        async with runtime.work(OPERATOR) as work:
+            if person:
+                made = await accounts.create_person(work, person)
             else:
-                made = await create_user(
-                    session,
-                    runtime.hasher,
-                    username=name,
-                    password=password,
-                    by=OPERATOR,
-                    clock=runtime.now,
-                )
-                shown = {}
-            await require_registered(session, set(scopes))
+                made, secret = await accounts.create_service(work, username=name)
+                shown = _shown(made, secret)
+            await require_registered(work.db, set(scopes))
             for each in scopes:
-                await grant(session, user_id=made.id, scope=each, by=OPERATOR, now=runtime.now())
+                await grant(work, made.id, each)
         return {**UserAnswer.of(made).model_dump(), "granted": scopes, **shown}
 
-    made = run(work)
+    made = run(act)
     text = f"Made {made['username']} ({made['id']})"
     show(made, as_json, f"{text}\n{_secret_text(made)}" if service else text)
 
@@ -94,28 +87,26 @@ def user_create(
 def user_list(search: Search = None, limit: Limit = 50, as_json: AsJson = False) -> None:
     """Users, oldest first, with what they are granted."""
 
-    async def work(runtime: Runtime) -> list[dict[str, Any]]:
-        async with runtime.unit_of_work() as session:
-            users = await list_users(session, name=search, limit=limit + 1)
-            held = await scopes_of_each(session, [each.id for each in users], now=runtime.now())
+    async def act(runtime: Runtime) -> list[dict[str, Any]]:
+        async with runtime.sessions() as db:
+            users = await list_users(db, name=search, limit=limit + 1)
+            held = await scopes_of_each(db, [each.id for each in users], now=runtime.now())
         return [{**UserAnswer.of(each).model_dump(), "granted": held[each.id]} for each in users]
 
-    show_list(run(work), ["username", "kind", "disabled", "granted"], limit=limit, as_json=as_json)
+    show_list(run(act), ["username", "kind", "disabled", "granted"], limit=limit, as_json=as_json)
 
 
 @user.command("show")
 def user_show(name: Name, as_json: AsJson = False) -> None:
     """One user: what they are granted and until when, where they are signed in, their secrets."""
 
-    async def work(runtime: Runtime) -> dict[str, Any]:
+    async def act(runtime: Runtime) -> dict[str, Any]:
         now = runtime.now()
-        async with runtime.unit_of_work() as session:
-            found = await get_user(session, name)
-            held = await grants_of(session, found.id, now=now)
-            signed_in = await live_sessions(
-                session, found.id, after=None, limit=SESSIONS_SHOWN, now=now
-            )
-            secrets = await secrets_of(session, found.id)
+        async with runtime.sessions() as db:
+            found = await get_user(db, name)
+            held = await grants_of(db, found.id, now=now)
+            signed_in = await live_sessions(db, found.id, after=None, limit=SESSIONS_SHOWN, now=now)
+            secrets = await secrets_of(db, found.id)
         return {
             **UserAnswer.of(found).model_dump(),
             "grants": [GrantAnswer.model_validate(each).model_dump() for each in held],
@@ -123,7 +114,7 @@ def user_show(name: Name, as_json: AsJson = False) -> None:
             "secrets": [{"secret_id": each.id, "created_at": each.created_at} for each in secrets],
         }
 
-    found = run(work)
+    found = run(act)
     parts = [
         table([found], ["id", "username", "kind", "disabled", "created_at"]),
         table(found["grants"], ["scope", "granted_at", "expires_at", "reason"]),
@@ -139,10 +130,10 @@ def user_show(name: Name, as_json: AsJson = False) -> None:
 def user_rename(name: Name, new_name: NewName) -> None:
     """Give a person another name. A service account's stays: it is its client_id."""
 
-    async def work(session: AsyncSession, found: User, _: Runtime) -> None:
-        await rename_user(session, found, username=new_name, by=OPERATOR)
+    async def rename(work: Work[Caller], user_id: uuid.UUID) -> None:
+        await accounts.change(work, user_id, username=new_name, disabled=None)
 
-    typer.echo(f"Renamed {name} to {_with_user(name, work)}")
+    typer.echo(f"Renamed {name} to {_with_user(name, rename)}")
 
 
 @user.command("disable")
@@ -150,20 +141,20 @@ def user_disable(name: Name, force: Force = False, yes: Yes = False) -> None:
     """No login and no token of this user counts any more."""
     confirm(f"Disabling {name} ends all their sessions", yes=yes)
 
-    async def work(session: AsyncSession, found: User, runtime: Runtime) -> None:
-        await disable_account(session, found.id, by=OPERATOR, now=runtime.now(), force=force)
+    async def disable(work: Work[Caller], user_id: uuid.UUID) -> None:
+        await accounts.disable(work, user_id, force=force)
 
-    typer.echo(f"Disabled {_with_user(name, work)}: all their sessions have ended")
+    typer.echo(f"Disabled {_with_user(name, disable)}: all their sessions have ended")
 
 
 @user.command("enable")
 def user_enable(name: Name) -> None:
     """The user may sign in again; no old token comes back."""
 
-    async def work(session: AsyncSession, found: User, _: Runtime) -> None:
-        await enable_user(session, found.id, by=OPERATOR)
+    async def enable(work: Work[Caller], user_id: uuid.UUID) -> None:
+        await accounts.change(work, user_id, username=None, disabled=False)
 
-    typer.echo(f"Enabled {_with_user(name, work)}")
+    typer.echo(f"Enabled {_with_user(name, enable)}")
 
 
 @user.command("password")
@@ -171,32 +162,27 @@ def user_password(name: Name) -> None:
     """Set a person's password, asked for or read from standard input. All their sessions end."""
     password = read_password()
 
-    async def work(runtime: Runtime) -> str:
-        async with runtime.unit_of_work() as session:
-            found = await get_user(session, name)
-        await replace_password(
-            runtime.sessions,
-            runtime.hasher,
-            user_id=found.id,
-            password=password,
-            by=OPERATOR,
-            clock=runtime.now,
+    async def act(runtime: Runtime) -> str:
+        async with runtime.sessions() as db:
+            found = await get_user(db, name)
+        await accounts.replace_password(
+            runtime.database, runtime.hasher, found.id, password=password, caller=OPERATOR
         )
         return found.username
 
-    typer.echo(f"Set the password of {run(work)}: all their sessions have ended")
+    typer.echo(f"Set the password of {run(act)}: all their sessions have ended")
 
 
 @user.command("secret")
 def user_secret(name: Name, as_json: AsJson = False) -> None:
     """Make a second live secret for a service account, to change over to."""
 
-    async def work(runtime: Runtime) -> dict[str, Any]:
-        async with runtime.unit_of_work() as session:
-            found = await get_user(session, name)
-            return _shown(found, await make_secret(session, user_id=found.id, by=OPERATOR))
+    async def act(runtime: Runtime) -> dict[str, Any]:
+        async with runtime.work(OPERATOR) as work:
+            found = await get_user(work.db, name)
+            return _shown(*await accounts.make_secret(work, found.id))
 
-    made = run(work)
+    made = run(act)
     show(made, as_json, _secret_text(made))
 
 
@@ -205,25 +191,24 @@ def user_revoke_secret(
     name: Name, secret_id: SecretId, force: Force = False, yes: Yes = False
 ) -> None:
     """Revoke a service account's secret."""
-    confirm(f"Revoking a secret of {name} locks out whoever uses it", yes=yes)
+    confirm(f"Revoking a secret of {name} locks out the services that use it", yes=yes)
 
-    async def work(session: AsyncSession, found: User, runtime: Runtime) -> None:
-        now = runtime.now()
-        await revoke_account_secret(session, found.id, secret_id, by=OPERATOR, now=now, force=force)
+    async def revoke(work: Work[Caller], user_id: uuid.UUID) -> None:
+        await accounts.revoke_secret(work, user_id, secret_id, force=force)
 
-    typer.echo(f"Revoked a secret of {_with_user(name, work)}")
+    typer.echo(f"Revoked a secret of {_with_user(name, revoke)}")
 
 
-def _with_user(name: str, work: Callable[[AsyncSession, User, Runtime], Awaitable[None]]) -> str:
-    """Do it to the user of that name; the name as it is kept."""
+def _with_user(name: str, change: Callable[[Work[Caller], uuid.UUID], Awaitable[None]]) -> str:
+    """Change the user of that name; return the name as it is kept."""
 
-    async def in_unit_of_work(runtime: Runtime) -> str:
-        async with runtime.unit_of_work() as session:
-            found = await get_user(session, name)
-            await work(session, found, runtime)
+    async def act(runtime: Runtime) -> str:
+        async with runtime.work(OPERATOR) as work:
+            found = await get_user(work.db, name)
+            await change(work, found.id)
             return found.username
 
-    return run(in_unit_of_work)
+    return run(act)
 
 
 def _shown(service: User, secret: NewSecret) -> dict[str, str]:

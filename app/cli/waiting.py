@@ -7,7 +7,7 @@ import typer
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.db.engine import DATABASE_GONE, STATEMENT_LOST, TAKES_NO_WRITES, sqlstate_of
-from app.db.primary import TakesNoWrites
+from app.db.servers import TakesNoWrites
 from app.errors import first_line
 
 SILENT = (OSError, TimeoutError, OperationalError, InterfaceError)

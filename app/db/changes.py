@@ -1,7 +1,7 @@
 """The change feed: every process hears of every change in the database within moments.
 
-Triggers notify in the writing transaction (migration 0003), so a change is heard whoever makes it:
-this process, another replica, or a person with psql.
+Triggers notify in the writing transaction (migration 0003), so a change is heard whatever its
+source: this process, another replica, or a person with psql.
 
 A heartbeat that is itself a notification proves that no change was missed. Each beat is sent on a
 fresh connection, made as the request pool makes its own, to where requests must lead at that
@@ -22,10 +22,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
-
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db.beats import send_beat
 from app.db.clock import DatabaseClock, monotonic
@@ -129,10 +125,10 @@ class ChangeFeed:
         return monotonic() - self._written_at < self.bound
 
     def outage(self, seconds: float) -> float:
-        """Return in how many of the last so many seconds this process could answer nobody."""
+        """Return in how many of the last so many seconds this process could answer no request."""
         return self._outages.within(seconds, now=monotonic())
 
-    def tell(self, change: Change) -> None:
+    def publish(self, change: Change) -> None:
         """Call every subscriber with the change."""
         for hearer in self._hearers:
             hearer(change)
@@ -183,9 +179,9 @@ class ChangeFeed:
             raise
         try:
             # What changed before this moment, this process has not heard of.
-            self.tell(EVERYTHING)
+            self.publish(EVERYTHING)
             self._sent.clear()
-            self._clock.doubt()
+            self._clock.reset()
             while not self._listener.lost.is_set():
                 next_at = monotonic() + self.bound / BEATS_PER_BOUND
                 await self._renew()
@@ -254,7 +250,7 @@ class ChangeFeed:
         beat = await send_beat(
             connection, self._beat_channel, str(self._number), seconds=self.bound
         )
-        self._clock.adopt(beat.now, sent=beat.sent_at, received=beat.answered_at)
+        self._clock.sync(beat.now, sent=beat.sent_at, received=beat.answered_at)
         self._written_at, self.queue_usage, self.failure = surveyed_at, beat.queue_usage, None
         self._outages.end(beat.answered_at)
         self._note(beat.triggers)
@@ -276,7 +272,7 @@ class ChangeFeed:
                     ", ".join(triggers.wrong),
                 )
         elif before and before != triggers:
-            self.tell(EVERYTHING)
+            self.publish(EVERYTHING)
 
     def _settle(self) -> None:
         """Count the beats that were heard, and let a successor take over that heard one."""
@@ -298,25 +294,4 @@ class ChangeFeed:
 
     def _on_change(self, payload: str) -> None:
         self.changes_heard += 1
-        self.tell(parse_change(payload))
-
-
-class AnnouncingSession(Session):
-    """A session that tells `info["feed"]` of announced changes once its transaction has ended."""
-
-
-def announce(session: AsyncSession, change: Change) -> None:
-    """Let this process hear of a change as soon as it is committed.
-
-    The triggers tell of it too, a moment later. Whoever revokes here and asks here next shall not
-    be let in during that moment.
-    """
-    session.info.setdefault("announced", []).append(change)
-
-
-@event.listens_for(AnnouncingSession, "after_transaction_end")
-def _tell_what_was_announced(session: Session, transaction: SessionTransaction) -> None:
-    # Not after_commit, which is called for savepoints too. After a rollback it does no harm.
-    if transaction.parent is None:
-        for change in session.info.pop("announced", ()):
-            session.info["feed"].tell(change)
+        self.publish(parse_change(payload))

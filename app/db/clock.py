@@ -36,7 +36,7 @@ class DatabaseClock:
         """The time now; by this machine's clock only as long as the database was never asked."""
         return datetime.fromtimestamp(self._epoch + monotonic(), UTC)
 
-    def adopt(self, told: datetime, *, sent: float, received: float) -> None:
+    def sync(self, told: datetime, *, sent: float, received: float) -> None:
         """Set the clock to what the database told between two moments of `monotonic`.
 
         An answer that took so long that the clock knows better is passed over.
@@ -47,7 +47,7 @@ class DatabaseClock:
             self._error = error
             self._set_at = received
 
-    def doubt(self) -> None:
+    def reset(self) -> None:
         """Adopt the next answer, however long it takes: it may be another server's."""
         self._error = math.inf
 
@@ -56,4 +56,4 @@ async def set_clock(clock: DatabaseClock, connection: AsyncConnection) -> None:
     """Set it by asking the database once."""
     sent = monotonic()
     told = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
-    clock.adopt(told, sent=sent, received=monotonic())
+    clock.sync(told, sent=sent, received=monotonic())

@@ -7,9 +7,10 @@ Who is alive is told by two file locks, never by a recorded process id: the kern
 however its holders end, even by SIGKILL.
 
 * `users.lock` is held shared by every using process. The supervisor waits for it exclusively:
-  when it gets it, nobody is left.
+  when it gets it, no process is left.
 * `server.lock` is held exclusively by the supervisor and, inherited, by all that it runs: when
-  it is free, no process of the server is left, and whoever takes it may start a supervisor.
+  it is free, no process of the server is left, and the process that takes
+  it may start a supervisor.
 """
 # ruff: noqa: S603 - The programs run here are the wheel's and the supervisor; never a shell.
 
@@ -86,7 +87,7 @@ class EmbeddedPostgres:
 
 
 def _ensure_server(home: Path, socket: Path) -> None:
-    """Return once the server of `home` accepts connections; launch it if nobody has."""
+    """Return once the server of `home` accepts connections; launch it if no other process has."""
     launched = False
     deadline = time.monotonic() + PATIENCE
     while not _accepts_connections(socket):
@@ -106,15 +107,15 @@ def _accepts_connections(socket: Path) -> bool:
 
 
 def _launch_supervisor(home: Path, socket: Path) -> bool:
-    """Start the supervisor of `home`; False if somebody else was quicker."""
+    """Start the supervisor of `home`; False if another process was quicker."""
     server_lock = _try_lock(home / "server.lock", fcntl.LOCK_EX)
     if server_lock is None:
         return False
     log = home / "postgres.log"
     log.touch(mode=0o600)
     with os.fdopen(server_lock), log.open("ab") as output:
-        # Its own session and none of our pipes: Ctrl-C does not reach the supervisor, and whoever
-        # reads our output sees its end.
+        # Its own session and none of our pipes: Ctrl-C does not reach the supervisor, and a program
+        # that reads our output sees its end.
         subprocess.run(
             [sys.executable, "-m", "app.db.embedded_server", home, socket],
             cwd=Path(__file__).parents[2],

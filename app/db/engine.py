@@ -21,7 +21,7 @@ from sqlalchemy.util import await_only
 from app.db.clock import monotonic
 from app.db.embedded import EmbeddedPostgres
 from app.db.primary import LONGEST_LIFE, Primary
-from app.db.spent import add_up_statements
+from app.db.query_time import add_up_statements
 from app.db.url import configured_url, options_of
 from app.settings import Settings
 
@@ -127,8 +127,8 @@ def _give_up_lost_connections(engine: Engine, primary: Primary) -> None:
 def _prepared() -> dict[str, Any]:
     """Statements are prepared once a connection, which halves the time that a short one takes.
 
-    By names that no other process gives: a pooler that nobody told us of may hand us a server on
-    which somebody else prepared theirs. Then ours is not found, rather than theirs executed.
+    By names that no other process gives: a pooler that no setting names may hand us a server on
+    which another process prepared theirs. Then ours is not found, rather than theirs executed.
     """
     process, numbers = secrets.token_hex(8), itertools.count()
     return {"prepared_statement_name_func": lambda: f"scopegate_{process}_{next(numbers)}"}

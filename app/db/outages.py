@@ -1,4 +1,4 @@
-"""When this process could answer nobody, since the database committed nothing.
+"""When this process could answer no request, since the database committed nothing.
 
 What a client could not do in that time is not held against it.
 """
@@ -15,7 +15,7 @@ REMEMBERED = 16
 class Outages:
     """The outages of a process, by its monotonic clock: stretches without a committed beat.
 
-    One began before the process did: it may have been started because nobody answered.
+    One began before the process did: it may have been started because no process answered.
     """
 
     def __init__(self, *, bound: float) -> None:

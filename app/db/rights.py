@@ -1,7 +1,7 @@
 """What the service's own role may do, where another role owns the tables.
 
 Triggers keep the audit log append-only, and only a table's owner can switch those off. So a service
-that does not own its tables can't rewrite the log, whoever gets hold of its connection.
+that does not own its tables can't rewrite the log, also when its connection is stolen.
 """
 
 from sqlalchemy import text

@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.locks import Lock
 from app.db.schema import migrations
 
 DEFINITIONS = Path(__file__).with_name("triggers.sql")
-RESTORE_LOCK = 0x7216_6E25
 _PART = re.compile(
     r"^-- (function|trigger) (\S+)\n(.*?);$(?=\n\n--|\n\Z)", re.MULTILINE | re.DOTALL
 )
@@ -82,7 +82,7 @@ def judge(rows: Iterable[Sequence[Any]], names: Sequence[str] = NOTIFYING) -> Tr
 
 def restore_triggers(connection: Connection) -> None:
     """Make every trigger as it must be, in a database that this version has migrated."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": RESTORE_LOCK})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.TRIGGERS.value})
     # Every query behind one that waits for a lock waits too: rather give up.
     connection.execute(text("SET LOCAL lock_timeout = '5s'"))
     rows = connection.exec_driver_sql(LOOK, (TABLES,)).all()

@@ -116,7 +116,7 @@ def shown_url(url: URL) -> str:
 def unproven_hosts(url: URL) -> list[str]:
     """Return the hosts on the network that could be other servers: TLS does not prove them.
 
-    Whoever stands between could read and change all that is asked of the database.
+    An attacker on the way could read and change all that is asked of the database.
     """
     options = options_of(url)
     mode = str(url.query.get("ssl") or os.environ.get("PGSSLMODE", ""))

@@ -22,12 +22,12 @@ class MaybeBehind(Unavailable):
 
 
 async def require_known(
-    session: AsyncSession, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
+    db: AsyncSession, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
 ) -> None:
     """Raise MaybeBehind if there is no such session, though it should be younger than `bound`."""
     if abs(age) > bound:
         return
-    if await session.scalar(select(Session.id).where(Session.id == session_id)) is None:
+    if await db.scalar(select(Session.id).where(Session.id == session_id)) is None:
         raise MaybeBehind
 
 

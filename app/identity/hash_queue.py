@@ -21,16 +21,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.errors import Unavailable
-from app.identity.throttle import network_of
+from app.identity.networks import network_of
 
 ACCOUNT_SHARE = 8
 """An account holds one place in so many."""
 LEAST_PLACES = 4
 """Places that an account may hold in however small a queue."""
 
-Gone = asyncio.Future[None]
+Disconnected = asyncio.Future[None]
 """Done when the client has hung up."""
 
 
@@ -171,7 +171,7 @@ class HashQueue:
             self.refused += 1
             raise TooManyLogins
 
-    async def take_turn(self, source: Source, gone: Gone | None = None) -> float:
+    async def take_turn(self, source: Source, gone: Disconnected | None = None) -> float:
         """Wait for a turn, and return for how many seconds; 0 if there was one at once.
 
         The caller ends it by `give_back`. Raises TooManyLogins; CallerGone when `gone` comes true

@@ -1,7 +1,7 @@
-"""Locks on users: whoever changes one or ends their sessions keeps out who would sign in as them.
+"""Locks on users: a change of a user, or the end of their sessions, excludes logins as them.
 
 By advisory locks, which are given in the order in which they are asked for. A lock on the row would
-be overtaken by ever more logins, each of which shares it with those before.
+wait for ever behind logins, each of which shares it with those before.
 """
 
 import uuid
@@ -16,16 +16,16 @@ _HOLD = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger())))
 _SHARE = select(func.pg_advisory_xact_lock_shared(bindparam("key", type_=BigInteger())))
 
 
-async def hold_users(session: AsyncSession, *user_ids: uuid.UUID | None) -> None:
-    """Until the commit nobody else holds these users, and nobody signs in as one of them."""
+async def hold_users(db: AsyncSession, *user_ids: uuid.UUID | None) -> None:
+    """Hold these users until the commit: no other transaction holds them or signs in as them."""
     for key in _in_order(filter(None, user_ids)):
-        await session.execute(_HOLD, {"key": key})
+        await db.execute(_HOLD, {"key": key})
 
 
-async def share_users(session: AsyncSession, *user_ids: uuid.UUID) -> None:
-    """Until the commit nobody holds these users: they may sign in, as others do as them."""
+async def share_users(db: AsyncSession, *user_ids: uuid.UUID) -> None:
+    """Share these users until the commit: no transaction holds them, others may sign in."""
     for key in _in_order(user_ids):
-        await session.execute(_SHARE, {"key": key})
+        await db.execute(_SHARE, {"key": key})
 
 
 def _in_order(user_ids: Iterable[uuid.UUID]) -> list[int]:
@@ -35,5 +35,5 @@ def _in_order(user_ids: Iterable[uuid.UUID]) -> list[int]:
 
 def _lock_key(user_id: uuid.UUID) -> int:
     # The end of a UUIDv7, which is random. Two users of one key would only wait for each other.
-    # Its highest bit is set; in what somebody made up it must be, or it could be another lock's.
+    # Its highest bit is set; in an invented id it must be set, or it could be another lock's.
     return int.from_bytes(user_id.bytes[8:], signed=True) | _HIGHEST_BIT

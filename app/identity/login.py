@@ -1,30 +1,27 @@
-"""Login: from a name and a password to a user; and changing or setting that password."""
+"""Login: from a name and a password to a user; and changing that password."""
 
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit.log import Actor, record
+from app.audit.log import record
+from app.db.work import Actor, Database
 from app.errors import DomainError, InvalidGrant, InvalidToken, audited
-from app.identity.hash_queue import Gone, Source, source_of
+from app.identity.hash_queue import Disconnected, Source, source_of
 from app.identity.locks import hold_users, share_users
 from app.identity.models import Session, User
 from app.identity.names import username_key
+from app.identity.networks import network_of
 from app.identity.passwords import PasswordHasher, check_password
 from app.identity.refusals import audit_refusal
-from app.identity.sessions import end_sessions_of, is_live
-from app.identity.throttle import (
-    CURRENT_PASSWORD,
-    LOGIN,
-    Throttle,
-    network_of,
-    record_failure,
-)
+from app.identity.session_writes import end_sessions_of
+from app.identity.sessions import is_live
+from app.identity.throttle import CURRENT_PASSWORD, LOGIN, AttemptSource, Throttle, record_failure
 from app.identity.users import find_user
 
 
@@ -37,7 +34,7 @@ class LoginRefused(InvalidGrant):
 
 
 class WrongPassword(DomainError):
-    """Whoever holds the token does not know the password."""
+    """The holder of the token does not know the password."""
 
     status = 403
 
@@ -46,85 +43,74 @@ class WrongPassword(DomainError):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a password is checked with: the database, the hasher and the throttle."""
+
+    database: Database
+    hasher: PasswordHasher
+    throttle: Throttle
+
+
 @asynccontextmanager
 async def authenticate(
-    sessions: async_sessionmaker[AsyncSession],
-    hasher: PasswordHasher,
-    throttle: Throttle,
-    *,
-    username: str,
-    password: str,
-    by: Actor,
-    now: datetime,
-    gone: Gone | None = None,
+    guard: Guard, *, username: str, password: str, actor: Actor, gone: Disconnected | None = None
 ) -> AsyncIterator[User]:
     """Yield the person with this name and password; the request belongs in the block.
 
     What refuses the request after that is audited, so that no one tests a password unseen. A hash
-    of an outdated kind is renewed on the way. Takes sessions, not a session, because no connection
-    may be held while the password is hashed.
+    of an outdated kind is renewed on the way. No connection is held while the password is hashed.
     Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
     disabled user and a service account alike; Throttled, before any, when too many of them came;
     TooManyLogins when the account's share of the hashing queue is used up, or the queue is full;
-    CallerGone when the caller hung up in that queue, with nothing hashed and nothing told.
+    CallerGone when the caller hung up in that queue, with nothing hashed and nothing audited.
     """
+    database, hasher, throttle = guard.database, guard.hasher, guard.throttle
     # The name that was typed, not the user's id: names that exist and others wait alike.
-    source = Source("logins", network_of(by.address), username_key(username))
-    hasher.check_room(source)  # First: a storm must not get at the database either.
+    queued = Source("logins", network_of(actor.address), username_key(username))
+    hasher.check_room(queued)  # First: a storm must not get at the database either.
     # Two looks that need no transaction, whose beginning and end would be two more round trips.
-    async with throttle.autocommit() as session:
-        user = await find_user(session, username)
-        user_id = user.id if user else None
-        attempt = await throttle.admit(
-            session, LOGIN, name=username, user_id=user_id, address=by.address, now=now
-        )
-    password_hash = user.password_hash if user else None
+    async with throttle.autocommit() as db:
+        user = await find_user(db, username)
+        source = AttemptSource(username, user.id if user else None, actor.address)
+        attempt = await throttle.admit(db, LOGIN, source, now=database.now())
     correct, renewed = await hasher.verify(
         password,
-        password_hash,
-        source=source,
+        user.password_hash if user else None,
+        source=queued,
         at_turn=partial(throttle.look_again, attempt),
         gone=gone,
     )
     refusal = _refusal(user, correct)
     if refusal:
-        # Not the name, when nobody has it: people type their password there.
-        await record_failure(
-            sessions, throttle, attempt, subject=user_id, by=by, reason=refusal, now=now
-        )
+        # Not the name when no user has it: people type their password there.
+        await record_failure(database, throttle, attempt, actor=actor, reason=refusal)
         raise audited(LoginRefused())
     assert user is not None
     if renewed:
-        async with sessions.begin() as session:
-            replaced = await _replace_hash(session, user.id, old=user.password_hash, new=renewed)
+        async with database.work(actor) as work:
+            replaced = await _replace_hash(work.db, user.id, old=user.password_hash, new=renewed)
         if not replaced:
             # Another login of theirs has renewed it too, or it was changed: once more, by that one.
             async with authenticate(
-                sessions,
-                hasher,
-                throttle,
-                username=username,
-                password=password,
-                by=by,
-                now=now,
-                gone=gone,
+                guard, username=username, password=password, actor=actor, gone=gone
             ) as user:
                 yield user
             return
         user.password_hash = renewed
-    async with audit_refusal(sessions, user.id, right="password", by=by, now=now):
+    async with audit_refusal(database, user.id, right="password", actor=actor):
         yield user
 
 
-async def confirm_login(session: AsyncSession, user: User) -> None:
+async def confirm_login(db: AsyncSession, user: User) -> None:
     """Return only if the login of a moment ago still holds, and keep it so until the commit.
 
     Without this, a login could open a session just after a new password ended all of them.
     Raises LoginRefused.
     """
-    await share_users(session, user.id)
+    await share_users(db, user.id)
     values = {"user_id": user.id, "password_hash": user.password_hash}
-    if await session.scalar(_UNCHANGED, values) is None:
+    if await db.scalar(_UNCHANGED, values) is None:
         raise LoginRefused("changed meanwhile")
 
 
@@ -138,15 +124,7 @@ _UNCHANGED = select(User.id).where(
 
 @asynccontextmanager
 async def confirm_password(
-    sessions: async_sessionmaker[AsyncSession],
-    hasher: PasswordHasher,
-    throttle: Throttle,
-    *,
-    user_id: uuid.UUID,
-    session_id: uuid.UUID,
-    password: str,
-    by: Actor,
-    now: datetime,
+    guard: Guard, user_id: uuid.UUID, *, session_id: uuid.UUID, password: str, actor: Actor
 ) -> AsyncIterator[User]:
     """Yield the user if this is their current password: for every route that asks for it.
 
@@ -155,44 +133,27 @@ async def confirm_password(
     Raises WrongPassword, which is audited, Throttled for what failed in this session or at this
     address, or TooManyLogins when the hashing queue is full.
     """
-    async with sessions() as session:
-        user = await session.get_one(User, user_id)
-        attempt = await throttle.admit(
-            session,
-            CURRENT_PASSWORD,
-            name=user.username,
-            user_id=user_id,
-            address=by.address,
-            session_id=session_id,
-            now=now,
-        )
+    database, hasher, throttle = guard.database, guard.hasher, guard.throttle
+    async with database.sessions() as db:
+        user = await db.get_one(User, user_id)
+        source = AttemptSource(user.username, user_id, actor.address, session_id)
+        attempt = await throttle.admit(db, CURRENT_PASSWORD, source, now=database.now())
     correct, _ = await hasher.verify(
         password,
         user.password_hash,
-        source=source_of(by),
+        source=source_of(actor),
         at_turn=partial(throttle.look_again, attempt),
     )
     if not correct:
         reason = "wrong current password"
-        await record_failure(
-            sessions, throttle, attempt, subject=user_id, by=by, reason=reason, now=now
-        )
+        await record_failure(database, throttle, attempt, actor=actor, reason=reason)
         raise audited(WrongPassword())
-    async with audit_refusal(sessions, user_id, right="password", by=by, now=now):
+    async with audit_refusal(database, user_id, right="password", actor=actor):
         yield user
 
 
 async def change_password(
-    sessions: async_sessionmaker[AsyncSession],
-    hasher: PasswordHasher,
-    throttle: Throttle,
-    *,
-    user_id: uuid.UUID,
-    session_id: uuid.UUID,
-    current: str,
-    new: str,
-    by: Actor,
-    now: datetime,
+    guard: Guard, user_id: uuid.UUID, *, session_id: uuid.UUID, current: str, new: str, actor: Actor
 ) -> None:
     """Replace the password, and end all sessions of the user but this one.
 
@@ -200,40 +161,20 @@ async def change_password(
     ended. A refusal is audited whether the current password was wrong or right.
     """
     async with confirm_password(
-        sessions,
-        hasher,
-        throttle,
-        user_id=user_id,
-        session_id=session_id,
-        password=current,
-        by=by,
-        now=now,
+        guard, user_id, session_id=session_id, password=current, actor=actor
     ) as user:
         checked = check_password(new, username=user.username)
-        password_hash = await hasher.hash(checked, source=source_of(by))
-        async with sessions.begin() as session:
-            await hold_users(session, user_id)
-            if not await session.scalar(select(is_live(now)).where(Session.id == session_id)):
+        password_hash = await guard.hasher.hash(checked, source=source_of(actor))
+        async with guard.database.work(actor) as work:
+            await hold_users(work.db, user_id)
+            live = select(is_live(work.now)).where(Session.id == session_id)
+            if not await work.db.scalar(live):
                 raise InvalidToken
-            if not await _replace_hash(session, user_id, old=user.password_hash, new=password_hash):
+            if not await _replace_hash(work.db, user_id, old=user.password_hash, new=password_hash):
                 # It was changed meanwhile, so this one is not the current one any more.
                 raise WrongPassword("changed meanwhile")
-            record(session, "password.changed", by=by, subject=user_id)
-            await end_sessions_of(
-                session, user_id, reason="password changed", by=by, now=now, but=session_id
-            )
-
-
-async def set_password(
-    session: AsyncSession, user_id: uuid.UUID, *, password_hash: str, by: Actor, now: datetime
-) -> None:
-    """Give a person another password, whatever it was, and end all their sessions."""
-    await hold_users(session, user_id)
-    await session.execute(
-        update(User).where(User.id == user_id).values(password_hash=password_hash)
-    )
-    record(session, "password.changed", by=by, subject=user_id)
-    await end_sessions_of(session, user_id, reason="password set", by=by, now=now)
+            record(work, "password.changed", subject=user_id)
+            await end_sessions_of(work, user_id, reason="password changed", but=session_id)
 
 
 def _refusal(user: User | None, correct: bool) -> str | None:
@@ -247,13 +188,11 @@ def _refusal(user: User | None, correct: bool) -> str | None:
     return "disabled" if user.disabled_at is not None else None
 
 
-async def _replace_hash(
-    session: AsyncSession, user_id: uuid.UUID, *, old: str | None, new: str
-) -> bool:
+async def _replace_hash(db: AsyncSession, user_id: uuid.UUID, *, old: str | None, new: str) -> bool:
     statement = (
         update(User)
         .where(User.id == user_id, User.password_hash == old)
         .values(password_hash=new)
         .returning(User.id)
     )
-    return await session.scalar(statement) is not None
+    return await db.scalar(statement) is not None

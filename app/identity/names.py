@@ -72,7 +72,7 @@ def _check_marks(name: str) -> None:
             raise Refused("In a username, a combining mark follows a letter or a digit.")
         if not f"a{mark}".isidentifier():
             raise Refused("A username has only combining marks that identifiers may have.")
-        # The dot of an i is there already: nobody sees a second one.
+        # The dot of an i is there already: a second one is not visible.
         if mark == _DOT_ABOVE and _prototypes_of(before)[0] in "ijl":
             raise Refused("A username has no combining marks that can't be seen.")
     marks = ""

@@ -21,7 +21,7 @@ import passlib
 from passlib.context import CryptContext
 
 from app.errors import ConfigurationError, Refused
-from app.identity.hash_queue import CallerGone, Gone, HashQueue, Source
+from app.identity.hash_queue import CallerGone, Disconnected, HashQueue, Source
 from app.identity.spelling import MAX_MARKS, nfkc
 
 MIN_PASSWORD_BYTES = 8
@@ -30,7 +30,7 @@ LONGEST_SPELLING = 2 * MAX_PASSWORD_BYTES
 """In characters, of any password, decomposed: no character has more of them than two a byte."""
 BCRYPT_BYTES = 72
 LOW_PRIORITY = 10
-NOBODYS_HASH = (
+DUMMY_HASH = (
     "$argon2id$v=19$m=19456,t=2,p=1$XkvJ+V8LISSkVMpZS2nNOQ"
     "$U2tC5dF+D9iIiA0PmYZKeIAvpe6Gw6QA3f/ngCuVUWY"
 )
@@ -136,9 +136,9 @@ def _common_passwords() -> frozenset[str]:
 
 
 def _give_way() -> None:
-    """Let this thread have what of the processors nobody else wants.
+    """Give this thread only the processor time that no other thread wants.
 
-    Or whoever answers other requests would wait for a time slice, each some milliseconds long.
+    Otherwise threads that answer requests would wait for time slices of some milliseconds.
     """
     if sys.platform == "linux":  # Elsewhere a priority is a process's, not a thread's.
         with suppress(OSError):
@@ -207,12 +207,12 @@ class PasswordHasher:
         *,
         source: Source = COMMANDS,
         at_turn: AtTurn | None = None,
-        gone: Gone | None = None,
+        gone: Disconnected | None = None,
     ) -> tuple[bool, str | None]:
         """Whether the password is right, and its new hash if the old one is to be replaced.
 
         Costs one verification also when there is no hash (no such user) or the password can't
-        be anybody's. `at_turn` is awaited before a call that had to wait is hashed, and stops it
+        be any user's. `at_turn` is awaited before a call that had to wait is hashed, and stops it
         by raising. Raises TooManyLogins; CallerGone when `gone` comes true in the queue.
         """
         return await self._run(
@@ -227,7 +227,7 @@ class PasswordHasher:
     def _verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         normal = normalise_password(password)
         if normal is None or len(normal.encode()) > MAX_PASSWORD_BYTES or password_hash is None:
-            self._context.verify("", NOBODYS_HASH)
+            self._context.verify("", DUMMY_HASH)
             return False, None
         # bcrypt looks at 72 bytes; where such hashes were made, the rest was cut off silently.
         is_bcrypt = self._context.identify(password_hash) == "bcrypt"
@@ -235,8 +235,8 @@ class PasswordHasher:
         try:
             correct = self._context.verify(secret, password_hash)
         except ValueError:
-            # The stored hash is broken: nobody's password, and no reason to fail.
-            self._context.verify("", NOBODYS_HASH)
+            # The stored hash is broken: no password fits, and that is no reason to fail.
+            self._context.verify("", DUMMY_HASH)
             return False, None
         outdated = correct and self._context.needs_update(password_hash)
         return correct, self._context.hash(normal) if outdated else None
@@ -244,7 +244,7 @@ class PasswordHasher:
     async def _run(
         self,
         work: Callable[[], T],
-        gone: Gone | None = None,
+        gone: Disconnected | None = None,
         *,
         source: Source = COMMANDS,
         at_turn: AtTurn | None = None,

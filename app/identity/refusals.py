@@ -3,27 +3,24 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Literal
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-
 from app.audit.limits import EntryLimit
-from app.audit.log import Actor, record
+from app.audit.log import record
 from app.db.engine import DATABASE_GONE
+from app.db.work import Actor, Database
 from app.errors import ScopegateError, audited
-from app.identity.throttle import network_of
+from app.identity.networks import network_of
 
 
 @asynccontextmanager
 async def audit_refusal(
-    sessions: async_sessionmaker[AsyncSession],
+    database: Database,
     user_id: uuid.UUID,
     *,
     right: Literal["password", "client secret"],
-    by: Actor,
+    actor: Actor,
     limit: EntryLimit | None = None,
-    now: datetime,
 ) -> AsyncIterator[None]:
     """Audit the error that ends the block, as `login.failed` of an account that has authenticated.
 
@@ -41,12 +38,13 @@ async def audit_refusal(
     except Exception as error:
         if getattr(error, "audited", False):
             raise
-        left_out = limit.admit((user_id, network_of(by.address)), now=now) if limit else 0
+        place = (user_id, network_of(actor.address))
+        left_out = limit.admit(place, now=database.now()) if limit else 0
         if left_out is not None:
-            async with sessions.begin() as session:
+            async with database.work(actor) as work:
                 reason = f"right {right}, but: {_reason(error)}"
                 detail = {"reason": reason, **({"left_out": left_out} if left_out else {})}
-                record(session, "login.failed", by=by, subject=user_id, **detail)
+                record(work, "login.failed", subject=user_id, **detail)
         if isinstance(error, ScopegateError):
             audited(error)
         raise

@@ -22,9 +22,6 @@ limit's interval, from `slack` in the past at the earliest; while it lies ahead,
 refused.
 """
 
-import hashlib
-import hmac
-import ipaddress
 import math
 import uuid
 from collections.abc import Iterable, Mapping
@@ -33,7 +30,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    DateTime,
     LargeBinary,
     Select,
     String,
@@ -46,14 +42,17 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.limits import EntryLimit
-from app.audit.log import Actor, record
+from app.audit.log import record
+from app.crypto import mac
+from app.db.work import Actor, Database
 from app.errors import Unavailable
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.names import username_key
+from app.identity.networks import network_of
 from app.identity.users import NOBODY
 
 
@@ -76,7 +75,7 @@ ACCOUNT_AND_ADDRESS = Limit("account and address", burst=10, interval=timedelta(
 # An office or a school behind one address mistypes more. One account can't use this up alone: its
 # own limit stops it, so a program with an outdated password makes no other account wait.
 ADDRESS = Limit("address", burst=100, interval=timedelta(seconds=2))
-# For guesses from very many addresses: 17,280 a day. Whoever signs in from a new place meanwhile
+# For guesses from very many addresses: 17,280 a day. A user who signs in from a new place meanwhile
 # may have to wait, so it is generous.
 ACCOUNT = Limit("account", burst=100, interval=timedelta(seconds=5))
 # For guesses at the current password with a stolen token, which could come from any number of
@@ -96,9 +95,6 @@ MAX_WAIT = timedelta(minutes=15)
 """Long enough that parallel guesses are paid for, short enough to be waited for by a person."""
 SLACK = max(limit.slack for limit in (*LOGIN, SESSION))
 """A budget whose `open_at` is that long ago is whole, whichever it is: its row can go."""
-KNOWN_FOR = timedelta(days=365)
-"""After the last login from there. Some people come once a year."""
-_RENEWED_AFTER = timedelta(days=1)
 _SPARE = 1.5
 """Failures that the second look lets a budget be overdrawn by: one, and half a failure's interval
 since the clocks of two replicas differ a little."""
@@ -131,6 +127,19 @@ class Throttled(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptSource:
+    """Which account an attempt is for, and where it comes from."""
+
+    name: str
+    """As it was typed: failures for names without a user are charged too."""
+    user_id: uuid.UUID | None
+    """Whose name it is."""
+    address: str | None
+    session_id: uuid.UUID | None = None
+    """The session in which the current password is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """An attempt that was let in, and the budgets that its failure is to be charged to."""
 
@@ -157,23 +166,20 @@ class Throttle:
 
     async def admit(
         self,
-        session: AsyncSession,
+        db: AsyncSession,
         limits: Iterable[Limit],
+        source: AttemptSource,
         *,
-        name: str,
-        user_id: uuid.UUID | None,
-        address: str | None,
         now: datetime,
-        session_id: uuid.UUID | None = None,
     ) -> Attempt:
-        """The attempt, if it is within all limits. `user_id` is whose name it is, if anybody's.
+        """Return the attempt if it is within all limits.
 
         One statement, which writes nothing. Raises Throttled.
         """
-        network, key = network_of(address), username_key(name)
-        budgets = {limit: self._key(limit, key, network, session_id) for limit in limits}
-        attempt = Attempt(budgets, user_id, network, now)
-        await self._look(session, attempt, now=now, spare=0)
+        network, key = network_of(source.address), username_key(source.name)
+        budgets = {limit: self._key(limit, key, network, source.session_id) for limit in limits}
+        attempt = Attempt(budgets, source.user_id, network, now)
+        await self._look(db, attempt, now=now, spare=0)
         return attempt
 
     async def look_again(self, attempt: Attempt, waited: float) -> None:
@@ -183,20 +189,20 @@ class Throttle:
         statement, which writes nothing, on a connection of its own. Raises Throttled.
         """
         now = attempt.admitted_at + timedelta(seconds=waited)
-        async with self.autocommit() as session:
-            await self._look(session, attempt, now=now, spare=_SPARE)
+        async with self.autocommit() as db:
+            await self._look(db, attempt, now=now, spare=_SPARE)
 
     async def _look(
-        self, session: AsyncSession, attempt: Attempt, *, now: datetime, spare: float
+        self, db: AsyncSession, attempt: Attempt, *, now: datetime, spare: float
     ) -> None:
         values = {
             "keys": list(attempt.budgets.values()),
             "account": attempt.budgets.get(ACCOUNT, b""),
-            # Nobody's id is looked up as well: not even the statement differs.
+            # An id that no user has is looked up too: not even the statement differs.
             "user_id": attempt.user_id or NOBODY,
             "network": attempt.network,
         }
-        found = await session.execute(_BUDGETS, values)
+        found = await db.execute(_BUDGETS, values)
         open_at = dict(found.all())
         waits = [
             open_at[key] - now
@@ -217,17 +223,17 @@ class Throttle:
             SESSION: (str(session_id),),
         }
         # The name comes last: it alone can contain the separator.
-        text = "\0".join(("throttle", limit.counted, *parts[limit]))
-        return hmac.digest(self._secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        text = "\0".join((limit.counted, *parts[limit]))
+        return mac(self._secret, b"throttle", text.encode("utf-8", "surrogatepass"))
 
 
-async def charge(session: AsyncSession, attempt: Attempt, *, now: datetime) -> list[str]:
+async def charge(db: AsyncSession, attempt: Attempt, *, now: datetime) -> list[str]:
     """Charge a failure to all its budgets, in one statement; which limits it has reached.
 
     What other attempts were charged meanwhile adds up, on whatever replica. They wait for the
     transaction to end.
     """
-    # In the limits' order, as everybody does: of two who charge the same budgets one waits, and
+    # Always in the limits' order: of two attempts that charge the same budgets one waits, and
     # neither for ever.
     rows: list[dict[str, Any]] = [
         {"key": key, "open_at": now - limit.slack + limit.interval}
@@ -240,7 +246,7 @@ async def charge(session: AsyncSession, attempt: Attempt, *, now: datetime) -> l
     charged = charged.on_conflict_do_update(
         index_elements=[FailureBudget.key], set_={"open_at": func.least(open_at, now + MAX_WAIT)}
     )
-    found = await session.execute(charged.returning(FailureBudget.key, FailureBudget.open_at))
+    found = await db.execute(charged.returning(FailureBudget.key, FailureBudget.open_at))
     moments = dict(found.all())
     return [
         limit.counted
@@ -251,15 +257,13 @@ async def charge(session: AsyncSession, attempt: Attempt, *, now: datetime) -> l
 
 
 async def record_failure(
-    sessions: async_sessionmaker[AsyncSession],
+    database: Database,
     throttle: Throttle,
     attempt: Attempt,
     *,
-    subject: uuid.UUID | None,
-    by: Actor,
+    actor: Actor,
     reason: str,
     left_out: int | None = 0,
-    now: datetime,
 ) -> None:
     """Charge a failure, and audit it with the limits that it has reached, if any.
 
@@ -269,68 +273,12 @@ async def record_failure(
     """
     # They charge one account, too: none may keep the others waiting for its own next statement, or
     # for the disk.
-    async with throttle.autocommit.begin() as session:
-        reached = await charge(session, attempt, now=now)
+    async with throttle.autocommit.begin() as db:
+        reached = await charge(db, attempt, now=attempt.admitted_at)
     if left_out is None:
         return
-    async with sessions.begin() as session:
+    async with database.work(actor) as work:
         detail = {"reason": reason, **({"left_out": left_out} if left_out else {})}
-        record(session, "login.failed", by=by, subject=subject, **detail)
+        record(work, "login.failed", subject=attempt.user_id, **detail)
         if reached:
-            record(session, "login.throttled", by=by, subject=subject, reached=reached)
-
-
-async def remember_network(
-    session: AsyncSession, user_id: uuid.UUID, *, address: str | None, now: datetime
-) -> None:
-    """Somebody has signed in from there: failures from elsewhere don't make them wait there."""
-    values = {
-        "whose": user_id,
-        "where": network_of(address),
-        "now": now,
-        "renewed_before": now - _RENEWED_AFTER,
-    }
-    await session.execute(_REMEMBER, values)
-
-
-def _insert_network() -> Insert:
-    # Not by the columns' names: those are the statement's own.
-    user_id, network = bindparam("whose", type_=Uuid()), bindparam("where", type_=String())
-    now, renewed_before = (
-        bindparam(name, type_=DateTime(timezone=True)) for name in ("now", "renewed_before")
-    )
-    # Looked for first: ON CONFLICT locks the row even where it changes nothing, and then a user's
-    # parallel logins would wait for each other.
-    lately = exists().where(
-        KnownNetwork.user_id == user_id,
-        KnownNetwork.network == network,
-        KnownNetwork.signed_in_at >= renewed_before,
-    )
-    return (
-        insert(KnownNetwork)
-        .from_select(
-            ["user_id", "network", "signed_in_at"],
-            select(user_id, network, now).where(not_(lately)),
-        )
-        .on_conflict_do_update(
-            index_elements=[KnownNetwork.user_id, KnownNetwork.network],
-            set_={"signed_in_at": now},
-        )
-        # The values are the statement's own, no rows to be inserted.
-        .execution_options(dml_strategy="raw")
-    )
-
-
-# Built once, because each login asks it.
-_REMEMBER = _insert_network()
-
-
-def network_of(address: str | None) -> str:
-    """What counts as one address: of IPv6 a /64, as all 2⁶⁴ addresses in it are one customer's."""
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return address or ""
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+            record(work, "login.throttled", subject=attempt.user_id, reached=reached)

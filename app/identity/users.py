@@ -1,36 +1,27 @@
-"""Users: making, changing, finding and listing them."""
+"""Users: what is checked of a new one, and finding and listing them."""
 
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from operator import itemgetter
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import LargeBinary, any_, bindparam, func, literal, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import LargeBinary, any_, bindparam, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
 
-from app.audit.log import Actor, record
-from app.db.changes import Change, announce
-from app.errors import Conflict, NotFound, Refused
-from app.identity.locks import hold_users
+from app.db.locks import Lock, share_lock, take_lock
+from app.errors import Conflict, NotFound
 from app.identity.models import User
 from app.identity.names import (
     existing_username,
-    normalise_username,
     username_key,
     username_skeleton,
 )
-from app.identity.sessions import end_sessions_of
 
 NOBODY = uuid.UUID(int=0)
 """Of this id there is no user: for looks that cost the same whether there is one or not."""
-# Any number will do, as long as nothing else in this database locks it.
-LOOKALIKE_LOCK = 0x5C09E6A9
 FILLED_AT_ONCE = 1000
 """Users whose skeletons are made in one statement."""
 
@@ -61,71 +52,8 @@ class UserNotFound(NotFound):
         super().__init__("There is no such user.")
 
 
-async def add_user(
-    session: AsyncSession, *, username: str, kind: Kind, password_hash: str | None, by: Actor
-) -> User:
-    """The row of a new user, whose name and password have been checked. Raises UsernameTaken."""
-    new = NewUser(username, kind, password_hash)
-    if not await add_users(session, [new], by=by):
-        raise UsernameTaken
-    return await session.get_one(User, new.id)
-
-
-async def add_users(
-    session: AsyncSession, users: Sequence[NewUser], *, by: Actor
-) -> set[uuid.UUID]:
-    """Add the rows of new users, whose names and passwords have been checked.
-
-    Return the ids of those that were added. A user whose name is taken, or looks like another, is
-    left out.
-    """
-    fit = await not_lookalikes(session, [each.username for each in users])
-    rows: list[dict[str, Any]] = [
-        {
-            "id": each.id,
-            "username": each.username,
-            "username_key": username_key(each.username),
-            "username_skeleton": username_skeleton(each.username),
-            "kind": each.kind,
-            "password_hash": each.password_hash,
-        }
-        for each in users
-        if each.username in fit
-    ]
-    if not rows:
-        return set()
-    # In one order for all: of two who add the same names at once, one waits, and neither for ever.
-    rows.sort(key=itemgetter("username_key"))
-    statement = insert(User).on_conflict_do_nothing(index_elements=[User.username_key])
-    made = set(await session.scalars(statement.returning(User.id), rows))
-    for each in users:
-        if each.id in made:
-            detail = {"username": each.username, "kind": each.kind}
-            record(session, "user.created", by=by, subject=each.id, **detail)
-    return made
-
-
-async def rename_user(session: AsyncSession, user: User, *, username: str, by: Actor) -> None:
-    """Give a person another name. Raises UsernameTaken, or Refused for an unfit name."""
-    name, old = normalise_username(username), user.username
-    if name == old:
-        return
-    if user.kind == "service":
-        raise Refused("A service's name is its client_id, which never changes.")
-    if not await not_lookalikes(session, [name], of=user.id):
-        raise UsernameTaken
-    announce(session, Change("user", user.id))
-    try:
-        async with session.begin_nested():
-            user.username, user.username_key = name, username_key(name)
-            user.username_skeleton = username_skeleton(name)
-    except IntegrityError:
-        raise UsernameTaken from None
-    record(session, "user.changed", by=by, subject=user.id, username=name, was=old)
-
-
 async def not_lookalikes(
-    session: AsyncSession, names: Sequence[str], *, of: uuid.UUID | None = None
+    db: AsyncSession, names: Sequence[str], *, of: uuid.UUID | None = None
 ) -> set[str]:
     """Return those of these names that look like no other user's, and like none before it here.
 
@@ -134,9 +62,8 @@ async def not_lookalikes(
     """
     # Names in ASCII don't exclude each other, so they share the lock.
     plain = all(map(str.isascii, names))
-    lock = func.pg_advisory_xact_lock_shared if plain else func.pg_advisory_xact_lock
-    await session.execute(select(lock(LOOKALIKE_LOCK)))
-    while await fill_in_skeletons(session):
+    await (share_lock if plain else take_lock)(db, Lock.LOOKALIKE_NAMES)
+    while await fill_in_skeletons(db):
         pass
     skeletons = {name: username_skeleton(name) for name in names}
     looks = select(User.username, User.username_skeleton).where(
@@ -144,7 +71,7 @@ async def not_lookalikes(
         User.id != (of or NOBODY),
     )
     seen: dict[bytes | None, list[str]] = defaultdict(list)
-    for name, skeleton in await session.execute(looks):
+    for name, skeleton in await db.execute(looks):
         seen[skeleton].append(name)
     fit = set()
     for name, skeleton in skeletons.items():
@@ -154,7 +81,7 @@ async def not_lookalikes(
     return fit
 
 
-async def fill_in_skeletons(session: AsyncSession) -> bool:
+async def fill_in_skeletons(db: AsyncSession) -> bool:
     """Make a batch of missing skeletons; False when none is missing.
 
     They are missing for names that an earlier release or an operator's SQL has given.
@@ -165,10 +92,10 @@ async def fill_in_skeletons(session: AsyncSession) -> bool:
         .limit(FILLED_AT_ONCE)
         .with_for_update(key_share=True, skip_locked=True)
     )
-    found = (await session.execute(missing)).all()
+    found = (await db.execute(missing)).all()
     rows = [{"id": id_, "username_skeleton": username_skeleton(name)} for id_, name in found]
     if rows:
-        await session.execute(update(User), rows)
+        await db.execute(update(User), rows)
     return bool(rows)
 
 
@@ -176,85 +103,54 @@ async def fill_in_all_skeletons(sessions: async_sessionmaker[AsyncSession]) -> N
     """Make all missing skeletons, a transaction for each batch: users are locked only shortly."""
     missing = True
     while missing:
-        async with sessions.begin() as session:
-            missing = await fill_in_skeletons(session)
+        async with sessions.begin() as db:
+            missing = await fill_in_skeletons(db)
 
 
-async def disable_user(
-    session: AsyncSession, user_id: uuid.UUID, *, by: Actor, now: datetime
-) -> None:
-    """No login and no token of this user counts any more: all their sessions end.
-
-    Whether they can be done without is not asked here: see `access.accounts.disable_account`.
-    """
-    await hold_users(session, user_id)
-    # Before the user is disabled: that begins another epoch, whose predecessor has no sessions.
-    await end_sessions_of(session, user_id, reason="user disabled", by=by, now=now)
-    disabled = (
-        update(User).where(User.id == user_id, User.disabled_at.is_(None)).values(disabled_at=now)
-    )
-    if await session.scalar(disabled.returning(User.id)):
-        record(session, "user.disabled", by=by, subject=user_id)
-
-
-async def enable_user(session: AsyncSession, user_id: uuid.UUID, *, by: Actor) -> None:
-    """The user may sign in again. No old token comes back: their sessions have ended."""
-    announce(session, Change("user", user_id))
-    enabled = (
-        update(User)
-        .where(User.id == user_id, User.disabled_at.is_not(None))
-        .values(disabled_at=None)
-    )
-    if await session.scalar(enabled.returning(User.id)):
-        record(session, "user.enabled", by=by, subject=user_id)
-
-
-async def find_user(session: AsyncSession, username: str) -> User | None:
+async def find_user(db: AsyncSession, username: str) -> User | None:
     """Return the user of that name in any spelling; None for a name that no user can have."""
     name = existing_username(username)
     if name is None:
         return None
-    return await session.scalar(_OF_NAME, {"key": username_key(name)})
+    return await db.scalar(_OF_NAME, {"key": username_key(name)})
 
 
 # Built once, because each login asks it.
 _OF_NAME = select(User).where(User.username_key == bindparam("key"))
 
 
-async def get_user(session: AsyncSession, username: str) -> User:
+async def get_user(db: AsyncSession, username: str) -> User:
     """The user of that name. Raises UserNotFound."""
-    user = await find_user(session, username)
+    user = await find_user(db, username)
     if user is None:
         raise UserNotFound
     return user
 
 
-async def user_of_id(session: AsyncSession, user_id: uuid.UUID) -> User:
+async def user_of_id(db: AsyncSession, user_id: uuid.UUID) -> User:
     """That user. Raises UserNotFound."""
-    user = await session.get(User, user_id)
+    user = await db.get(User, user_id)
     if user is None:
         raise UserNotFound
     return user
 
 
-async def names_taken(session: AsyncSession, names: Collection[str]) -> dict[str, tuple[str, str]]:
+async def names_taken(db: AsyncSession, names: Collection[str]) -> dict[str, tuple[str, str]]:
     """Which of these names, or others that count as the same, are taken: by key, as kept."""
     taken = select(User.username_key, User.username, User.kind).where(
         User.username_key.in_({username_key(name) for name in names})
     )
-    return {key: (username, kind) for key, username, kind in await session.execute(taken)}
+    return {key: (username, kind) for key, username, kind in await db.execute(taken)}
 
 
-async def usernames_of(
-    session: AsyncSession, user_ids: Collection[uuid.UUID]
-) -> dict[uuid.UUID, str]:
+async def usernames_of(db: AsyncSession, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """What those of them who exist are called."""
     named = select(User.id, User.username).where(User.id.in_(user_ids))
-    return dict((await session.execute(named)).all())
+    return dict((await db.execute(named)).all())
 
 
 async def list_users(
-    session: AsyncSession,
+    db: AsyncSession,
     *,
     name: str | None = None,
     after: uuid.UUID | None = None,
@@ -269,4 +165,4 @@ async def list_users(
         statement = statement.where(User.username_key.contains(username_key(name), autoescape=True))
     if after is not None:
         statement = statement.where(User.id > after)
-    return list(await session.scalars(statement))
+    return list(await db.scalars(statement))

@@ -1,6 +1,6 @@
 """Items: the sample resource, and the pattern for one's own.
 
-`owner_id=None` means everybody's items; the routes pass it for admins alone.
+`owner_id=None` means all users' items; the routes pass it for admins alone.
 """
 
 import uuid
@@ -8,50 +8,47 @@ import uuid
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.work import Actor, Work
 from app.errors import NotFound
 from app.items.models import Item
 
 
 class ItemNotFound(NotFound):
-    """No such item, or somebody else's: the caller must not learn which."""
+    """No such item, or another user's: the caller must not learn which."""
 
     def __init__(self) -> None:
         super().__init__("There is no such item.")
 
 
-async def create_item(
-    session: AsyncSession, *, owner_id: uuid.UUID, title: str, description: str | None
-) -> Item:
-    """A new item of this owner."""
-    item = Item(owner_id=owner_id, title=title, description=description)
-    session.add(item)
-    await session.flush()
-    await session.refresh(item)
+async def create_item(work: Work[Actor], *, title: str, description: str | None) -> Item:
+    """Add an item of the actor's own."""
+    item = Item(owner_id=work.actor.user_id, title=title, description=description)
+    work.db.add(item)
+    await work.db.flush()
+    await work.db.refresh(item)
     return item
 
 
 async def list_items(
-    session: AsyncSession, *, owner_id: uuid.UUID | None, after: uuid.UUID | None, limit: int
+    db: AsyncSession, *, owner_id: uuid.UUID | None, after: uuid.UUID | None, limit: int
 ) -> list[Item]:
     """Up to `limit` items, oldest first, that come after the given one."""
     statement = select(Item).where(*_owned_by(owner_id)).order_by(Item.id).limit(limit)
     if after is not None:
         statement = statement.where(Item.id > after)
-    return list(await session.scalars(statement))
+    return list(await db.scalars(statement))
 
 
-async def get_item(
-    session: AsyncSession, item_id: uuid.UUID, *, owner_id: uuid.UUID | None
-) -> Item:
+async def get_item(db: AsyncSession, item_id: uuid.UUID, *, owner_id: uuid.UUID | None) -> Item:
     """That item. Raises ItemNotFound."""
-    item = await session.scalar(select(Item).where(Item.id == item_id, *_owned_by(owner_id)))
+    item = await db.scalar(select(Item).where(Item.id == item_id, *_owned_by(owner_id)))
     if item is None:
         raise ItemNotFound
     return item
 
 
 async def change_item(
-    session: AsyncSession,
+    work: Work[Actor],
     item_id: uuid.UUID,
     *,
     owner_id: uuid.UUID | None,
@@ -59,20 +56,18 @@ async def change_item(
 ) -> Item:
     """The item with these columns changed. Raises ItemNotFound."""
     if not changes:
-        return await get_item(session, item_id, owner_id=owner_id)
+        return await get_item(work.db, item_id, owner_id=owner_id)
     statement = update(Item).where(Item.id == item_id, *_owned_by(owner_id)).values(**changes)
-    item: Item | None = await session.scalar(statement.returning(Item))
+    item: Item | None = await work.db.scalar(statement.returning(Item))
     if item is None:
         raise ItemNotFound
     return item
 
 
-async def delete_item(
-    session: AsyncSession, item_id: uuid.UUID, *, owner_id: uuid.UUID | None
-) -> None:
+async def delete_item(work: Work[Actor], item_id: uuid.UUID, *, owner_id: uuid.UUID | None) -> None:
     """Remove the item. Raises ItemNotFound."""
     statement = delete(Item).where(Item.id == item_id, *_owned_by(owner_id))
-    if await session.scalar(statement.returning(Item.id)) is None:
+    if await work.db.scalar(statement.returning(Item.id)) is None:
         raise ItemNotFound
 
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from app.ops.housekeeping import prune
-from app.ops.memory import trim_heap
 from app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -16,8 +15,8 @@ TRIM_INTERVAL = 5.0  # seconds
 
 
 @asynccontextmanager
-async def background_work(runtime: Runtime) -> AsyncIterator[None]:
-    """Follow the database's changes, house, and keep the memory small, while the block runs."""
+async def background_work(runtime: Runtime, trim: Callable[[], None]) -> AsyncIterator[None]:
+    """Follow the database's changes, clear away, and `trim` the memory, while the block runs."""
     settings = runtime.settings
 
     async def clear_away() -> None:
@@ -29,7 +28,7 @@ async def background_work(runtime: Runtime) -> AsyncIterator[None]:
         )
 
     async def give_memory_back() -> None:
-        trim_heap()
+        trim()
 
     tasks = [
         asyncio.create_task(runtime.feed.run()),

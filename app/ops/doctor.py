@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,13 +15,14 @@ from app.db.beats import NoStandby
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import DATABASE_GONE, open_engine
 from app.db.listener import FeedDeaf, ListensElsewhere
-from app.db.primary import Primary, ServerReplaced, TakesNoWrites
+from app.db.primary import Primary
 from app.db.schema import current_revision, head_revision, is_behind
+from app.db.servers import ServerReplaced, TakesNoWrites
 from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
 from app.errors import ScopegateError, first_line
 from app.runtime import open_feed, secret_keys_of
-from app.settings import Settings, unknown_settings
+from app.settings import Settings
 from app.tokens.keyring import Keyring
 from app.tokens.keys import UnreadableKey, key_cipher, list_keys
 
@@ -83,6 +85,14 @@ def _environment(settings: Settings) -> Finding:
         found = f"{settings.environment}; no settings: {', '.join(unknown)}"
         return Finding("environment", "warning", found, "see whether they are misspelt")
     return Finding("environment", "ok", settings.environment)
+
+
+def unknown_settings(names: Iterable[str]) -> list[str]:
+    """Those of the environment's names that look like settings and are none: misspelt, mostly."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = {prefix + name.upper() for name in Settings.model_fields}
+    ours = (name for name in names if name.upper().startswith(prefix))
+    return sorted(name for name in ours if name.upper() not in known)
 
 
 def _issuer(settings: Settings) -> Finding:
@@ -170,8 +180,8 @@ async def _keys(engine: AsyncEngine, settings: Settings) -> Finding:
     await keyring.load()
     if keyring.unreadable:
         return Finding("keys", "wrong", ", ".join(keyring.unreadable), str(UnreadableKey()))
-    async with sessions() as session:
-        kept = await list_keys(session)
+    async with sessions() as db:
+        kept = await list_keys(db)
     if not kept:
         return Finding("keys", "ok", "none yet: the first start makes one")
     try:
@@ -187,10 +197,9 @@ async def _keys(engine: AsyncEngine, settings: Settings) -> Finding:
 
 
 async def _admin(engine: AsyncEngine, settings: Settings) -> Finding:
-    info = {"password_grant": settings.password_grant}
-    async with async_sessionmaker(engine, info=info)() as session:
-        now = (await session.execute(select(func.now()))).scalar_one()
-        if await has_lasting_admin(session, now=now):
+    async with async_sessionmaker(engine)() as db:
+        now = (await db.execute(select(func.now()))).scalar_one()
+        if await has_lasting_admin(db, password_grant=settings.password_grant, now=now):
             return Finding("admin", "ok", "an enabled user holds admin without end and can sign in")
     remedy = "run scopegate grant NAME admin for a user with a password or a secret (with "
     remedy += "SCOPEGATE_PASSWORD_GRANT=false a secret), "

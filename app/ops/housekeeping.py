@@ -6,19 +6,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, delete, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Executable, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.audit.models import AuditEntry
+from app.db.locks import Lock, try_lock
 from app.identity.models import FailureBudget, KnownNetwork, Session, User
-from app.identity.throttle import KNOWN_FOR, SLACK
+from app.identity.networks import KNOWN_FOR
+from app.identity.throttle import SLACK
 from app.tokens.models import OpaqueToken, SigningKey
 
 BATCH = 1000
-"""Rows a transaction: short enough that nobody waits for it."""
-# Any number will do, as long as nothing else in this database locks it.
-HOUSEKEEPING_LOCK = 0x5C09E6A8
+"""Rows a transaction: short enough that no request waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,10 @@ async def prune(
     for chore in chores(now=now, kept=kept, audit_kept=audit_kept):
         cleared = BATCH
         while cleared >= BATCH:
-            async with sessions.begin() as session:
-                if not await session.scalar(
-                    text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": HOUSEKEEPING_LOCK}
-                ):
+            async with sessions.begin() as db:
+                if not await try_lock(db, Lock.HOUSEKEEPING):
                     return False
-                cleared = await chore.clear(session)
+                cleared = await chore.clear(db)
             if report:
                 report(chore.name, cleared)
     return True
@@ -99,13 +97,13 @@ def _removal(
     return partial(_run, statement=statement)
 
 
-async def _end_earlier_epochs(session: AsyncSession, *, now: datetime) -> int:
+async def _end_earlier_epochs(db: AsyncSession, *, now: datetime) -> int:
     """Set `ended_at` of live rows that ended with their epoch, of BATCH users at most.
 
     They count for nothing already. Operators read the column, and the release before looks at it.
     """
     users = list(
-        await session.scalars(
+        await db.scalars(
             select(User.id)
             .where(User.ended_epoch < User.session_epoch)
             .limit(BATCH)
@@ -127,14 +125,14 @@ async def _end_earlier_epochs(session: AsyncSession, *, now: datetime) -> int:
         .limit(BATCH)
     )
     end = update(Session).where(Session.id.in_(earlier)).returning(Session.id)
-    ended = await _run(session, end.values(ended_at=now, end_reason="all sessions ended"))
+    ended = await _run(db, end.values(ended_at=now, end_reason="all sessions ended"))
     if ended < BATCH:
         done = update(User).where(User.id.in_(users)).values(ended_epoch=User.session_epoch)
-        await _run(session, done.returning(User.id))
+        await _run(db, done.returning(User.id))
     return len(users) + ended
 
 
-async def _run(session: AsyncSession, statement: Executable) -> int:
+async def _run(db: AsyncSession, statement: Executable) -> int:
     """Run it, and return how many rows it returns."""
     options = {"synchronize_session": False}
-    return len((await session.execute(statement, execution_options=options)).all())
+    return len((await db.execute(statement, execution_options=options)).all())

@@ -12,8 +12,8 @@ from io import TextIOWrapper
 from itertools import count, islice
 from typing import BinaryIO, NamedTuple, TextIO
 
+from app.access.accounts import create_people
 from app.access.authority import Caller
-from app.access.grants import grant_to_newcomers
 from app.access.scopes import ScopeNotRegistered, registered_of
 from app.errors import DomainError, Refused
 from app.identity.names import normalise_username, username_key
@@ -21,7 +21,6 @@ from app.identity.passwords import check_hash, check_password
 from app.identity.users import (
     NewUser,
     UsernameTaken,
-    add_users,
     names_taken,
     not_lookalikes,
 )
@@ -157,7 +156,7 @@ def _fields(lines: TextIO) -> list[str] | None:
 
     Stricter than RFC 4180, by which a row may go on in the next line. Nothing that is imported has
     a line's end in it; so where a quotation mark is left open, or is not one by the rule, what
-    follows may be somebody's text, made to look like a row that grants them `admin`.
+    follows may be a user's text, made to look like a row that grants them `admin`.
     """
     line = lines.readline(MAX_LINE + 1)
     if not line:
@@ -204,38 +203,36 @@ async def _take_in(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> None:
     """Make those who are not there yet, in one transaction."""
-    while newcomers := await _absent(runtime, newcomers, report):
+    while newcomers := await _absent(runtime, newcomers, by=by, report=report):
         plain = [each for each in newcomers if each.password_hash is None]
         hashes = await runtime.hasher.hash_all(each.password or "" for each in plain)
         for each, password_hash in zip(plain, hashes, strict=True):
             each.password_hash = password_hash
         users = [NewUser(each.username, "person", each.password_hash) for each in newcomers]
-        async with runtime.unit_of_work() as session:
-            made = await add_users(session, users, by=by)
-            scopes = {
-                user.id: each.scopes
-                for user, each in zip(users, newcomers, strict=True)
-                if user.id in made
-            }
-            await grant_to_newcomers(session, scopes, by=by, now=runtime.now())
+        scopes = {user.id: each.scopes for user, each in zip(users, newcomers, strict=True)}
+        async with runtime.work(by) as work:
+            made = await create_people(work, users, scopes)
         report.made += len(made)
-        # Somebody else has taken the others' names this very moment: look again who.
+        # Another process has just taken the other names: look again which.
         newcomers = [
             each for user, each in zip(users, newcomers, strict=True) if user.id not in made
         ]
 
 
-async def _absent(runtime: Runtime, newcomers: list[Newcomer], report: Report) -> list[Newcomer]:
+async def _absent(
+    runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
+) -> list[Newcomer]:
     """Those who can be made; the others are added to the report.
 
     Asked before any password is hashed: hashing is what takes long, and is not done twice.
     """
-    async with runtime.unit_of_work() as session:
+    # A unit of work, because missing skeletons of names are written on the way.
+    async with runtime.work(by) as work:
         names = [each.username for each in newcomers]
-        taken = await names_taken(session, names)
-        unlike_others = await not_lookalikes(session, names)
+        taken = await names_taken(work.db, names)
+        unlike_others = await not_lookalikes(work.db, names)
         wanted = frozenset[str]().union(*(each.scopes for each in newcomers))
-        registered = await registered_of(session, wanted)
+        registered = await registered_of(work.db, wanted)
     absent = []
     for each in newcomers:
         key = username_key(each.username)

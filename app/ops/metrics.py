@@ -1,7 +1,7 @@
 """Metrics: what a serving process tells of itself, in Prometheus' format.
 
 The code that is measured counts in plain numbers and knows nothing of Prometheus; they are read
-here when somebody scrapes. Requests are counted here too.
+here at each scrape. Requests are counted here too.
 """
 
 import math
@@ -21,8 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from app.audit.log import Action
-from app.db.primary import ServerReplaced
-from app.ops.workers import Worker
+from app.db.servers import ServerReplaced
 from app.runtime import Runtime
 from app.tokens.keyring import NoSigningKey
 
@@ -66,11 +65,11 @@ class Requests(Collector):
         yield durations
 
 
-def render_metrics(runtime: Runtime, requests: Requests, worker: Worker | None = None) -> bytes:
-    """All metrics of this process, as they are at this moment; of several workers, with a label."""
+def render_metrics(runtime: Runtime, requests: Requests, worker: int | None = None) -> bytes:
+    """Return all metrics of this process, as they are now; of several workers, with its number."""
     registry = CollectorRegistry()
-    for collector in (requests, Enforcement(runtime), Logins(runtime), Means(runtime)):
-        registry.register(Labelled(collector, {"worker": str(worker.number)} if worker else {}))
+    for collector in (requests, Enforcement(runtime), Logins(runtime), ResourceMetrics(runtime)):
+        registry.register(Labelled(collector, {} if worker is None else {"worker": str(worker)}))
     return generate_latest(registry)
 
 
@@ -108,7 +107,11 @@ class Enforcement(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as Prometheus' client asks for them."""
-        counts, feed = self._runtime.principals.counts, self._runtime.feed
+        yield from self._cached()
+        yield from self._feed()
+
+    def _cached(self) -> Iterator[Metric]:
+        counts = self._runtime.principals.counts
         lookups = CounterMetricFamily(
             "scopegate_principal_lookups",
             "Good tokens, by how their principal was found: remembered, loaded to be remembered, "
@@ -134,6 +137,9 @@ class Enforcement(Collector):
             "Access tokens whose claims are remembered.",
             len(self._runtime.access_tokens),
         )
+
+    def _feed(self) -> Iterator[Metric]:
+        feed = self._runtime.feed
         yield CounterMetricFamily(
             "scopegate_changes_heard", "Changes heard from the database.", feed.changes_heard
         )
@@ -172,7 +178,7 @@ class Logins(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as Prometheus' client asks for them."""
-        audited, hasher = self._runtime.audited, self._runtime.hasher
+        audited, hasher = self._runtime.database.audited, self._runtime.hasher
         logins = CounterMetricFamily(
             "scopegate_logins",
             "Attempts by a password or a client secret: succeeded, failed, throttled (refused "
@@ -208,7 +214,7 @@ class Logins(Collector):
         )
 
 
-class Means(Collector):
+class ResourceMetrics(Collector):
     """What a process works with: its connections to the database, its signing key."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -39,8 +39,8 @@ class NothingLost(Conflict):
 
 async def find_loss(runtime: Runtime) -> LostTimeline:
     """Return what is to be recovered from. Raises NothingLost."""
-    async with runtime.sessions() as session:
-        lost = await session.scalar(
+    async with runtime.sessions() as db:
+        lost = await db.scalar(
             select(LostTimeline).where(LostTimeline.recovered_at.is_(None)).limit(1)
         )
     if lost is None:
@@ -58,16 +58,15 @@ async def recover(runtime: Runtime, lost: LostTimeline, report: Callable[[int], 
     while batch := await _end_sessions(runtime, after=last):
         users, last = users + len(batch), max(batch)
         report(users)
-    async with runtime.unit_of_work() as session:
-        await session.execute(
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(
             update(LostTimeline)
             .where(LostTimeline.cluster == lost.cluster)
             .values(recovered_at=func.clock_timestamp())
         )
         record(
-            session,
+            work,
             "database.recovered",
-            by=OPERATOR,
             timeline=lost.timeline,
             seen_at=lost.seen_at,
             users=users,
@@ -78,7 +77,7 @@ async def recover(runtime: Runtime, lost: LostTimeline, report: Callable[[int], 
 async def _end_sessions(runtime: Runtime, *, after: uuid.UUID) -> list[uuid.UUID]:
     """End the sessions of the next users in the order of their ids, and return these ids."""
     batch = select(User.id).where(User.id > after).order_by(User.id).limit(BATCH)
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         ended = (
             update(User)
             .where(User.id.in_(batch))
@@ -86,4 +85,4 @@ async def _end_sessions(runtime: Runtime, *, after: uuid.UUID) -> list[uuid.UUID
             .returning(User.id)
             .execution_options(synchronize_session=False)
         )
-        return list(await session.scalars(ended))
+        return list(await work.db.scalars(ended))

@@ -32,7 +32,7 @@ from sqlalchemy.engine import ExceptionContext
 
 from app.db.engine import sqlstate_of
 
-TOLD = {
+EXPORTED_ATTRIBUTES = {
     *("http.request.method", "http.route", "http.response.status_code"),
     *("url.scheme", "network.protocol.version", "error.type"),
     *("db.system.name", "db.operation.name", "db.query.text"),
@@ -83,7 +83,7 @@ def trace_statements(engine: Engine, tracer: Tracer) -> None:
 
     @event.listens_for(engine, "before_cursor_execute")
     def begin(_conn: Any, _cursor: Any, sql: str, _values: Any, context: Any, _many: bool) -> None:
-        # What asks by itself, housekeeping say, is nobody's request.
+        # What the service does by itself, such as housekeeping, belongs to no request.
         if get_current_span().is_recording():
             operation = sql.split(maxsplit=1)[0].upper()
             attributes = {
@@ -149,7 +149,11 @@ def _discreet(span: ReadableSpan) -> ReadableSpan:
         ),
         parent=span.parent,
         resource=span.resource,
-        attributes={key: value for key, value in (span.attributes or {}).items() if key in TOLD},
+        attributes={
+            key: value
+            for key, value in (span.attributes or {}).items()
+            if key in EXPORTED_ATTRIBUTES
+        },
         kind=span.kind,
         status=Status(span.status.status_code),
         start_time=span.start_time,

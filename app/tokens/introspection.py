@@ -12,7 +12,7 @@ from app.errors import InvalidToken
 from app.identity.clients import FIRST_PARTY_CLIENT
 from app.identity.models import Session
 from app.tokens.issuing import Issuer
-from app.tokens.refresh import Presented
+from app.tokens.refresh import ParsedRefreshToken
 from app.tokens.verification import AccessTokens
 
 
@@ -55,15 +55,15 @@ async def introspect_token(
 
 
 async def _refresh_token(
-    presented: Presented,
+    presented: ParsedRefreshToken,
     issuer: Issuer,
     access_tokens: AccessTokens,
     sessions: async_sessionmaker[AsyncSession],
     *,
     now: datetime,
 ) -> ActiveToken | None:
-    async with sessions() as session:
-        row = await session.scalar(
+    async with sessions() as db:
+        row = await db.scalar(
             select(Session).where(
                 Session.id == presented.session_id, Session.generation == presented.generation
             )

@@ -3,18 +3,16 @@
 import uuid
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-
-from sqlalchemy.ext.asyncio import AsyncSession
+from datetime import timedelta
 
 from app.access.holdings import issuable_scopes
-from app.audit.log import Actor
+from app.db.work import Actor, Work
 from app.identity.clients import FIRST_PARTY_CLIENT, Client, confirm_client
 from app.identity.locks import share_users
 from app.identity.login import confirm_login
 from app.identity.models import Session, User
-from app.identity.sessions import end_surplus_sessions, open_session
-from app.identity.throttle import remember_network
+from app.identity.networks import remember_network
+from app.identity.session_writes import end_surplus_sessions, open_session
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import write_opaque_token
 from app.tokens.refresh import Grace, RefreshTokens
@@ -46,26 +44,25 @@ class Issuer:
 
     async def issue(
         self,
-        session: AsyncSession,
+        work: Work[Actor],
         opened: Session,
         *,
         scopes: frozenset[str],
         refreshable: bool,
-        now: datetime,
     ) -> Issued:
         """A new access token of this session, which it never outlives; and a refresh token."""
-        lifetime = min(self.access_token_lifetime, opened.idle_expires_at - now)
+        lifetime = min(self.access_token_lifetime, opened.idle_expires_at - work.now)
         claims = Claims(
             subject=opened.user_id,
             session_id=opened.id,
             client_id=opened.client_id or FIRST_PARTY_CLIENT,
             scopes=scopes,
-            issued_at=now,
-            expires_at=now + lifetime,
+            issued_at=work.now,
+            expires_at=work.now + lifetime,
             token_id=uuid.uuid4(),
         )
         if self.opaque:
-            access_token = await write_opaque_token(session, claims)
+            access_token = await write_opaque_token(work.db, claims)
         else:
             access_token = self.jwt.encode(claims)
         refresh_token = self.refresh_tokens.write(opened) if refreshable else None
@@ -73,53 +70,45 @@ class Issuer:
 
 
 async def password_grant(
-    session: AsyncSession,
+    work: Work[Actor],
     issuer: Issuer,
     *,
     user: User,
     client: Client | None,
     requested: AbstractSet[str] | None,
-    by: Actor,
-    now: datetime,
 ) -> Issued:
     """RFC 6749 §4.3, for a user who was authenticated: scopes are requested ∩ granted now.
 
     Opens a session, bound to the client if one authenticated, and ends the oldest when there are
-    more than `max_sessions`. Raises InvalidScope when nothing
-    requested is granted; LoginRefused or ClientRefused when the user or the client was disabled or
-    changed meanwhile.
+    more than `max_sessions`. Raises InvalidScope when nothing requested is granted; LoginRefused or
+    ClientRefused when the user or the client was disabled or changed meanwhile.
     """
+    db = work.db
     if client:
         # Both before either is asked for by itself: only together are they taken in order.
-        await share_users(session, user.id, client.id)
-        await confirm_client(session, client)
-    await confirm_login(session, user)
-    scopes = await issuable_scopes(session, user.id, requested=requested, now=now)
+        await share_users(db, user.id, client.id)
+        await confirm_client(db, client)
+    await confirm_login(db, user)
+    scopes = await issuable_scopes(db, user.id, requested=requested, now=work.now)
     opened = await open_session(
-        session,
+        work,
         user_id=user.id,
         client_id=client.client_id if client else None,
         scopes=scopes,
-        by=by,
         lifetime=issuer.session_lifetime,
         idle_timeout=issuer.session_idle_timeout,
-        now=now,
     )
-    await end_surplus_sessions(
-        session, opened, most=issuer.max_sessions, by=by.signed_in_as(user.id), now=now
-    )
-    await remember_network(session, user.id, address=by.address, now=now)
-    return await issuer.issue(session, opened, scopes=scopes, refreshable=True, now=now)
+    await end_surplus_sessions(work, opened, most=issuer.max_sessions)
+    await remember_network(work, user.id)
+    return await issuer.issue(work, opened, scopes=scopes, refreshable=True)
 
 
 async def client_credentials_grant(
-    session: AsyncSession,
+    work: Work[Actor],
     issuer: Issuer,
     *,
     client: Client,
     requested: AbstractSet[str] | None,
-    by: Actor,
-    now: datetime,
 ) -> Issued:
     """RFC 6749 §4.4, for a service account that authenticated: an access token and no other.
 
@@ -127,30 +116,26 @@ async def client_credentials_grant(
     InvalidScope when nothing requested is granted, ClientRefused when the account was disabled or
     the secret revoked meanwhile.
     """
-    await confirm_client(session, client)
-    scopes = await issuable_scopes(session, client.id, requested=requested, now=now)
+    await confirm_client(work.db, client)
+    scopes = await issuable_scopes(work.db, client.id, requested=requested, now=work.now)
     opened = await open_session(
-        session,
+        work,
         user_id=client.id,
         client_id=client.client_id,
         scopes=scopes,
-        by=by,
         lifetime=issuer.access_token_lifetime,
         idle_timeout=issuer.access_token_lifetime,
-        now=now,
     )
-    return await issuer.issue(session, opened, scopes=scopes, refreshable=False, now=now)
+    return await issuer.issue(work, opened, scopes=scopes, refreshable=False)
 
 
 async def refresh_grant(
-    session: AsyncSession,
+    work: Work[Actor],
     issuer: Issuer,
     *,
     refresh_token: str,
     client: Client | None,
     requested: AbstractSet[str] | None,
-    by: Actor,
-    now: datetime,
 ) -> Issued:
     """RFC 6749 §6: a new pair; scopes are the session's ∩ requested ∩ granted now.
 
@@ -160,21 +145,19 @@ async def refresh_grant(
     revoked meanwhile; then the token stays good.
     """
     if client:
-        await confirm_client(session, client)
+        await confirm_client(work.db, client)
     refreshed = await issuer.refresh_tokens.rotate(
-        session,
+        work,
         refresh_token,
         client_id=client.client_id if client else None,
         grace=issuer.refresh_grace,
         idle_timeout=issuer.session_idle_timeout,
-        by=by,
-        now=now,
     )
     scopes = await issuable_scopes(
-        session,
+        work.db,
         refreshed.user_id,
         requested=requested,
         within=frozenset(refreshed.scopes),
-        now=now,
+        now=work.now,
     )
-    return await issuer.issue(session, refreshed, scopes=scopes, refreshable=True, now=now)
+    return await issuer.issue(work, refreshed, scopes=scopes, refreshable=True)

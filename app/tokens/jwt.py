@@ -22,7 +22,7 @@ _pyjwt = PyJWT(options={"enforce_minimum_key_length": True})
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What an access token says, parsed once: whoever holds one of these need not check types."""
+    """What an access token says, parsed once: code that has one need not check types."""
 
     subject: uuid.UUID
     session_id: uuid.UUID
@@ -81,7 +81,7 @@ class JwtFormat:
             if key is None:
                 raise InvalidToken
             return self._verified(token, key), key
-        # A token is anybody's bytes: whatever they make a parser raise, they are no token.
+        # A client can send any bytes: whatever error a parser raises for them, they are no token.
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken from None
 

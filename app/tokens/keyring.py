@@ -85,9 +85,9 @@ class Keyring:
         self._loading: asyncio.Task[None] | None = None
         self.unreadable: list[str] = []
         """The ids of keys that no secret which is set here opens."""
-        feed.subscribe(self.hear)
+        feed.subscribe(self.on_change)
 
-    def hear(self, change: Change) -> None:
+    def on_change(self, change: Change) -> None:
         """Read the keys again before they are used next, if the change may concern them."""
         if change.kind in {"keys", "everything"}:
             self._changes += 1
@@ -103,7 +103,7 @@ class Keyring:
                 await self.load()
 
     async def load(self) -> None:
-        """Take over the keys from the database; whoever asks meanwhile waits for the same load.
+        """Take over the keys from the database; requests meanwhile wait for the same load.
 
         A key that no secret opens is left out and noted: while the secret is being changed, one
         such key must not keep the others from being known.
@@ -111,13 +111,13 @@ class Keyring:
         if self._loading is None or self._loading.done():
             self._tried_at = time.monotonic()
             self._loading = asyncio.create_task(self._load())
-        # Shielded: whoever gives up waiting must not take the keys from the others.
+        # Shielded: a request that gives up waiting must not take the keys from the others.
         await asyncio.shield(self._loading)
 
     async def _load(self) -> None:
         changes, read_at = self._changes, time.monotonic()
-        async with self._sessions() as session:
-            found = [(row, self._open(row)) for row in await list_keys(session)]
+        async with self._sessions() as db:
+            found = [(row, self._open(row)) for row in await list_keys(db)]
         self._keys = {row.kid: key for row, key in found if key is not None}
         self.unreadable = [row.kid for row, key in found if key is None]
         self._changes_read, self._read_at = changes, read_at

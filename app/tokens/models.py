@@ -19,9 +19,9 @@ class SigningKey(Created, Base):
     algorithm: Mapped[str]
     encrypted_private_key: Mapped[str]
     signs_from: Mapped[datetime] = mapped_column(server_default=func.now())
-    """Published before, so that whoever caches the JWKS knows the key when it is first used."""
+    """Published before, so that clients that cache the JWKS know the key when it is first used."""
     retires_at: Mapped[datetime | None]
-    """From then on it verifies nothing. None: nobody has replaced it."""
+    """From then on it verifies nothing. None: it has not been replaced."""
 
 
 class OpaqueToken(Base):

@@ -1,11 +1,11 @@
 """Opaque access tokens: random strings, whose claims stand in the database under a digest."""
 
-import hashlib
 import secrets
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.crypto import digest
 from app.errors import InvalidToken
 from app.identity.clients import FIRST_PARTY_CLIENT
 from app.identity.models import Session
@@ -20,10 +20,10 @@ def is_opaque(token: str) -> bool:
     return token.startswith(PREFIX)
 
 
-async def write_opaque_token(session: AsyncSession, claims: Claims) -> str:
+async def write_opaque_token(db: AsyncSession, claims: Claims) -> str:
     """A new token for these claims, whose session is in the database already."""
     token = PREFIX + secrets.token_urlsafe(32)
-    session.add(
+    db.add(
         OpaqueToken(
             digest=token_digest(token),
             session_id=claims.session_id,
@@ -33,7 +33,7 @@ async def write_opaque_token(session: AsyncSession, claims: Claims) -> str:
             expires_at=claims.expires_at,
         )
     )
-    await session.flush()
+    await db.flush()
     return token
 
 
@@ -44,8 +44,8 @@ async def read_opaque_token(sessions: async_sessionmaker[AsyncSession], token: s
         .join(Session)
         .where(OpaqueToken.digest == token_digest(token))
     )
-    async with sessions() as session:
-        found = (await session.execute(statement)).one_or_none()
+    async with sessions() as db:
+        found = (await db.execute(statement)).one_or_none()
     if found is None:
         raise InvalidToken
     row, user_id, client_id = found
@@ -62,5 +62,4 @@ async def read_opaque_token(sessions: async_sessionmaker[AsyncSession], token: s
 
 def token_digest(token: str) -> bytes:
     """What stands for the token where the token itself must not be kept."""
-    # Fast is enough: the tokens are 256 random bits.
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+    return digest(token)

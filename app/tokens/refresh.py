@@ -12,17 +12,19 @@ import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import DateTime, String, Update, bindparam, func, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit.log import Actor, record
+from app.audit.log import record
+from app.crypto import mac
+from app.db.work import Actor, Work
 from app.errors import InvalidGrant
 from app.identity.behind import MaybeBehind, age_of, require_known
 from app.identity.models import Session
-from app.identity.sessions import end_session, is_live, user_agent_of
-from app.identity.throttle import network_of
+from app.identity.networks import network_of
+from app.identity.session_writes import end_session
+from app.identity.sessions import is_live, user_agent_of
 
 PREFIX = "sgr_"
 MAC_BYTES = 17  # 136 bits; with it a token's length is a multiple of three, so its Base64 is unique
@@ -38,7 +40,7 @@ class RefreshTokenRefused(InvalidGrant):
 
 
 class RefreshTokenReused(RefreshTokenRefused):
-    """A token of the past: either its holder or whoever used it first has stolen it.
+    """A token of the past: its holder, or the one who used it first, has stolen it.
 
     The session ends, and that stays written although the request fails.
     """
@@ -56,7 +58,7 @@ class Grace:
     strict: bool
     """Whether another network together with another user agent ends the session all the same."""
     outage: Callable[[float], float] = lambda _: 0.0
-    """In how many of the last so many seconds nobody could be answered: they don't count."""
+    """In how many of the last so many seconds no request could be answered: they don't count."""
 
     def covers(self, used_for: timedelta) -> bool:
         """Whether a token that was first used so long ago still gets its successor."""
@@ -64,7 +66,7 @@ class Grace:
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class ParsedRefreshToken:
     """A refresh token that bears our seal; whether its proof is right, the row's key tells."""
 
     session_id: uuid.UUID
@@ -89,7 +91,7 @@ class RefreshTokens:
         raw = body + _mac(self._secrets[0], b"seal", body)
         return _spelled(raw)
 
-    def read(self, token: str) -> Presented | None:
+    def read(self, token: str) -> ParsedRefreshToken | None:
         """What the token says; None unless it bears our seal. Asks no database."""
         try:
             raw = base64.b64decode(token.removeprefix(PREFIX), altchars=b"-_")
@@ -103,9 +105,9 @@ class RefreshTokens:
         if not sum(hmac.compare_digest(seal, _mac(key, b"seal", body)) for key in self._secrets):
             return None
         session_id, generation = _HEAD.unpack(body[: _HEAD.size])
-        return Presented(uuid.UUID(bytes=session_id), generation, body[_HEAD.size :])
+        return ParsedRefreshToken(uuid.UUID(bytes=session_id), generation, body[_HEAD.size :])
 
-    def proves(self, presented: Presented, session: Session) -> bool:
+    def proves(self, presented: ParsedRefreshToken, session: Session) -> bool:
         """Whether the token was made with the key in this session's row."""
         head = _HEAD.pack(presented.session_id.bytes, presented.generation)
         return bool(
@@ -117,23 +119,21 @@ class RefreshTokens:
 
     async def rotate(
         self,
-        session: AsyncSession,
+        work: Work[Actor],
         token: str,
         *,
         client_id: str | None,
         grace: Grace,
         idle_timeout: timedelta,
-        by: Actor,
-        now: datetime,
     ) -> Session:
         """Use the token up and return its session, whose `write` is now the successor.
 
         However many use one token at once, there is one successor. Within the grace they all get
-        it, so that a lost response or a second tab signs nobody out. The grace counts from the
-        first use, but not the time in which nobody could be answered. It is not extended, and ends
-        when the successor is used; using the access token that came with it is no such use. After
-        it the token raises RefreshTokenReused. So it does within a strict grace from another
-        network and another user agent; from another network alone, it is audited. Raises
+        it, so that a lost response or a second tab signs no user out. The grace counts from the
+        first use, without the time in which no request could be answered. It is not extended, and
+        ends when the successor is used; using the access token that came with it is no such use.
+        After the grace the token raises RefreshTokenReused. So it does within a strict grace from
+        another network and another user agent; from another network alone, it is audited. Raises
         MaybeBehind when another process may know of this token and the database does not, and
         RefreshTokenRefused for every other reason.
         """
@@ -144,20 +144,20 @@ class RefreshTokens:
             "session": presented.session_id,
             "client": client_id,
             "used": presented.generation,
-            "network": network_of(by.address),
-            "agent": user_agent_of(by),
-            "at": now,
-            "idle_until": now + idle_timeout,
+            "network": network_of(work.actor.address),
+            "agent": user_agent_of(work.actor),
+            "at": work.now,
+            "idle_until": work.now + idle_timeout,
         }
-        found: Session | None = await session.scalar(_ROTATE, values)
+        found: Session | None = await work.db.scalar(_ROTATE, values)
         if found is None:
-            found = await session.scalar(_FIND, values)
+            found = await work.db.scalar(_FIND, values)
             if found is None:
-                age = age_of(presented.session_id, now=now)
-                await require_known(session, presented.session_id, age=age, bound=self._bound)
+                age = age_of(presented.session_id, now=work.now)
+                await require_known(work.db, presented.session_id, age=age, bound=self._bound)
             if found is None or not self.proves(presented, found):
                 raise RefreshTokenRefused
-            await _allow_grace(session, found, presented, grace=grace, by=by, now=now)
+            await _allow_grace(work, found, presented, grace=grace)
         if not self.proves(presented, found):
             raise RefreshTokenRefused
         return found
@@ -179,7 +179,8 @@ def _update_generation() -> Update:
             ),
         )
         .returning(Session)
-        .execution_options(synchronize_session=False)
+        # Its successor is written from what is returned, so not from what was loaded before.
+        .execution_options(synchronize_session=False, populate_existing=True)
     )
 
 
@@ -195,41 +196,35 @@ _ROTATE = _update_generation()
 
 
 async def _allow_grace(
-    session: AsyncSession,
-    found: Session,
-    presented: Presented,
-    *,
-    grace: Grace,
-    by: Actor,
-    now: datetime,
+    work: Work[Actor], found: Session, presented: ParsedRefreshToken, *, grace: Grace
 ) -> None:
     """Return if the token is the one just before, within its grace; else end the session."""
     behind = found.generation - presented.generation
     if behind < 1:
         # Good by now, and not when it was tried; or made by a process that leads to a new primary.
         raise MaybeBehind
-    in_grace = behind == 1 and found.rotated_at and grace.covers(now - found.rotated_at)
+    in_grace = behind == 1 and found.rotated_at and grace.covers(work.now - found.rotated_at)
     detail: dict[str, object] = {"session": found.id}
     if in_grace:
-        if not _from_another_network(found, by):
+        if not _from_another_network(found, work.actor):
             return
         detail["rotated_from"] = found.rotated_network
-        if not (grace.strict and found.rotated_user_agent != user_agent_of(by)):
+        if not (grace.strict and found.rotated_user_agent != user_agent_of(work.actor)):
             # Probably a device that has just changed networks, so it stays signed in.
-            record(session, "session.grace_used", by=by, subject=found.user_id, **detail)
+            record(work, "session.grace_used", subject=found.user_id, **detail)
             return
-    record(session, "session.reuse_detected", by=by, subject=found.user_id, **detail)
-    await end_session(session, found.id, reason="refresh token reused", by=by, now=now)
+    record(work, "session.reuse_detected", subject=found.user_id, **detail)
+    await end_session(work, found.id, reason="refresh token reused")
     raise RefreshTokenReused
 
 
-def _from_another_network(found: Session, by: Actor) -> bool:
+def _from_another_network(found: Session, actor: Actor) -> bool:
     """Return whether the actor's network is not that of the last rotation, as far as it is known.
 
     It is not known when an earlier release rotated, which does not keep it.
     """
     known = found.rotated_generation == found.generation
-    return known and found.rotated_network != network_of(by.address)
+    return known and found.rotated_network != network_of(actor.address)
 
 
 def _spelled(raw: bytes) -> str:
@@ -241,4 +236,4 @@ def _proof(secret: bytes, refresh_key: bytes, head: bytes) -> bytes:
 
 
 def _mac(key: bytes, purpose: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, b"scopegate refresh " + purpose + b"\0" + message, "sha256")[:MAC_BYTES]
+    return mac(key, b"scopegate refresh " + purpose, message)[:MAC_BYTES]

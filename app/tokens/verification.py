@@ -13,7 +13,7 @@ from app.identity.behind import require_known
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import is_opaque, read_opaque_token, token_digest
 
-NEVER = datetime.max.replace(tzinfo=UTC)
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class AccessTokens:
         self._size = size
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._changes = 0
-        feed.subscribe(self.hear)
+        feed.subscribe(self.on_change)
 
     def __len__(self) -> int:
         return len(self._verified)
@@ -55,7 +55,7 @@ class AccessTokens:
     async def verify(self, token: str, *, now: datetime) -> tuple[Claims, Principal]:
         """What the token says, and whom it stands for at this moment with what they hold now.
 
-        Raises InvalidToken when it has expired, or its session or user is no more; MaybeBehind when
+        Raises InvalidToken when it has expired, or its session has ended; MaybeBehind when
         it is so new that the database which was asked may not know of its session yet.
         """
         claims = await self.read(token, now=now)
@@ -65,9 +65,9 @@ class AccessTokens:
             claims.session_id, user_id=claims.subject, token_scopes=claims.scopes, now=now
         )
         if principal is None:
-            async with self._sessions() as session:
+            async with self._sessions() as db:
                 await require_known(
-                    session,
+                    db,
                     claims.session_id,
                     age=now - claims.issued_at,
                     bound=timedelta(seconds=self._feed.bound),
@@ -96,9 +96,9 @@ class AccessTokens:
             claims = await read_opaque_token(self._sessions, token)
             return _Verified(claims, claims.expires_at)
         claims, key = await self._jwt.decode(token, now=now)
-        return _Verified(claims, min(claims.expires_at, key.retires_at or NEVER))
+        return _Verified(claims, min(claims.expires_at, key.retires_at or END_OF_TIME))
 
-    def hear(self, change: Change) -> None:
+    def on_change(self, change: Change) -> None:
         """Forget what may not be good any more: what a token says depends on it and on the keys."""
         match change:
             case Change("user" | "session" | "scopes"):

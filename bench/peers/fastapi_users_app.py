@@ -56,17 +56,17 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
 
 
 async def request_session() -> AsyncIterator[AsyncSession]:
-    """The request's session."""
-    async with sessions() as session:
-        yield session
+    """The request's database session."""
+    async with sessions() as db:
+        yield db
 
 
 SessionDep = Annotated[AsyncSession, Depends(request_session)]
 
 
-async def user_manager(session: SessionDep) -> AsyncIterator[UserManager]:
-    """The manager over the request's session."""
-    yield UserManager(SQLAlchemyUserDatabase(session, User))
+async def user_manager(db: SessionDep) -> AsyncIterator[UserManager]:
+    """The manager over the request's database session."""
+    yield UserManager(SQLAlchemyUserDatabase(db, User))
 
 
 def jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
@@ -74,9 +74,9 @@ def jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
     return JWTStrategy(secret=SECRET, lifetime_seconds=TOKEN_SECONDS)
 
 
-def database_strategy(session: SessionDep) -> DatabaseStrategy[User, uuid.UUID, AccessToken]:
+def database_strategy(db: SessionDep) -> DatabaseStrategy[User, uuid.UUID, AccessToken]:
     """The token is a row."""
-    tokens = SQLAlchemyAccessTokenDatabase(session, AccessToken)
+    tokens = SQLAlchemyAccessTokenDatabase(db, AccessToken)
     return DatabaseStrategy(tokens, lifetime_seconds=TOKEN_SECONDS)
 
 

@@ -92,9 +92,9 @@ bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=dict.fromkeys(SCOPES, "")
 
 
 async def request_session() -> AsyncIterator[AsyncSession]:
-    """The request's session."""
-    async with sessions() as session:
-        yield session
+    """The request's database session."""
+    async with sessions() as db:
+        yield db
 
 
 SessionDep = Annotated[AsyncSession, Depends(request_session)]
@@ -102,10 +102,10 @@ SessionDep = Annotated[AsyncSession, Depends(request_session)]
 
 @app.post("/token")
 async def sign_in(
-    form: Annotated[OAuth2PasswordRequestForm, Depends()], session: SessionDep
+    form: Annotated[OAuth2PasswordRequestForm, Depends()], db: SessionDep
 ) -> dict[str, str]:
     """A JWT with the scopes that were asked for."""
-    user = await session.scalar(select(User).where(User.username == form.username))
+    user = await db.scalar(select(User).where(User.username == form.username))
     if user is None or not hasher.verify(form.password, user.password_hash):
         raise HTTPException(400, "Incorrect username or password")
     claims = {
@@ -117,7 +117,7 @@ async def sign_in(
 
 
 async def current_user(
-    required: SecurityScopes, token: Annotated[str, Depends(bearer)], session: SessionDep
+    required: SecurityScopes, token: Annotated[str, Depends(bearer)], db: SessionDep
 ) -> Me:
     """Whoever the token names, with the scopes that they hold now."""
     try:
@@ -125,7 +125,7 @@ async def current_user(
     except jwt.InvalidTokenError:
         raise HTTPException(401, "Could not validate credentials") from None
     by_id = select(User).options(joinedload(User.scopes)).where(User.id == uuid.UUID(claims["sub"]))
-    user = (await session.scalars(by_id)).unique().one_or_none()
+    user = (await db.scalars(by_id)).unique().one_or_none()
     if user is None or user.disabled:
         raise HTTPException(401, "Could not validate credentials")
     granted = {held.scope for held in user.scopes}

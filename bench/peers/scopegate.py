@@ -8,13 +8,14 @@ import uuid
 
 from fastapi import APIRouter, FastAPI
 
-from app.api.dependencies import SessionDep
-from app.api.schemas import ItemAnswer, Me
+from app.api.dependencies import ReadDep
+from app.api.items import ItemAnswer
+from app.api.me import Me
 from app.api.security import PUBLIC, CanReadItems
 from app.items.items import get_item
 from app.main import create_app as create_scopegate
 from app.ops.logging import configure_logging
-from app.ops.memory import share_one_heap
+from app.server.memory import share_one_heap
 from app.settings import Settings
 from bench.peers.account import CREATED_AT, SCOPES, USER_ID, USERNAME
 
@@ -59,9 +60,9 @@ async def bare() -> Me:
     )
 
 
-async def bare_item(owner_id: uuid.UUID, item_id: uuid.UUID, session: SessionDep) -> ItemAnswer:
+async def bare_item(owner_id: uuid.UUID, item_id: uuid.UUID, db: ReadDep) -> ItemAnswer:
     """What `GET /items/{item_id}` does and answers, without asking who wants it."""
-    return ItemAnswer.model_validate(await get_item(session, item_id, owner_id=owner_id))
+    return ItemAnswer.model_validate(await get_item(db, item_id, owner_id=owner_id))
 
 
 async def scoped(_: CanReadItems) -> Me:

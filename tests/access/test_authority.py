@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx2
 import pytest
 from sqlalchemy import Executable, delete, func, select, update
 
-from app.access.accounts import disable_account, revoke_account_secret
+from app.access import accounts
 from app.access.authority import (
     OPERATOR,
     BeyondAuthority,
@@ -24,12 +25,13 @@ from app.access.authority import (
 from app.access.grants import grant, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
+from app.db.work import Actor
 from app.errors import InvalidToken
-from app.identity.clients import create_service, make_secret
+from app.identity.account_writes import create_service, disable_user, make_secret
 from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.models import ClientSecret, User
-from app.identity.sessions import end_session, end_sessions_of
-from app.identity.users import disable_user, user_of_id
+from app.identity.session_writes import end_session, end_sessions_of
+from app.identity.users import user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import settings_for
@@ -68,8 +70,8 @@ async def test_of_two_admins_who_put_each_other_out_at_once_one_stays(
     own_client: httpx2.AsyncClient, own_runtime: Runtime, one: Attempt, other: Attempt
 ) -> None:
     for _ in range(5):
-        async with own_runtime.unit_of_work() as session:
-            await session.execute(delete(User))
+        async with own_runtime.work(OPERATOR) as work:
+            await work.db.execute(delete(User))
         alice, bob = [await make_user(own_runtime, "admin") for _ in range(2)]
         tokens = [await bearer(own_client, each) for each in (alice, bob)]
         statuses = await asyncio.gather(
@@ -88,27 +90,32 @@ async def lasting_admins(runtime: Runtime) -> int:
         .join(User, User.id == Grant.user_id)
         .where(Grant.scope == "admin", Grant.expires_at.is_(None), User.disabled_at.is_(None))
     )
-    async with runtime.sessions() as session:
-        return await session.scalar(holders) or 0
+    async with runtime.sessions() as db:
+        return await db.scalar(holders) or 0
+
+
+async def has_admin(runtime: Runtime) -> bool:
+    async with runtime.sessions() as db:
+        return await has_lasting_admin(
+            db, password_grant=runtime.settings.password_grant, now=runtime.now()
+        )
 
 
 async def test_the_last_admin_stays_unless_an_operator_insists(runtime: Runtime) -> None:
-    root, now = await make_user(runtime, "admin"), runtime.now()
-    soon = now + timedelta(hours=1)
+    root, soon = await make_user(runtime, "admin"), runtime.now() + timedelta(hours=1)
     await make_user(runtime, "admin", expires_at=soon)
-    async with runtime.unit_of_work() as session:
-        terms: dict[str, Any] = {"user_id": root.id, "scope": "admin", "by": OPERATOR, "now": now}
+    async with runtime.work(OPERATOR) as work:
         with pytest.raises(LastAdmin):
-            await revoke(session, **terms)
+            await revoke(work, root.id, "admin")
         with pytest.raises(LastAdmin):
-            await grant(session, **terms, expires_at=soon)
+            await grant(work, root.id, "admin", expires_at=soon)
         with pytest.raises(LastAdmin):
-            await disable_account(session, root.id, by=OPERATOR, now=now)
+            await accounts.disable(work, root.id)
     assert await lasting_admins(runtime) == 1
-    async with runtime.unit_of_work() as session:
-        await grant(session, **terms, expires_at=soon, force=True)
-        await revoke(session, **terms, force=True)
-        await disable_account(session, root.id, by=OPERATOR, now=now, force=True)
+    async with runtime.work(OPERATOR) as work:
+        await grant(work, root.id, "admin", expires_at=soon, force=True)
+        await revoke(work, root.id, "admin", force=True)
+        await accounts.disable(work, root.id, force=True)
     assert await lasting_admins(runtime) == 0
 
 
@@ -117,29 +124,29 @@ async def test_without_the_password_grant_a_person_is_no_admin_who_can_help(
 ) -> None:
     """They can't sign in, so the only secret of a service account with admin stays."""
     settings = settings_for(own_database_url, password_grant=False)
-    async with Runtime.open(settings) as runtime, runtime.unit_of_work() as session:
-        now = runtime.now()
+    async with Runtime.open(settings) as runtime:
         await make_user(runtime, "admin")
-        robot, secret = await create_service(session, username="robot", by=OPERATOR)
-        assert not await has_lasting_admin(session, now=now)
-        terms: dict[str, Any] = {"user_id": robot.id, "scope": "admin", "by": OPERATOR, "now": now}
-        await grant(session, **terms)
-        assert await has_lasting_admin(session, now=now)
-        with pytest.raises(LastAdmin):
-            await revoke(session, **terms)
-        with pytest.raises(LastAdmin):
-            await revoke_account_secret(session, robot.id, secret.id, by=OPERATOR, now=now)
+        async with runtime.work(OPERATOR) as work:
+            robot, secret = await create_service(work, username="robot")
+        assert not await has_admin(runtime)
+        async with runtime.work(OPERATOR) as work:
+            await grant(work, robot.id, "admin")
+        assert await has_admin(runtime)
+        async with runtime.work(OPERATOR) as work:
+            with pytest.raises(LastAdmin):
+                await revoke(work, robot.id, "admin")
+            with pytest.raises(LastAdmin):
+                await accounts.revoke_secret(work, robot.id, secret.id)
 
 
 async def test_who_would_leave_admin_to_somebody_waits_until_it_is_sure_that_they_stay(
     own_runtime: Runtime,
 ) -> None:
-    now = own_runtime.now()
     one, other = [await make_user(own_runtime, "admin") for _ in range(2)]
     caller = await signed_in(own_runtime, other)
-    async with own_runtime.unit_of_work() as session:
-        await keep_an_admin(session, one.id, now=now)
-        await disable_user(session, one.id, by=OPERATOR, now=now)
+    async with own_runtime.work(OPERATOR) as work:
+        await keep_an_admin(work, one.id)
+        await disable_user(work, one.id)
         leaving = asyncio.create_task(disable(own_runtime, caller))
         done, _ = await asyncio.wait({leaving}, timeout=0.2)
         assert not done
@@ -150,44 +157,40 @@ async def test_who_would_leave_admin_to_somebody_waits_until_it_is_sure_that_the
 async def test_whether_somebody_holds_admin_without_end_is_told(
     runtime: Runtime, clock: MovableClock
 ) -> None:
-    async def is_there() -> bool:
-        async with runtime.unit_of_work() as session:
-            return await has_lasting_admin(session, now=clock())
-
-    assert not await is_there()
+    assert not await has_admin(runtime)
     await make_user(runtime, "write:users")
     await make_user(runtime, "admin", expires_at=clock() + timedelta(hours=1))
-    assert not await is_there()
+    assert not await has_admin(runtime)
     root = await make_user(runtime, "admin")
-    assert await is_there()
-    async with runtime.unit_of_work() as session:
-        await disable_user(session, root.id, by=OPERATOR, now=clock())
-    assert not await is_there()
+    assert await has_admin(runtime)
+    async with runtime.work(OPERATOR) as work:
+        await disable_user(work, root.id)
+    assert not await has_admin(runtime)
 
 
 async def test_an_admin_whose_time_is_over_is_none(runtime: Runtime, clock: MovableClock) -> None:
     soon = clock() + timedelta(hours=1)
     one = await make_user(runtime, "admin", expires_at=soon)
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         with pytest.raises(LastAdmin):
-            await keep_an_admin(session, one.id, now=soon - timedelta(microseconds=1))
-        await keep_an_admin(session, one.id, now=soon)
+            await keep_an_admin(replace(work, now=soon - timedelta(microseconds=1)), one.id)
+        await keep_an_admin(replace(work, now=soon), one.id)
 
 
 async def test_a_disabled_admin_is_none(runtime: Runtime) -> None:
     one, other = [await make_user(runtime, "admin") for _ in range(2)]
-    async with runtime.unit_of_work() as session:
-        await disable_account(session, one.id, by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await accounts.disable(work, one.id)
         with pytest.raises(LastAdmin):
-            await disable_account(session, other.id, by=OPERATOR, now=runtime.now())
-        await disable_account(session, one.id, by=OPERATOR, now=runtime.now())
+            await accounts.disable(work, other.id)
+        await accounts.disable(work, one.id)
 
 
 async def admin_service(runtime: Runtime, name: str) -> tuple[Someone, uuid.UUID]:
     """A service account that holds `admin`, and the id of its only secret."""
-    async with runtime.unit_of_work() as session:
-        user, secret = await create_service(session, username=name, by=OPERATOR)
-        await grant(session, user_id=user.id, scope="admin", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        user, secret = await create_service(work, username=name)
+        await grant(work, user.id, "admin")
     return Someone(user.id, name), secret.id
 
 
@@ -201,22 +204,20 @@ async def revoke_secret_by_api(
 async def test_the_only_secret_of_the_last_admin_stays_unless_an_operator_insists(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
-    now = runtime.now()
-    soon = now + timedelta(hours=1)
+    soon = runtime.now() + timedelta(hours=1)
     on_call = await bearer(client, await make_user(runtime, "admin", expires_at=soon))
     robot, first = await admin_service(runtime, "robot")
     assert await revoke_secret_by_api(client, on_call, robot.id, first) == 409
     assert await revoke_secret_by_api(client, on_call, robot.id, uuid.uuid4()) == 404
     made = await client.post(f"/users/{robot.id}/secrets", headers=on_call)
     assert made.status_code == 403, "nobody on call gets into it either"
-    async with runtime.unit_of_work() as session:
-        second = await make_secret(session, user_id=robot.id, by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        second = await make_secret(work, robot.id)
     assert await revoke_secret_by_api(client, on_call, robot.id, first) == 204, "one is left"
     assert await revoke_secret_by_api(client, on_call, robot.id, second.id) == 409
-    async with runtime.unit_of_work() as session:
-        terms: dict[str, Any] = {"by": OPERATOR, "now": now}
-        await revoke_account_secret(session, robot.id, second.id, **terms, force=True)
-        assert not await has_lasting_admin(session, now=now)
+    async with runtime.work(OPERATOR) as work:
+        await accounts.revoke_secret(work, robot.id, second.id, force=True)
+    assert not await has_admin(runtime)
 
 
 async def test_any_secret_goes_while_another_admin_can_sign_in(
@@ -231,28 +232,26 @@ async def test_any_secret_goes_while_another_admin_can_sign_in(
 async def test_an_admin_who_cant_sign_in_doesnt_count_and_blocks_nothing(
     runtime: Runtime, kind: str
 ) -> None:
-    now = runtime.now()
     if kind == "person":
         powerless = await make_user(runtime, "admin")
         without: Executable = update(User).values(password_hash=None)
     else:
         powerless, secret_id = await admin_service(runtime, "robot")
         without = delete(ClientSecret).where(ClientSecret.id == secret_id)
-    async with runtime.unit_of_work() as session:
-        assert await has_lasting_admin(session, now=now)
-        await session.execute(without)
-        assert not await has_lasting_admin(session, now=now)
+    assert await has_admin(runtime)
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(without)
+    assert not await has_admin(runtime)
     root = await make_user(runtime, "admin")
-    async with runtime.unit_of_work() as session:
-        terms: dict[str, Any] = {"scope": "admin", "by": OPERATOR, "now": now}
+    async with runtime.work(OPERATOR) as work:
         with pytest.raises(LastAdmin):
-            await revoke(session, user_id=root.id, **terms)
+            await revoke(work, root.id, "admin")
         with pytest.raises(LastAdmin):
-            await disable_account(session, root.id, by=OPERATOR, now=now)
+            await accounts.disable(work, root.id)
         with pytest.raises(LastAdmin):
-            await grant(session, user_id=root.id, **terms, expires_at=now + timedelta(hours=1))
-        assert await revoke(session, user_id=powerless.id, **terms)
-        await disable_account(session, powerless.id, by=OPERATOR, now=now)
+            await grant(work, root.id, "admin", expires_at=work.now + timedelta(hours=1))
+        assert await revoke(work, powerless.id, "admin")
+        await accounts.disable(work, powerless.id)
 
 
 async def test_of_two_who_take_each_others_only_secret_at_once_one_keeps_it(
@@ -264,8 +263,8 @@ async def test_of_two_who_take_each_others_only_secret_at_once_one_keeps_it(
         for _ in range(2)
     ]
     for round_ in range(5):
-        async with own_runtime.unit_of_work() as session:
-            await session.execute(delete(User).where(User.kind == "service"))
+        async with own_runtime.work(OPERATOR) as work:
+            await work.db.execute(delete(User).where(User.kind == "service"))
         robots = [await admin_service(own_runtime, f"robot-{round_}-{n}") for n in range(2)]
         statuses = await asyncio.gather(
             *(
@@ -274,8 +273,7 @@ async def test_of_two_who_take_each_others_only_secret_at_once_one_keeps_it(
             )
         )
         assert sorted(statuses) == [204, 409]
-        async with own_runtime.sessions() as session:
-            assert await has_lasting_admin(session, now=own_runtime.now())
+        assert await has_admin(own_runtime)
 
 
 @pytest.mark.parametrize("first", ["grant", "secret"])
@@ -295,8 +293,8 @@ async def test_a_secret_and_a_grant_taken_at_once_leave_an_admin_who_can_sign_in
     ]
     if first == "secret":
         taking.reverse()
-    async with own_runtime.unit_of_work() as session:
-        await keep_an_admin(session, uuid.uuid4(), now=own_runtime.now())
+    async with own_runtime.work(OPERATOR) as work:
+        await keep_an_admin(work, uuid.uuid4())
         one = asyncio.create_task(taking[0])
         await until_waiting(own_runtime, "advisory")
         other = asyncio.create_task(taking[1])
@@ -309,8 +307,8 @@ async def test_a_grant_and_what_it_forbids_do_not_pass_each_other(
     """Whoever sets a name or the like while a scope is granted comes before it or is refused."""
     clerk = await bearer(own_client, await make_user(own_runtime, "write:users"))
     user = await make_user(own_runtime)
-    async with own_runtime.unit_of_work() as session:
-        await grant(session, user_id=user.id, scope="admin", by=OPERATOR, now=own_runtime.now())
+    async with own_runtime.work(OPERATOR) as work:
+        await grant(work, user.id, "admin")
         renaming = asyncio.create_task(
             own_client.patch(f"/users/{user.id}", json={"username": "mine"}, headers=clerk)
         )
@@ -326,10 +324,9 @@ async def test_whoever_is_admin_for_an_hour_takes_over_nobody_who_holds_anything
     peer = await make_user(runtime, "admin", expires_at=soon)
     root = await make_user(runtime, "admin")
     reader = await make_user(runtime, "read:items")
-    async with runtime.unit_of_work() as session:
-        robot, _ = await create_service(session, username="robot", by=OPERATOR)
-        terms: dict[str, Any] = {"user_id": robot.id, "scope": "read:items", "by": OPERATOR}
-        await grant(session, **terms, now=clock())
+    async with runtime.work(OPERATOR) as work:
+        robot, _ = await create_service(work, username="robot")
+        await grant(work, robot.id, "read:items")
     new = {"password": "something else entirely"}
     for user in (root, reader):
         path = f"/users/{user.id}"
@@ -363,30 +360,28 @@ async def test_a_password_is_not_set_for_whoever_was_granted_more_while_it_was_h
     async with hashing_held(own_runtime) as held:
         setting = asyncio.create_task(own_client.post(path, json=new, headers=clerk))
         await held.until_waiting()
-        async with own_runtime.unit_of_work() as session:
-            await grant(session, user_id=user.id, scope=scope, by=OPERATOR, now=own_runtime.now())
+        async with own_runtime.work(OPERATOR) as work:
+            await grant(work, user.id, scope)
     assert (await setting).status_code == 403
     assert (await login(own_client, user)).status_code == 200, "the password is the old one"
 
 
 async def disable(runtime: Runtime, caller: Caller) -> None:
     assert caller.user_id
-    async with runtime.unit_of_work() as session:
-        await disable_account(session, caller.user_id, by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await accounts.disable(work, caller.user_id)
 
 
 async def sign_out(runtime: Runtime, caller: Caller) -> None:
     assert caller.session_id
-    async with runtime.unit_of_work() as session:
-        await end_session(session, caller.session_id, reason="test", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await end_session(work, caller.session_id, reason="test")
 
 
 async def revoke_the_right_to_grant(runtime: Runtime, caller: Caller) -> None:
     assert caller.user_id
-    async with runtime.unit_of_work() as session:
-        await revoke(
-            session, user_id=caller.user_id, scope="write:grants", by=OPERATOR, now=runtime.now()
-        )
+    async with runtime.work(OPERATOR) as work:
+        await revoke(work, caller.user_id, "write:grants")
 
 
 @pytest.mark.parametrize("put_out", [disable, sign_out, revoke_the_right_to_grant])
@@ -399,11 +394,10 @@ async def test_a_request_under_way_of_somebody_who_was_put_out_changes_nothing(
     user = await make_user(runtime)
     # The caller is as they were when the request began.
     await put_out(runtime, caller)
-    now = runtime.now()
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(caller) as work:
         with pytest.raises((InvalidToken, BeyondAuthority)):
-            await grant(session, user_id=user.id, scope="read:items", by=caller, now=now)
-        assert await granted_scopes(session, user.id, now=now) == set()
+            await grant(work, user.id, "read:items")
+        assert await granted_scopes(work.db, user.id, now=work.now) == set()
 
 
 @pytest.mark.parametrize("put_out", [disable, sign_out])
@@ -418,7 +412,6 @@ async def test_who_is_put_out_while_a_password_is_hashed_makes_nobody_and_sets_n
     me = (await own_client.get("/users/me/sessions", headers=token)).json()["items"][0]
     caller = Caller(user_id=clerk.id, session_id=uuid.UUID(me["id"]))
     new = {"username": "mine", "password": PASSWORD}
-    change = {"current_password": PASSWORD, "new_password": "something else entirely"}
     async with hashing_held(own_runtime) as held:
         making = asyncio.create_task(own_client.post("/users", json=new, headers=token))
         await held.until_waiting()
@@ -429,15 +422,12 @@ async def test_who_is_put_out_while_a_password_is_hashed_makes_nobody_and_sets_n
     assert found.json()["items"] == []
     with pytest.raises(InvalidToken):
         await change_password(
-            own_runtime.sessions,
-            own_runtime.hasher,
-            own_runtime.throttle,
-            user_id=clerk.id,
+            own_runtime.guard,
+            clerk.id,
             session_id=uuid.UUID(me["id"]),
-            current=change["current_password"],
-            new=change["new_password"],
-            by=caller,
-            now=own_runtime.now(),
+            current=PASSWORD,
+            new="something else entirely",
+            actor=caller,
         )
 
 
@@ -447,8 +437,8 @@ async def test_who_is_put_out_registers_and_removes_no_scope(
     root = await make_user(own_runtime, "admin")
     other = await make_user(own_runtime, "admin")
     token = await bearer(own_client, other)
-    async with own_runtime.unit_of_work() as session:
-        await disable_account(session, other.id, by=OPERATOR, now=own_runtime.now())
+    async with own_runtime.work(OPERATOR) as work:
+        await accounts.disable(work, other.id)
         putting = asyncio.create_task(
             own_client.put("/scopes/x:y", json={"description": "Mine"}, headers=token)
         )
@@ -464,11 +454,11 @@ async def test_logins_do_not_overtake_whoever_disables_the_account(own_runtime: 
     user = await make_user(own_runtime)
 
     async def sign_in() -> None:
-        async with own_runtime.unit_of_work() as session:
-            await confirm_login(session, await user_of_id(session, user.id))
+        async with own_runtime.work(Actor()) as work:
+            await confirm_login(work.db, await user_of_id(work.db, user.id))
 
-    async with own_runtime.unit_of_work() as session:
-        await confirm_login(session, await user_of_id(session, user.id))
+    async with own_runtime.work(Actor()) as work:
+        await confirm_login(work.db, await user_of_id(work.db, user.id))
         disabling = asyncio.create_task(disable(own_runtime, Caller(user_id=user.id)))
         await asyncio.wait({disabling}, timeout=0.2)
         signing_in = asyncio.create_task(sign_in())
@@ -484,14 +474,14 @@ async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtim
     scopes = ("write:grants", "read:items")
     caller = await signed_in(own_runtime, await make_user(own_runtime, *scopes), *scopes)
     assert caller.user_id
-    user, now = await make_user(own_runtime), own_runtime.now()
+    user = await make_user(own_runtime)
 
     async def give() -> None:
-        async with own_runtime.unit_of_work() as session:
-            await grant(session, user_id=user.id, scope="read:items", by=caller, now=now)
+        async with own_runtime.work(caller) as work:
+            await grant(work, user.id, "read:items")
 
-    async with own_runtime.unit_of_work() as session:
-        await disable_account(session, caller.user_id, by=OPERATOR, now=now)
+    async with own_runtime.work(OPERATOR) as work:
+        await accounts.disable(work, caller.user_id)
         giving = asyncio.create_task(give())
         await asyncio.wait({giving}, timeout=0.2)
     with pytest.raises(InvalidToken):
@@ -499,22 +489,21 @@ async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtim
 
 
 async def test_who_is_losing_a_scope_does_nothing_by_it_any_more(own_runtime: Runtime) -> None:
-    scopes, now = ("write:grants", "read:items"), own_runtime.now()
+    scopes = ("write:grants", "read:items")
     caller = await signed_in(own_runtime, await make_user(own_runtime, *scopes), *scopes)
     assert caller.user_id
-    terms: dict[str, Any] = {"scope": "read:items", "now": now}
     user = await make_user(own_runtime)
 
     async def give() -> None:
-        async with own_runtime.unit_of_work() as session:
-            await grant(session, user_id=user.id, by=caller, **terms)
+        async with own_runtime.work(caller) as work:
+            await grant(work, user.id, "read:items")
 
     async def go_on() -> None:
-        async with own_runtime.unit_of_work() as session:
-            await confirm_caller(session, by=caller, now=now)
+        async with own_runtime.work(caller) as work:
+            await confirm_caller(work)
 
-    async with own_runtime.unit_of_work() as session:
-        await revoke(session, user_id=caller.user_id, by=OPERATOR, **terms)
+    async with own_runtime.work(OPERATOR) as work:
+        await revoke(work, caller.user_id, "read:items")
         trying = [asyncio.create_task(each()) for each in (give, go_on)]
         await asyncio.wait(trying, timeout=0.2)
     for each in trying:
@@ -529,40 +518,39 @@ async def test_who_ends_sessions_in_two_ways_at_once_waits_for_nobody_in_a_circl
     root = await make_user(own_runtime, "admin")
     await signed_in(own_runtime, root)
     caller = await signed_in(own_runtime, root, "admin")
-    ending: dict[str, Any] = {"reason": "test", "by": OPERATOR, "now": own_runtime.now()}
 
     async def end_all() -> None:
-        async with own_runtime.unit_of_work() as session:
-            await end_sessions_of(session, root.id, **ending)
+        async with own_runtime.work(OPERATOR) as work:
+            await end_sessions_of(work, root.id, reason="test")
 
-    async with own_runtime.unit_of_work() as session:
-        await managed_user(session, root.id, by=caller, now=own_runtime.now())
+    async with own_runtime.work(caller) as work:
+        await managed_user(work, root.id)
         other = asyncio.create_task(end_all())
         await asyncio.wait({other}, timeout=0.2)
-        await end_sessions_of(session, root.id, **ending)
+        await end_sessions_of(work, root.id, reason="test")
     await other
 
 
 async def test_a_scope_held_for_an_hour_is_passed_on_for_that_hour_and_no_moment_longer(
     runtime: Runtime, clock: MovableClock
 ) -> None:
-    now, soon = clock(), clock() + timedelta(hours=1)
+    soon = clock() + timedelta(hours=1)
     on_call = await make_user(runtime, "read:items", expires_at=soon)
     caller = await signed_in(runtime, on_call, "read:items")
-    terms: dict[str, Any] = {"user_id": (await make_user(runtime)).id, "scope": "read:items"}
-    async with runtime.unit_of_work() as session:
-        await grant(session, **terms, expires_at=soon, by=caller, now=now)
+    user = await make_user(runtime)
+    async with runtime.work(caller) as work:
+        await grant(work, user.id, "read:items", expires_at=soon)
         for longer in (soon + timedelta(microseconds=1), None):
             with pytest.raises(BeyondAuthority, match="as long"):
-                await grant(session, **terms, expires_at=longer, by=caller, now=now)
+                await grant(work, user.id, "read:items", expires_at=longer)
 
 
 async def test_who_signs_a_caller_out_waits_for_what_the_caller_has_begun(
     own_runtime: Runtime,
 ) -> None:
     caller = await signed_in(own_runtime, await make_user(own_runtime))
-    async with own_runtime.unit_of_work() as session:
-        await confirm_caller(session, by=caller, now=own_runtime.now())
+    async with own_runtime.work(caller) as work:
+        await confirm_caller(work)
         signing_out = asyncio.create_task(sign_out(own_runtime, caller))
         done, _ = await asyncio.wait({signing_out}, timeout=0.2)
         assert not done
@@ -573,17 +561,17 @@ async def test_an_account_is_changed_as_it_is_once_nobody_else_can_change_it(
     own_runtime: Runtime,
 ) -> None:
     user = await make_user(own_runtime)
-    async with own_runtime.unit_of_work() as session:
-        seen = await user_of_id(session, user.id)
+    async with own_runtime.work(OPERATOR) as work:
+        seen = await user_of_id(work.db, user.id)
         assert seen.disabled_at is None
         await disable(own_runtime, Caller(user_id=user.id))
-        assert await managed_user(session, user.id, by=OPERATOR, now=own_runtime.now()) is seen
+        assert await managed_user(work, user.id) is seen
         assert seen.disabled_at is not None
 
 
 async def test_a_request_of_no_session_has_no_authority(runtime: Runtime) -> None:
     root = await make_user(runtime, "admin")
     caller = Caller(user_id=root.id, scopes=frozenset({"admin"}))
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(caller) as work:
         with pytest.raises(InvalidToken):
-            await confirm_caller(session, by=caller, now=runtime.now())
+            await confirm_caller(work)

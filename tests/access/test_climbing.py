@@ -24,11 +24,11 @@ from sqlalchemy import delete, select
 from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.models import Grant
-from app.access.scopes import register_scope
-from app.audit.log import Actor
-from app.identity.clients import make_secret
+from app.access.registry import register_scope
+from app.db.work import Actor
+from app.identity.account_writes import add_user, make_secret
 from app.identity.models import User
-from app.identity.users import Kind, add_user, user_of_id
+from app.identity.users import Kind, NewUser, user_of_id
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
 from tests.clock import MovableClock
@@ -37,12 +37,12 @@ from tests.factories import PASSWORD
 
 T = TypeVar("T")
 
-FOREVER = 10**6
+END_OF_TIME = 10**6
 NO_HASH = "nobody signs in by this"
 SCOPES = ["admin", "write:users", "write:grants", "read:items", "ship:orders"]
 scopes = st.sampled_from(SCOPES)
 # In hours from the start; the clock stands a little past whole ones.
-ends = st.sampled_from([2, 4, 8, FOREVER])
+ends = st.sampled_from([2, 4, 8, END_OF_TIME])
 
 
 @dataclass
@@ -65,8 +65,8 @@ class AuthorityMachine(RuleBasedStateMachine):
     clock: ClassVar[MovableClock]
     client: ClassVar[httpx2.AsyncClient]
 
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(coroutine)
 
     @initialize(data=st.data())
     def somebody_is_there(self, data: st.DataObject) -> None:
@@ -75,39 +75,26 @@ class AuthorityMachine(RuleBasedStateMachine):
         others = data.draw(
             st.lists(st.dictionaries(scopes, ends, max_size=4), min_size=4, max_size=4)
         )
-        self.wait(self.make_accounts([{"admin": FOREVER}, *others]))
+        self.wait(self.make_accounts([{"admin": END_OF_TIME}, *others]))
 
     async def make_accounts(self, granted: list[dict[str, int]]) -> None:
         self.accounts: list[Account] = []
-        async with self.runtime.unit_of_work() as session:
-            await session.execute(delete(User))
+        async with self.runtime.work(OPERATOR) as work:
+            await work.db.execute(delete(User))
             for grants in granted:
                 kind: Kind = "person" if self.accounts else "service"
-                user = await add_user(
-                    session,
-                    username=uuid.uuid4().hex,
-                    kind=kind,
-                    password_hash=NO_HASH,
-                    by=OPERATOR,
-                )
+                user = await add_user(work, NewUser(uuid.uuid4().hex, kind, NO_HASH))
                 account = Account(user.id, kind, grants)
                 self.accounts.append(account)
                 if kind == "service":
                     # Without a secret it can't sign in, and is no admin who could help.
-                    await make_secret(session, user_id=user.id, by=OPERATOR)
+                    await make_secret(work, user.id)
                     account.secrets = 1
                 for scope, end in grants.items():
-                    await grant(
-                        session,
-                        user_id=account.id,
-                        scope=scope,
-                        by=OPERATOR,
-                        expires_at=self.moment(end),
-                        now=self.runtime.now(),
-                    )
+                    await grant(work, account.id, scope, expires_at=self.moment(end))
 
     def moment(self, hour: int) -> datetime | None:
-        return None if hour == FOREVER else self.start + timedelta(hours=hour)
+        return None if hour == END_OF_TIME else self.start + timedelta(hours=hour)
 
     # The rules, as the model has them.
 
@@ -144,7 +131,7 @@ class AuthorityMachine(RuleBasedStateMachine):
         if target.disabled or "admin" not in self.granted(target):
             return False
         others = [each for each in self.accounts if each is not target and not each.disabled]
-        return all(each.grants.get("admin") != FOREVER for each in others)
+        return all(each.grants.get("admin") != END_OF_TIME for each in others)
 
     def in_effect(self, account: Account) -> dict[str, int]:
         return {} if account.disabled else self.granted(account)
@@ -174,15 +161,13 @@ class AuthorityMachine(RuleBasedStateMachine):
         return caller, self.issued(caller, asked), target, self.wait(self.token(caller, asked))
 
     async def token(self, caller: Account, asked: set[str] | None) -> dict[str, str]:
-        async with self.runtime.unit_of_work() as session:
+        async with self.runtime.work(Actor()) as work:
             issued = await password_grant(
-                session,
+                work,
                 self.runtime.issuer,
-                user=await user_of_id(session, caller.id),
+                user=await user_of_id(work.db, caller.id),
                 client=None,
                 requested=asked,
-                by=Actor(),
-                now=self.runtime.now(),
             )
         return {"Authorization": f"Bearer {issued.access_token}"}
 
@@ -202,7 +187,7 @@ class AuthorityMachine(RuleBasedStateMachine):
             assert status == 422
         elif not self.may_manage(token, target) or self.holds_until(caller, token, scope) < end:
             assert status == 403, "more than they hold, or for longer"
-        elif scope == "admin" and end != FOREVER and self.is_last_admin(target):
+        elif scope == "admin" and end != END_OF_TIME and self.is_last_admin(target):
             assert status == 409
         else:
             assert status == 204
@@ -282,17 +267,17 @@ class AuthorityMachine(RuleBasedStateMachine):
             each.id: (each.disabled, self.granted(each)) for each in self.accounts
         }
         assert any(
-            each.grants.get("admin") == FOREVER and not each.disabled for each in self.accounts
+            each.grants.get("admin") == END_OF_TIME and not each.disabled for each in self.accounts
         )
 
     async def held(self) -> dict[uuid.UUID, tuple[bool, dict[str, int]]]:
-        async with self.runtime.sessions() as session:
-            users = await session.scalars(select(User))
+        async with self.runtime.sessions() as db:
+            users = await db.scalars(select(User))
             found: dict[uuid.UUID, tuple[bool, dict[str, int]]] = {
                 user.id: (user.disabled_at is not None, {}) for user in users
             }
-            for each in await session.scalars(select(Grant)):
-                end = FOREVER
+            for each in await db.scalars(select(Grant)):
+                end = END_OF_TIME
                 if each.expires_at is not None:
                     end = round((each.expires_at - self.start) / timedelta(hours=1))
                 if end > self.hour:
@@ -327,5 +312,5 @@ async def test_nobody_climbs_whoever_calls_whatever(own_database_url: str) -> No
 
 
 async def register(runtime: Runtime) -> None:
-    async with runtime.unit_of_work() as session:
-        await register_scope(session, "ship:orders", description="Ship", by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        await register_scope(work, "ship:orders", description="Ship")

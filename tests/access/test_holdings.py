@@ -1,7 +1,6 @@
 """Holdings: what is granted now, of whom it is asked and of nobody else."""
 
 from datetime import timedelta
-from typing import Any
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant
@@ -21,9 +20,9 @@ async def test_what_each_of_several_users_holds_now_is_told_by_name(
     brief = await make_user(runtime, "read:items", expires_at=end)
     asked = [one.id, nobody.id, brief.id]
     held = {one.id: ["admin", "read:items", "write:items"], nobody.id: [], brief.id: ["read:items"]}
-    async with runtime.sessions() as session:
-        assert await scopes_of_each(session, asked, now=end - timedelta(microseconds=1)) == held
-        assert await scopes_of_each(session, asked, now=end) == {**held, brief.id: []}
+    async with runtime.sessions() as db:
+        assert await scopes_of_each(db, asked, now=end - timedelta(microseconds=1)) == held
+        assert await scopes_of_each(db, asked, now=end) == {**held, brief.id: []}
 
 
 async def test_one_users_grants_are_told_in_order_page_by_page(
@@ -32,13 +31,12 @@ async def test_one_users_grants_are_told_in_order_page_by_page(
     user = await make_user(runtime, "write:items", "read:items", "admin")
     await make_user(runtime, "read:users")
     end = clock() + timedelta(hours=1)
-    async with runtime.unit_of_work() as session:
-        terms: dict[str, Any] = {"scope": "write:users", "expires_at": end}
-        await grant(session, user_id=user.id, **terms, by=OPERATOR, now=clock())
+    async with runtime.work(OPERATOR) as work:
+        await grant(work, user.id, "write:users", expires_at=end)
     clock.move(hours=1)
-    async with runtime.sessions() as session:
-        first = await grants_of(session, user.id, limit=2, now=clock())
-        rest = await grants_of(session, user.id, after=first[-1].scope, now=clock())
+    async with runtime.sessions() as db:
+        first = await grants_of(db, user.id, limit=2, now=clock())
+        rest = await grants_of(db, user.id, after=first[-1].scope, now=clock())
     assert [each.scope for each in first] == ["admin", "read:items"]
     assert [each.scope for each in rest] == ["write:items"]
     assert {each.user_id for each in first + rest} == {user.id}

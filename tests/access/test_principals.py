@@ -5,7 +5,7 @@ import math
 import random
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,9 +17,10 @@ from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.principals import Counts, Principal, Principals, load_holder
 from app.db.changes import Change
+from app.db.work import Database
+from app.identity.account_writes import disable_user
 from app.identity.models import Session, User
-from app.identity.sessions import end_session, open_session
-from app.identity.users import disable_user
+from app.identity.session_writes import end_session, open_session
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import following, settings_for
@@ -45,16 +46,14 @@ class Login:
 
 
 async def sign_in(runtime: Runtime, user: Someone, *, minutes: float = 60) -> Login:
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         opened = await open_session(
-            session,
+            work,
             user_id=user.id,
             client_id=None,
             scopes={SCOPE},
-            by=OPERATOR,
             lifetime=timedelta(minutes=minutes),
             idle_timeout=timedelta(minutes=minutes),
-            now=runtime.now(),
         )
     return Login(user, opened.id)
 
@@ -76,11 +75,14 @@ def held_principals(runtime: Runtime, size: int = 10) -> Principals:
     return Principals(sessions, runtime.feed, size=size)
 
 
+def elsewhere(runtime: Runtime) -> Database:
+    """The database as another process uses it: this one hears of changes only from there."""
+    return replace(runtime.database, publish=lambda _: None)
+
+
 async def revoke_elsewhere(runtime: Runtime, user: Someone) -> None:
-    """As another process does: this one hears of it only from the database."""
-    sessions = async_sessionmaker(runtime.engine)
-    async with sessions.begin() as session:
-        await revoke(session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=runtime.now())
+    async with elsewhere(runtime).work(OPERATOR) as work:
+        await revoke(work, user.id, SCOPE)
 
 
 def scopes_of(principal: Principal | None) -> frozenset[str]:
@@ -175,15 +177,9 @@ async def test_what_ends_by_itself_ends_to_the_second_although_it_is_remembered(
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
     user = await make_user(own_runtime, SCOPE)
-    async with own_runtime.unit_of_work() as session:
-        await grant(
-            session,
-            user_id=user.id,
-            scope="write:items",
-            by=OPERATOR,
-            now=clock(),
-            expires_at=clock() + timedelta(seconds=120),
-        )
+    async with own_runtime.work(OPERATOR) as work:
+        end = work.now + timedelta(seconds=120)
+        await grant(work, user.id, "write:items", expires_at=end)
     login = await sign_in(own_runtime, user, minutes=5)
 
     async def held_now() -> frozenset[str]:
@@ -204,8 +200,8 @@ async def test_a_remembered_session_ends_when_the_first_of_its_ends_comes(
     own_runtime: Runtime, alice: Login, which: str
 ) -> None:
     end = own_runtime.now() + timedelta(minutes=5)
-    async with own_runtime.unit_of_work() as session:
-        row = await session.get_one(Session, alice.session_id)
+    async with own_runtime.work(OPERATOR) as work:
+        row = await work.db.get_one(Session, alice.session_id)
         setattr(row, which, end)
     whom: dict[str, Any] = {"user_id": alice.user.id, "token_scopes": frozenset({SCOPE})}
     principals = Principals(own_runtime.sessions, own_runtime.feed, size=1)
@@ -248,7 +244,7 @@ async def test_whoever_joins_a_load_late_gets_nothing_that_has_ended_meanwhile(
     assert scopes_of(await second) == frozenset()
 
 
-async def test_a_load_that_was_evicted_is_overtaken_by_a_change_all_the_same(
+async def test_a_load_that_was_evicted_is_invalidated_by_a_change_all_the_same(
     own_runtime: Runtime, alice: Login
 ) -> None:
     other = await sign_in(own_runtime, await make_user(own_runtime, SCOPE))
@@ -265,7 +261,7 @@ async def test_a_load_that_was_evicted_is_overtaken_by_a_change_all_the_same(
     assert scopes_of(await evicting) == {SCOPE}
 
 
-async def test_fifty_who_are_overtaken_at_once_cause_one_more_load(
+async def test_fifty_requests_invalidated_at_once_cause_one_more_load(
     own_runtime: Runtime, alice: Login
 ) -> None:
     principals = held_principals(own_runtime)
@@ -289,11 +285,9 @@ async def test_extending_and_shortening_a_grant_bite_at_once(
     login = await sign_in(own_runtime, user)
 
     async def grant_for(seconds: float) -> None:
-        async with own_runtime.unit_of_work() as session:
-            end = clock() + timedelta(seconds=seconds)
-            await grant(
-                session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=clock(), expires_at=end
-            )
+        async with own_runtime.work(OPERATOR) as work:
+            end = work.now + timedelta(seconds=seconds)
+            await grant(work, user.id, SCOPE, expires_at=end)
 
     async def held_now() -> frozenset[str]:
         return scopes_of(await find(own_runtime.principals, own_runtime, login))
@@ -415,8 +409,8 @@ async def test_only_what_a_change_may_touch_is_forgotten(
             assert await find(principals, own_runtime, login)
         key = {"session": alice.session_id, "user": alice.user.id}.get(kind)
         forgotten = principals.counts.forgotten
-        principals.hear(Change(kind, key))  # type: ignore[arg-type]
-        principals.hear(Change("session", uuid.uuid4()))
+        principals.on_change(Change(kind, key))  # type: ignore[arg-type]
+        principals.on_change(Change("session", uuid.uuid4()))
         assert len(principals) == left
         assert principals.counts.forgotten == forgotten + 2 - left
 
@@ -499,7 +493,7 @@ class Truth:
     started: int = 0
     heard: int = 0
 
-    def hear(self, change: Change) -> None:
+    def on_change(self, change: Change) -> None:
         """Each version is told once, in the order of the commits."""
         self.heard += change == Change("user", self.login.user.id)
 
@@ -513,7 +507,6 @@ async def test_every_answer_was_true_while_it_was_asked_for(own_runtime: Runtime
     """
     versions, choose = 200, random.Random(20261125)  # noqa: S311
     principals = Principals(own_runtime.sessions, own_runtime.feed, size=3)
-    elsewhere = async_sessionmaker(own_runtime.engine)
     truths, answers = [], 0
     for _ in range(4):
         user = await make_user(own_runtime, SCOPE, username=f"{uuid.uuid4().hex}-0")
@@ -522,23 +515,19 @@ async def test_every_answer_was_true_while_it_was_asked_for(own_runtime: Runtime
     await revoke_elsewhere(own_runtime, await make_user(own_runtime, SCOPE))
     await until(lambda: own_runtime.feed.changes_heard >= heard + 2)
     for truth in truths:
-        own_runtime.feed.subscribe(truth.hear)
+        own_runtime.feed.subscribe(truth.on_change)
 
     async def change(truth: Truth) -> None:
         user = truth.login.user
         for version in range(1, versions):
             truth.started = version
-            async with elsewhere.begin() as session:
+            async with elsewhere(own_runtime).work(OPERATOR) as work:
                 name = f"{user.username.split('-')[0]}-{version}"
-                await session.execute(update(User).where(User.id == user.id).values(username=name))
+                await work.db.execute(update(User).where(User.id == user.id).values(username=name))
                 if version % 2:
-                    await revoke(
-                        session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=own_runtime.now()
-                    )
+                    await revoke(work, user.id, SCOPE)
                 else:
-                    await grant(
-                        session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=own_runtime.now()
-                    )
+                    await grant(work, user.id, SCOPE)
             await asyncio.sleep(choose.random() * 0.02)
 
     async def ask(truth: Truth) -> None:
@@ -575,17 +564,13 @@ async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_a
     async with Runtime.open(settings) as runtime, following(runtime):
         user = await make_user(runtime, SCOPE)
         login = await sign_in(runtime, user)
-        elsewhere = async_sessionmaker(runtime.engine)
         revoked_at, over = math.inf, False
         answers = {True: 0, False: 0}
 
         async def change() -> None:
             nonlocal revoked_at, over
             for _ in range(versions):
-                async with elsewhere.begin() as session:
-                    await revoke(
-                        session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=runtime.now()
-                    )
+                await revoke_elsewhere(runtime, user)
                 revoked_at = time.monotonic()
                 await asyncio.sleep(choose.random() * 0.05)
                 if choose.random() < 0.3:
@@ -594,10 +579,8 @@ async def test_no_permission_outlives_the_bound_while_the_feed_is_killed_again_a
                 # Some stay revoked for longer than the bound.
                 await asyncio.sleep(bound * 1.2 if choose.random() < 0.03 else 0)
                 revoked_at = math.inf
-                async with elsewhere.begin() as session:
-                    await grant(
-                        session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=runtime.now()
-                    )
+                async with elsewhere(runtime).work(OPERATOR) as work:
+                    await grant(work, user.id, SCOPE)
                 await asyncio.sleep(choose.random() * 0.02)
             over = True
 
@@ -626,27 +609,25 @@ async def test_what_is_taken_away_in_this_process_is_gone_in_it_at_once(
         ended, disabled = await sign_in(own_runtime, user), await sign_in(own_runtime, user)
         for login in (ended, disabled):
             assert await find(own_runtime.principals, own_runtime, login)
-        async with own_runtime.unit_of_work() as session:
-            await revoke(session, user_id=user.id, scope=SCOPE, by=OPERATOR, now=own_runtime.now())
+        async with own_runtime.work(OPERATOR) as work:
+            await revoke(work, user.id, SCOPE)
         assert scopes_of(await find(own_runtime.principals, own_runtime, ended)) == frozenset()
-        async with own_runtime.unit_of_work() as session:
-            await end_session(
-                session, ended.session_id, reason="test", by=OPERATOR, now=own_runtime.now()
-            )
+        async with own_runtime.work(OPERATOR) as work:
+            await end_session(work, ended.session_id, reason="test")
         assert await find(own_runtime.principals, own_runtime, ended) is None
-        async with own_runtime.unit_of_work() as session:
-            await disable_user(session, user.id, by=OPERATOR, now=own_runtime.now())
+        async with own_runtime.work(OPERATOR) as work:
+            await disable_user(work, user.id)
         assert await find(own_runtime.principals, own_runtime, disabled) is None
 
 
 async def test_a_load_is_one_statement(own_runtime: Runtime, alice: Login) -> None:
     with statements_of(own_runtime) as statements:
-        async with own_runtime.sessions() as session:
+        async with own_runtime.sessions() as db:
             holder = await load_holder(
-                session, alice.session_id, user_id=alice.user.id, now=own_runtime.now()
+                db, alice.session_id, user_id=alice.user.id, now=own_runtime.now()
             )
     assert holder is not None
     assert len(statements) == 1
-    async with own_runtime.sessions() as session:
-        row = await session.get_one(Session, alice.session_id)
+    async with own_runtime.sessions() as db:
+        row = await db.get_one(Session, alice.session_id)
     assert holder.ends_at == row.idle_expires_at

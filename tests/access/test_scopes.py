@@ -1,5 +1,6 @@
 """What a string of scopes means, and what counts as holding enough."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,21 +10,18 @@ from sqlalchemy import delete, select, text, update
 
 from app.access.authority import OPERATOR
 from app.access.models import Grant, Scope
+from app.access.registry import ScopeGranted, ScopeShips, register_scope, remove_scope
 from app.access.remarks import MAX_REMARK
 from app.access.scopes import (
     MAX_SCOPE,
     MAX_SCOPES_BYTES,
     SHIPPED,
-    ScopeGranted,
     ScopeNotRegistered,
-    ScopeShips,
     format_scope,
     parse_scope,
     put_shipped_scopes,
-    register_scope,
     registered_of,
     registered_scopes,
-    remove_scope,
     require_registered,
     satisfies,
 )
@@ -78,94 +76,95 @@ def test_a_scope_longer_than_4_kib_is_invalid_scope(part: str) -> None:
 async def test_what_could_not_be_named_in_a_path_or_shown_is_not_registered(
     runtime: Runtime, name: str, description: str
 ) -> None:
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         with pytest.raises(Refused):
-            await register_scope(session, name, description=description, by=OPERATOR)
+            await register_scope(work, name, description=description)
 
 
 async def test_a_scope_may_be_as_long_as_is_said_and_registering_it_again_is_nothing(
     runtime: Runtime,
 ) -> None:
     root = await make_user(runtime, "admin")
-    by, name, remark = await signed_in(runtime, root, "admin"), "x" * MAX_SCOPE, "y" * MAX_REMARK
-    async with runtime.unit_of_work() as session:
+    name, remark = "x" * MAX_SCOPE, "y" * MAX_REMARK
+    async with runtime.work(await signed_in(runtime, root, "admin")) as work:
         for _ in range(2):
-            scope = await register_scope(session, name, description=remark, by=by)
+            scope = await register_scope(work, name, description=remark)
             assert (scope.name, scope.description) == (name, remark)
         registered = (root.id, None, {"scope": name, "description": remark})
-        assert await told(session, "scope.registered") == [registered]
-        scope = await register_scope(session, name, description="Another", by=by)
+        assert await told(work.db, "scope.registered") == [registered]
+        scope = await register_scope(work, name, description="Another")
         assert scope.description == "Another"
-        assert len(await told(session, "scope.registered")) == 2
+        assert len(await told(work.db, "scope.registered")) == 2
         for longer in (
             {"name": name + "x", "description": ""},
             {"name": "a", "description": remark + "y"},
         ):
             with pytest.raises(Refused):
-                await register_scope(session, **longer, by=by)
+                await register_scope(work, **longer)
         with pytest.raises(ScopeShips):
-            await register_scope(session, "admin", description="Mine", by=by)
+            await register_scope(work, "admin", description="Mine")
         others = select(Scope).where(Scope.name != name).order_by(Scope.name)
-        assert {each.name: each.description for each in await session.scalars(others)} == SHIPPED
+        assert {each.name: each.description for each in await work.db.scalars(others)} == SHIPPED
 
 
 async def test_the_registered_scopes_are_told_in_order_page_by_page(runtime: Runtime) -> None:
     names = sorted([*SHIPPED, "aa:first"])
-    async with runtime.unit_of_work() as session:
-        await register_scope(session, "aa:first", description="First", by=OPERATOR)
-        first = [each.name for each in await registered_scopes(session, limit=3)]
-        rest = [each.name for each in await registered_scopes(session, after=first[-1])]
-        assert await registered_of(session, {"aa:first", "admin", "no:such", "\0"}) == {
+    async with runtime.work(OPERATOR) as work:
+        await register_scope(work, "aa:first", description="First")
+        first = [each.name for each in await registered_scopes(work.db, limit=3)]
+        rest = [each.name for each in await registered_scopes(work.db, after=first[-1])]
+        assert await registered_of(work.db, {"aa:first", "admin", "no:such", "\0"}) == {
             "aa:first",
             "admin",
         }
-        assert await registered_of(session, {"\0"}) == set()
-        await require_registered(session, {"aa:first", "admin"})
+        assert await registered_of(work.db, {"\0"}) == set()
+        await require_registered(work.db, {"aa:first", "admin"})
         with pytest.raises(ScopeNotRegistered, match="There is no scope no, no:such: see"):
-            await require_registered(session, {"admin", "no:such", "no", "\0"})
+            await require_registered(work.db, {"admin", "no:such", "no", "\0"})
     assert (first, rest) == (names[:3], names[3:])
 
 
 async def test_removing_a_scope_takes_what_has_ended_of_it_and_nothing_that_is_held(
     runtime: Runtime, clock: MovableClock
 ) -> None:
-    root, end = await make_user(runtime, "admin"), clock() + timedelta(hours=1)
-    by = await signed_in(runtime, root, "admin")
-    async with runtime.unit_of_work() as session:
+    root, end = await make_user(runtime, "admin"), clock() + timedelta(minutes=30)
+    caller = await signed_in(runtime, root, "admin")
+    async with runtime.work(caller) as work:
         for name in ("x:y", "z"):
-            await register_scope(session, name, description="", by=by)
+            await register_scope(work, name, description="")
     user = await make_user(runtime, "x:y", "z", "read:items", expires_at=end)
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(caller) as work:
+        then = replace(work, now=end)
         with pytest.raises(ScopeShips):
-            await remove_scope(session, "read:items", by=by, now=end)
+            await remove_scope(then, "read:items")
         with pytest.raises(ScopeGranted):
-            await remove_scope(session, "x:y", by=by, now=end - timedelta(microseconds=1))
-        await remove_scope(session, "x:y", by=by, now=end)
+            await remove_scope(replace(work, now=end - timedelta(microseconds=1)), "x:y")
+        await remove_scope(then, "x:y")
         with pytest.raises(ScopeNotRegistered, match="There is no such scope: see"):
-            await remove_scope(session, "x:y", by=by, now=end)
+            await remove_scope(then, "x:y")
         left = select(Grant.scope).where(Grant.user_id == user.id).order_by(Grant.scope)
-        assert (await session.scalars(left)).all() == ["read:items", "z"]
-        assert {each.name for each in await registered_scopes(session)} == {*SHIPPED, "z"}
-        assert await told(session, "scope.removed") == [(root.id, None, {"scope": "x:y"})]
+        assert (await work.db.scalars(left)).all() == ["read:items", "z"]
+        assert {each.name for each in await registered_scopes(work.db)} == {*SHIPPED, "z"}
+        assert await told(work.db, "scope.removed") == [(root.id, None, {"scope": "x:y"})]
 
 
 async def test_the_shipped_scopes_are_put_right_and_written_only_where_they_are_wrong(
     runtime: Runtime,
 ) -> None:
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
 
         async def written() -> set[str]:
             """Whose rows are written by that: each is somewhere else then."""
-            before = {tuple(row) for row in await session.execute(places)}
-            await (await session.connection()).run_sync(put_shipped_scopes)
-            after = {tuple(row) for row in await session.execute(places)}
+            before = {tuple(row) for row in await work.db.execute(places)}
+            await (await work.db.connection()).run_sync(put_shipped_scopes)
+            after = {tuple(row) for row in await work.db.execute(places)}
             return {name for name, _ in after - before}
 
         places = text("SELECT name, ctid::text FROM scopes")
         assert await written() == set()
-        await session.execute(delete(Scope).where(Scope.name == "introspect"))
+        await work.db.execute(delete(Scope).where(Scope.name == "introspect"))
         of_items = update(Scope).where(Scope.name == "read:items")
-        await session.execute(of_items.values(description="Something else"))
+        await work.db.execute(of_items.values(description="Something else"))
         assert await written() == {"introspect", "read:items"}
-        found = {each.name: each.description for each in await session.scalars(select(Scope))}
+        found = {each.name: each.description for each in await work.db.scalars(select(Scope))}
         assert found == SHIPPED

@@ -85,8 +85,8 @@ async def test_forwarded_for_counts_from_a_trusted_proxy_alone_and_everywhere(
         assert (await login(client, user)).status_code == 200
         metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
     assert metadata["issuer"] == runtime.settings.token_issuer
-    async with runtime.sessions() as session:
-        assert await session.scalar(select(Session.address)) == address
-        assert await session.scalar(select(KnownNetwork.network)) == network
+    async with runtime.sessions() as db:
+        assert await db.scalar(select(Session.address)) == address
+        assert await db.scalar(select(KnownNetwork.network)) == network
         told = select(AuditEntry.address).where(AuditEntry.action == "login.succeeded")
-        assert await session.scalar(told) == address
+        assert await db.scalar(told) == address

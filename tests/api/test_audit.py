@@ -140,12 +140,12 @@ async def test_all_that_is_done_is_told_and_no_secret_is_in_it(
     assert subjects["session.reuse_detected"] == subjects["grant.revoked"] == bob["id"]
     assert subjects["secret.revoked"] == made["id"]
 
-    async with runtime.sessions() as session:
-        canaries |= {each for each in await session.scalars(select(User.password_hash)) if each}
+    async with runtime.sessions() as db:
+        canaries |= {each for each in await db.scalars(select(User.password_hash)) if each}
         for column in (ClientSecret.digest, Session.refresh_key):
-            for raw in await session.scalars(select(column)):
+            for raw in await db.scalars(select(column)):
                 canaries |= {raw.hex(), base64.urlsafe_b64encode(raw).decode().rstrip("=")}
-        rows = (await session.scalars(text("SELECT audit_entries::text FROM audit_entries"))).all()
+        rows = (await db.scalars(text("SELECT audit_entries::text FROM audit_entries"))).all()
     assert len(rows) >= len(entries)
     assert len(canaries) > 15
     for canary in canaries:

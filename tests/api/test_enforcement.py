@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import httpx2
 import pytest
 from sqlalchemy import event, text
 
 from app.access.authority import OPERATOR
-from app.identity.users import disable_user
+from app.identity.account_writes import disable_user
 from app.runtime import Runtime
 from app.tokens.keys import retire_key, rotate_key
 from tests.conftest import client_of, following, settings_for
@@ -204,18 +205,15 @@ async def test_a_remembered_token_ends_with_its_key(own_database_url: str) -> No
         token = await bearer(client, await make_user(runtime))
         assert await status(client, token) == 200
         leaked = runtime.keyring.signing(runtime.now()).kid
-        now = elsewhere.now()
-        async with elsewhere.unit_of_work() as session:
+        async with elsewhere.work(OPERATOR) as work:
             await rotate_key(
-                session,
+                work,
                 elsewhere.cipher,
                 algorithm="ES256",
-                publication=now - now,
+                publication=timedelta(),
                 overlap=elsewhere.key_overlap,
-                by=OPERATOR,
-                now=now,
             )
-            await retire_key(session, leaked, by=OPERATOR, now=now)
+            await retire_key(work, leaked)
         await until_refused(client, token)
         jwks = (await client.get("/.well-known/jwks.json")).json()
         assert leaked not in {key["kid"] for key in jwks["keys"]}
@@ -303,8 +301,8 @@ async def test_metrics_tell_how_requests_were_checked(own_database_url: str) -> 
             assert followed["scopegate_tokens_remembered"] == 1
             assert followed["scopegate_feed_fresh"] == 1
             assert 0 < followed["scopegate_feed_lag_seconds"] < settings.revocation_bound
-            async with runtime.unit_of_work() as session:
-                await disable_user(session, user.id, by=OPERATOR, now=runtime.now())
+            async with runtime.work(OPERATOR) as work:
+                await disable_user(work, user.id)
             await until(lambda: runtime.feed.changes_heard)
             after = await metrics()
             assert after["scopegate_principals_forgotten_total"] == 1

@@ -16,8 +16,8 @@ async def test_me_tells_effective_and_granted_scopes(
 ) -> None:
     user = await make_user(runtime, "read:items", "write:items", "introspect", username="Zoë")
     token = await bearer(client, user, scope="read:items write:items")
-    async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=user.id, scope="write:items", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await revoke(work, user.id, "write:items")
     me = (await client.get("/users/me", headers=token)).json()
     assert me.pop("created_at")
     assert me == {

@@ -9,9 +9,8 @@ from sqlalchemy import select
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.audit.models import AuditEntry
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service, disable_user, enable_user
 from app.identity.models import Session
-from app.identity.users import disable_user, enable_user
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.factories import PASSWORD, Someone, login, make_user
@@ -65,19 +64,19 @@ async def test_refresh_gives_a_new_pair_of_the_same_session(
 async def test_scopes_are_those_of_login_intersected_with_granted_now(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, pair: Pair
 ) -> None:
-    async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=alice.id, scope="write:items", by=OPERATOR, now=runtime.now())
-        await grant(session, user_id=alice.id, scope="read:users", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await revoke(work, alice.id, "write:items")
+        await grant(work, alice.id, "read:users")
     pair = await pair_of(await refresh(client, pair))
     assert pair["scope"] == "read:items"
     await assert_refused(await refresh(client, pair, scope="write:items"), "invalid_scope")
-    async with runtime.unit_of_work() as session:
-        await grant(session, user_id=alice.id, scope="write:items", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await grant(work, alice.id, "write:items")
     pair = await pair_of(await refresh(client, pair))
     assert pair["scope"] == "read:items write:items"
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for scope in ("read:items", "write:items"):
-            await revoke(session, user_id=alice.id, scope=scope, by=OPERATOR, now=runtime.now())
+            await revoke(work, alice.id, scope)
     assert (await pair_of(await refresh(client, pair)))["scope"] == ""
 
 
@@ -137,11 +136,11 @@ async def test_reuse_ends_the_session_and_that_survives_the_400(
     await assert_refused(await refresh(client, pair))
     assert await status_of(client, successor) == 401
     await assert_refused(await refresh(client, successor))
-    async with runtime.sessions() as session:
-        (ended,) = await session.scalars(select(Session))
+    async with runtime.sessions() as db:
+        (ended,) = await db.scalars(select(Session))
         assert ended.end_reason == "refresh token reused"
         told = select(AuditEntry).where(AuditEntry.action == "session.reuse_detected")
-        (entry,) = await session.scalars(told)
+        (entry,) = await db.scalars(told)
         assert (entry.subject, entry.detail) == (alice.id, {"session": str(ended.id)})
 
 
@@ -157,12 +156,12 @@ async def test_two_generations_back_is_reuse_even_within_the_grace(
 async def test_a_disabled_user_gets_nothing_and_enabling_revives_no_old_token(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, pair: Pair
 ) -> None:
-    async with runtime.unit_of_work() as session:
-        await disable_user(session, alice.id, by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await disable_user(work, alice.id)
     await assert_refused(await refresh(client, pair))
     assert await status_of(client, pair) == 401
-    async with runtime.unit_of_work() as session:
-        await enable_user(session, alice.id, by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        await enable_user(work, alice.id)
     await assert_refused(await refresh(client, pair))
     assert await status_of(client, pair) == 401
     await pair_of(await login(client, alice))
@@ -187,9 +186,9 @@ async def test_sessions_expire_when_idle_and_in_the_end(
 async def test_a_session_is_bound_to_the_client_that_signed_in(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
-    async with runtime.unit_of_work() as session:
-        _, secret = await create_service(session, username="portal", by=OPERATOR)
-        _, other = await create_service(session, username="other", by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        _, secret = await create_service(work, username="portal")
+        _, other = await create_service(work, username="other")
     portal = {"client_id": "portal", "client_secret": secret.value}
     bound = await pair_of(await login(client, alice, **portal))
     await assert_refused(await refresh(client, bound))

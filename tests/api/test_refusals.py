@@ -14,7 +14,7 @@ from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.audit.models import AuditEntry
 from app.errors import InvalidScope
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service
 from app.identity.models import Session, User
 from app.identity.throttle import ACCOUNT_AND_ADDRESS
 from app.main import create_app
@@ -43,16 +43,16 @@ async def portal(runtime: Runtime) -> Service:
 
 
 async def make_service(runtime: Runtime, name: str, *scopes: str) -> Service:
-    async with runtime.unit_of_work() as session:
-        user, secret = await create_service(session, username=name, by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        user, secret = await create_service(work, username=name)
         for scope in scopes:
-            await grant(session, user_id=user.id, scope=scope, by=OPERATOR, now=runtime.now())
+            await grant(work, user.id, scope)
     return Service(user.id, {"client_id": name, "client_secret": secret.value})
 
 
 async def failures(runtime: Runtime) -> list[Told]:
-    async with runtime.sessions() as session:
-        return await told(session, "login.failed")
+    async with runtime.sessions() as db:
+        return await told(db, "login.failed")
 
 
 def right(what: str, reason: str) -> dict[str, str]:
@@ -70,8 +70,8 @@ async def test_a_right_password_refused_for_its_scope_is_audited_each_time(
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
     entry = (None, alice.id, right("password", NONE_GRANTED))
     assert await failures(runtime) == [entry] * 15
-    async with runtime.sessions() as session:
-        assert (await session.scalars(select(Session.id))).all() == []
+    async with runtime.sessions() as db:
+        assert (await db.scalars(select(Session.id))).all() == []
     assert (await login(client, alice)).status_code == 200, "and it is no wrong one to be charged"
 
 
@@ -79,9 +79,9 @@ async def test_an_entry_tells_from_where_and_in_which_request(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
     answer = await login(client, alice, scope="no-such-scope")
-    async with runtime.sessions() as session:
+    async with runtime.sessions() as db:
         entry = (
-            await session.scalars(select(AuditEntry).where(AuditEntry.action == "login.failed"))
+            await db.scalars(select(AuditEntry).where(AuditEntry.action == "login.failed"))
         ).one()
     assert entry.address == "127.0.0.1"
     assert entry.request_id == answer.headers["x-request-id"]
@@ -185,11 +185,11 @@ async def test_a_right_password_that_is_not_so_any_more_at_the_end_is_audited(
     new: dict[str, Any] = {"disabled_at": own_runtime.now()}
     if put_out == "given another password":
         new = {"password_hash": "another"}
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("LOCK TABLE known_networks, grants"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("LOCK TABLE known_networks, grants"))
         signing_in = asyncio.create_task(login(own_client, user))
         await until_waiting(own_runtime, "relation")
-        await session.execute(update(User).where(User.id == user.id).values(new))
+        await work.db.execute(update(User).where(User.id == user.id).values(new))
     answer = await signing_in
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     why = right("password", "changed meanwhile")
@@ -201,8 +201,8 @@ async def test_a_right_password_refused_by_a_constraint_of_the_database_is_audit
 ) -> None:
     """Without the error's text, which may repeat what was sent."""
     user = await make_user(own_runtime, "read:items")
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("ALTER TABLE sessions ADD CHECK (user_agent <> 'unwanted')"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("ALTER TABLE sessions ADD CHECK (user_agent <> 'unwanted')"))
     own_client.headers["User-Agent"] = "unwanted"
     answer = await login(own_client, user)
     assert answer.status_code == 409
@@ -248,13 +248,13 @@ async def test_a_right_current_password_of_a_session_that_has_just_ended_is_audi
 ) -> None:
     user = await make_user(own_runtime)
     token = await bearer(own_client, user)
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("LOCK TABLE failure_budgets"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("LOCK TABLE failure_budgets"))
         changing = asyncio.create_task(
             own_client.post("/users/me/password", json=CHANGE, headers=token)
         )
         await until_waiting(own_runtime, "relation")
-        await session.execute(delete(Session))
+        await work.db.execute(delete(Session))
     assert (await changing).status_code == 401
     why = right("password", "The access token is invalid, expired or revoked.")
     assert await failures(own_runtime) == [(user.id, user.id, why)]
@@ -265,13 +265,13 @@ async def test_a_refusal_that_cant_be_audited_is_answered_as_a_wrong_password_is
 ) -> None:
     """Or else passwords could be tested unseen while the log can't be written."""
     user = await make_user(own_runtime)
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.work(OPERATOR) as work:
         for statement in (
             "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$",
             "CREATE TRIGGER full_disk BEFORE INSERT ON audit_entries EXECUTE FUNCTION full_disk()",
         ):
-            await session.execute(text(statement))
+            await work.db.execute(text(statement))
     right_one = await login(own_client, user, scope="no-such-scope")
     wrong_one = await login(own_client, user, password="wrong")
     assert right_one.status_code == wrong_one.status_code == 503

@@ -71,13 +71,11 @@ async def test_revoked_grant_stops_a_token_already_issued(
     user = await make_user(runtime, "read:items")
     token = await bearer(client, user)
     assert (await client.get("/items", headers=token)).status_code == 200
-    async with runtime.unit_of_work() as session:
-        assert await revoke(
-            session, user_id=user.id, scope="read:items", by=OPERATOR, now=runtime.now()
-        )
+    async with runtime.work(OPERATOR) as work:
+        assert await revoke(work, user.id, "read:items")
     assert (await client.get("/items", headers=token)).status_code == 403
-    async with runtime.unit_of_work() as session:
-        await grant(session, user_id=user.id, scope="read:items", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await grant(work, user.id, "read:items")
     assert (await client.get("/items", headers=token)).status_code == 200
 
 
@@ -87,16 +85,8 @@ async def test_expired_grant_stops_a_token_already_issued(
     user = await make_user(runtime)
 
     async def grant_for(**time: float) -> None:
-        now = runtime.now()
-        async with runtime.unit_of_work() as session:
-            await grant(
-                session,
-                user_id=user.id,
-                scope="read:items",
-                expires_at=now + timedelta(**time),
-                by=OPERATOR,
-                now=now,
-            )
+        async with runtime.work(OPERATOR) as work:
+            await grant(work, user.id, "read:items", expires_at=work.now + timedelta(**time))
 
     async def status() -> int:
         return (await client.get("/items", headers=token)).status_code
@@ -118,8 +108,8 @@ async def test_scope_granted_after_login_is_not_in_the_old_token(
 ) -> None:
     user = await make_user(runtime)
     token = await bearer(client, user)
-    async with runtime.unit_of_work() as session:
-        await grant(session, user_id=user.id, scope="read:items", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await grant(work, user.id, "read:items")
     assert (await client.get("/items", headers=token)).status_code == 403
 
 
@@ -128,8 +118,8 @@ async def test_disabled_user_is_refused_with_a_token_already_issued(
 ) -> None:
     user = await make_user(runtime)
     token = await bearer(client, user)
-    async with runtime.unit_of_work() as session:
-        await session.execute(
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(
             update(User).where(User.id == user.id).values(disabled_at=runtime.now())
         )
     await assert_invalid_token(client, token["Authorization"])
@@ -154,15 +144,8 @@ async def test_admin_satisfies_every_requirement_until_it_is_revoked(
     assert (await client.post("/items", json={"title": "x"}, headers=full)).status_code == 201
     assert (await client.get("/items", headers=narrow)).status_code == 200
     assert (await client.post("/items", json={"title": "x"}, headers=narrow)).status_code == 403
-    async with runtime.unit_of_work() as session:
-        await revoke(
-            session,
-            user_id=root.id,
-            scope="admin",
-            by=OPERATOR,
-            now=runtime.now(),
-            force=True,
-        )
+    async with runtime.work(OPERATOR) as work:
+        await revoke(work, root.id, "admin", force=True)
     assert (await client.get("/items", headers=full)).status_code == 403
     assert (await client.get("/items", headers=narrow)).status_code == 403
 

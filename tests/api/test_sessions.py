@@ -12,17 +12,16 @@ from sqlalchemy import select, text
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.errors import Refused
-from app.identity.clients import (
-    NewSecret,
-    SecretNotFound,
-    TooManySecrets,
+from app.identity.account_writes import (
     create_service,
+    disable_user,
+    enable_user,
     make_secret,
     revoke_secret,
 )
+from app.identity.clients import NewSecret, SecretNotFound, TooManySecrets
 from app.identity.locks import _lock_key, hold_users
 from app.identity.models import Session
-from app.identity.users import disable_user, enable_user
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, settings_for
@@ -53,10 +52,10 @@ async def works(client: httpx2.AsyncClient, pair: dict[str, str]) -> bool:
 async def service(
     runtime: Runtime, name: str, *scopes: str
 ) -> tuple[uuid.UUID, NewSecret, dict[str, str]]:
-    async with runtime.unit_of_work() as session:
-        user, secret = await create_service(session, username=name, by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        user, secret = await create_service(work, username=name)
         for scope in scopes:
-            await grant(session, user_id=user.id, scope=scope, by=OPERATOR, now=runtime.now())
+            await grant(work, user.id, scope)
     return user.id, secret, {"client_id": name, "client_secret": secret.value}
 
 
@@ -183,9 +182,9 @@ async def test_revoking_a_token_ends_its_session(
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "no-store"
     assert [await works(client, each) for each in (pair, other)] == [False, True]
-    async with runtime.sessions() as session:
+    async with runtime.sessions() as db:
         ended = select(Session.end_reason).where(Session.ended_at.is_not(None))
-        assert (await session.scalars(ended)).all() == ["token revoked"]
+        assert (await db.scalars(ended)).all() == ["token revoked"]
     refresh = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
     assert (await client.post("/token", data=refresh)).status_code == 400
 
@@ -244,8 +243,8 @@ async def test_introspection_shows_the_scopes_that_count_now(
     assert (refresh["token_type"], refresh["scope"]) == ("refresh_token", "read:items")
     others = {(await introspect(each["refresh_token"]))["sid"] for each in (before, after)}
     assert len(others - {access["sid"]}) == 2
-    async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=alice.id, scope="read:items", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await revoke(work, alice.id, "read:items")
     assert (await introspect(pair["access_token"]))["scope"] == ""
     await client.post("/revoke", data={"token": pair["access_token"]})
     for token in (pair["access_token"], pair["refresh_token"], "x", "sgr_" + "A" * 72):
@@ -300,11 +299,11 @@ async def test_client_credentials_give_an_access_token_and_no_other(
         me = (await client.get("/users/me", headers=token)).json()
         assert (me["kind"], me["username"]) == ("service", "worker")
         assert (await client.get("/items", headers=token)).status_code == 200
-    async with runtime.unit_of_work() as session:
-        await revoke(session, user_id=user_id, scope="read:items", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await revoke(work, user_id, "read:items")
     assert (await client.get("/items", headers=token)).status_code == 403
-    async with runtime.unit_of_work() as session:
-        await disable_user(session, user_id, by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await disable_user(work, user_id)
     assert (await client.get("/users/me", headers=token)).status_code == 401
     answer = await client.post("/token", data={**form, **credentials})
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
@@ -345,22 +344,22 @@ async def test_two_secrets_live_at_a_time_for_changing_over(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
     user_id, first, credentials = await service(runtime, "worker", "read:items")
-    async with runtime.unit_of_work() as session:
-        second = await make_secret(session, user_id=user_id, by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        second = await make_secret(work, user_id)
         with pytest.raises(TooManySecrets):
-            await make_secret(session, user_id=user_id, by=OPERATOR)
+            await make_secret(work, user_id)
         with pytest.raises(Refused):
-            await make_secret(session, user_id=alice.id, by=OPERATOR)
+            await make_secret(work, alice.id)
 
     async def status(secret: NewSecret) -> int:
         form = {**credentials, "client_secret": secret.value, "grant_type": "client_credentials"}
         return (await client.post("/token", data=form)).status_code
 
     assert [await status(first), await status(second)] == [200, 200]
-    async with runtime.unit_of_work() as session:
-        await revoke_secret(session, user_id=user_id, secret_id=first.id, by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        await revoke_secret(work, user_id, first.id)
         with pytest.raises(SecretNotFound):
-            await revoke_secret(session, user_id=user_id, secret_id=first.id, by=OPERATOR)
+            await revoke_secret(work, user_id, first.id)
     assert [await status(first), await status(second)] == [401, 200]
 
 
@@ -378,19 +377,19 @@ async def test_a_secret_revoked_in_the_instant_of_its_use_opens_nothing(
         "password": PASSWORD,
         **credentials,
     }
-    async with own_runtime.unit_of_work() as session:
-        await revoke_secret(session, user_id=user_id, secret_id=secret.id, by=OPERATOR)
+    async with own_runtime.work(OPERATOR) as work:
+        await revoke_secret(work, user_id, secret.id)
         asking = asyncio.create_task(own_client.post("/token", data=form))
         await until_waiting(own_runtime, "advisory")
     answer = await asking
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
-    async with own_runtime.sessions() as session:
+    async with own_runtime.sessions() as db:
         why = "the client was changed meanwhile"
         if grant_type == "password":
             refused: Told = (user_id, alice.id, {"reason": f"right password, but: {why}"})
         else:
             refused = (None, user_id, {"reason": f"right client secret, but: {why}"})
-        assert await told(session, "login.failed") == [refused], "one entry, and it names all"
+        assert await told(db, "login.failed") == [refused], "one entry, and it names all"
 
 
 @pytest.mark.parametrize("first", ["the person", "the client"])
@@ -405,11 +404,11 @@ async def test_a_login_with_a_client_takes_its_locks_as_whoever_holds_both_does(
         if (_lock_key(person.id) < _lock_key(client_id)) == (first == "the person"):
             break
     lower, higher = sorted((person.id, client_id), key=_lock_key)
-    async with own_runtime.unit_of_work() as session:
-        await hold_users(session, lower)
+    async with own_runtime.work(OPERATOR) as work:
+        await hold_users(work.db, lower)
         signing_in = asyncio.create_task(login(own_client, person, **credentials))
         await until_waiting(own_runtime, "advisory")
-        await hold_users(session, higher)
+        await hold_users(work.db, higher)
     assert (await signing_in).status_code == 200
 
 
@@ -417,9 +416,9 @@ async def test_a_login_with_a_client_takes_its_locks_as_whoever_holds_both_does(
 async def test_service_names_fit_in_basic_and_are_not_the_products_own(
     runtime: Runtime, name: str
 ) -> None:
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         with pytest.raises(Refused):
-            await create_service(session, username=name, by=OPERATOR)
+            await create_service(work, username=name)
 
 
 async def test_metadata_is_true_and_its_issuer_is_that_of_tokens(
@@ -490,14 +489,14 @@ async def test_a_service_disabled_meanwhile_gets_no_token_that_enabling_would_re
         await blocking.rollback()
     await disabling
     answer = await asking
-    async with own_runtime.unit_of_work() as session:
-        await enable_user(session, user_id, by=OPERATOR)
+    async with own_runtime.work(OPERATOR) as work:
+        await enable_user(work, user_id)
     assert answer.status_code == 400 or not await works(own_client, answer.json())
 
 
 async def disable(runtime: Runtime, user_id: uuid.UUID) -> None:
-    async with runtime.unit_of_work() as session:
-        await disable_user(session, user_id, by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await disable_user(work, user_id)
 
 
 async def test_an_access_token_never_outlives_its_session(

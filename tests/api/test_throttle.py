@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from app.access.authority import OPERATOR
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service
 from app.identity.models import User
 from app.identity.throttle import ACCOUNT, ACCOUNT_AND_ADDRESS, SESSION
 from app.runtime import Runtime
@@ -64,11 +64,11 @@ async def test_the_throttle_bites_at_the_same_attempt_with_the_same_bytes_for_na
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
     known, disabled, service = [await make_user(runtime) for _ in range(3)]
-    async with runtime.unit_of_work() as session:
-        await session.execute(
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(
             update(User).where(User.id == disabled.id).values(disabled_at=runtime.now())
         )
-        await session.execute(update(User).where(User.id == service.id).values(kind="service"))
+        await work.db.execute(update(User).where(User.id == service.id).values(kind="service"))
     found = []
     for number, (name, password) in enumerate(
         [
@@ -190,8 +190,8 @@ async def test_guesses_from_elsewhere_do_not_keep_the_owner_from_changing_the_pa
 async def test_wrong_client_secrets_are_throttled_wherever_they_are_shown(
     client: httpx2.AsyncClient, runtime: Runtime, path: str
 ) -> None:
-    async with runtime.unit_of_work() as session:
-        service, secret = await create_service(session, username="worker", by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        service, secret = await create_service(work, username="worker")
     form: dict[str, Any] = {"grant_type": "client_credentials", "token": "x"}
     right = {**form, "client_id": service.username, "client_secret": secret.value}
     for number in range(BURST):
@@ -211,8 +211,8 @@ async def test_wrong_client_secrets_are_throttled_wherever_they_are_shown(
 async def test_a_right_client_secret_is_never_refused_for_what_happens_elsewhere(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
-    async with runtime.unit_of_work() as session:
-        service, secret = await create_service(session, username="worker", by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        service, secret = await create_service(work, username="worker")
     form = {"grant_type": "client_credentials", "client_id": service.username}
     for number in range(150):
         client.headers["X-Forwarded-For"] = f"203.0.113.{number}"

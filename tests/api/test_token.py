@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.access.authority import OPERATOR
-from app.access.scopes import register_scope
+from app.access.registry import register_scope
 from app.api.forms import MAX_ESCAPES
 from app.identity.models import KnownNetwork, Session, User
 from app.runtime import Runtime
@@ -67,9 +67,9 @@ async def test_a_login_is_remembered_with_where_it_came_from(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
     assert (await login(client, alice)).status_code == 200
-    async with runtime.sessions() as session:
-        known = (await session.scalars(select(KnownNetwork))).one()
-        opened = (await session.scalars(select(Session))).one()
+    async with runtime.sessions() as db:
+        known = (await db.scalars(select(KnownNetwork))).one()
+        opened = (await db.scalars(select(Session))).one()
     assert (known.user_id, known.network) == (alice.id, "127.0.0.1")
     assert (opened.user_id, opened.address) == (alice.id, "127.0.0.1")
 
@@ -143,11 +143,11 @@ async def test_every_bad_credential_gets_the_same_bytes(
 ) -> None:
     disabled = await make_user(runtime)
     service = await make_user(runtime)
-    async with runtime.unit_of_work() as session:
-        await session.execute(
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(
             update(User).where(User.id == disabled.id).values(disabled_at=runtime.now())
         )
-        await session.execute(update(User).where(User.id == service.id).values(kind="service"))
+        await work.db.execute(update(User).where(User.id == service.id).values(kind="service"))
     answers = [
         await client.post("/token", data={"username": name, "password": password})
         for name, password in [
@@ -329,9 +329,9 @@ async def test_a_token_over_7_kib_is_invalid_scope_unless_it_is_opaque(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
     names = [f"{number:02}".ljust(128, "x") for number in range(60)]
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for name in names:
-            await register_scope(session, name, description="", by=OPERATOR)
+            await register_scope(work, name, description="")
     user = await make_user(runtime, *names)
     for form in ({}, {"scope": " ".join(names[:30])}):
         answer = await login(client, user, **form)
@@ -350,16 +350,16 @@ async def test_a_refresh_token_is_not_used_up_for_a_token_that_is_too_large(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
     names = [f"{number:02}".ljust(128, "x") for number in range(60)]
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for name in names:
-            await register_scope(session, name, description="", by=OPERATOR)
+            await register_scope(work, name, description="")
     root = await make_user(runtime, "admin")
     token = (await login(client, root)).json()["refresh_token"]
     presented = runtime.issuer.refresh_tokens.read(token)
     assert presented is not None
     many = update(Session).where(Session.id == presented.session_id)
-    async with runtime.unit_of_work() as session:
-        await session.execute(many.values(scopes=names))
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(many.values(scopes=names))
     if not runtime.issuer.opaque:
         assert error_of(await refresh(client, token)) == (400, "invalid_scope")
     less = {"grant_type": "refresh_token", "refresh_token": token, "scope": names[0]}

@@ -5,8 +5,10 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
 
-from app.db.changes import EVERYTHING
+from app.access.authority import OPERATOR
+from app.db.changes import EVERYTHING, Change
 from app.errors import Conflict
 from app.items.models import Item
 from app.runtime import Runtime
@@ -29,8 +31,8 @@ class Kept(Conflict):
 
 
 async def count_items(runtime: Runtime) -> int | None:
-    async with runtime.sessions() as session:
-        return await session.scalar(select(func.count()).select_from(Item))
+    async with runtime.sessions() as db:
+        return await db.scalar(select(func.count()).select_from(Item))
 
 
 async def test_a_commit_that_fails_is_not_answered_201(
@@ -38,9 +40,9 @@ async def test_a_commit_that_fails_is_not_answered_201(
 ) -> None:
     token = await bearer(own_client, await make_user(own_runtime, "write:items"))
 
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.work(OPERATOR) as work:
         for statement in FAIL_AT_COMMIT:
-            await session.execute(text(statement))
+            await work.db.execute(text(statement))
     answer = await own_client.post("/items", json={"title": "Lamp"}, headers=token)
     assert answer.status_code == 409
     assert await count_items(own_runtime) == 0
@@ -60,16 +62,43 @@ async def test_an_error_undoes_its_writes_unless_its_class_keeps_them(
     own_runtime: Runtime, error: type[Exception], kept: int
 ) -> None:
     owner = await make_user(own_runtime)
+    heard: list[Change] = []
+    own_runtime.feed.subscribe(heard.append)
 
     async def write_and_fail() -> None:
-        async with own_runtime.unit_of_work() as session:
-            session.add(Item(owner_id=owner.id, title="Lamp", description=None))
-            await session.flush()
+        async with own_runtime.work(OPERATOR) as work:
+            work.db.add(Item(owner_id=owner.id, title="Lamp", description=None))
+            await work.db.flush()
+            work.publish(Change("scopes"))
             raise error("as it happens")
 
     with pytest.raises(error):
         await write_and_fail()
     assert await count_items(own_runtime) == kept
+    assert heard.count(Change("scopes")) == kept
+
+
+async def test_a_change_is_published_though_the_answer_to_its_commit_is_lost(
+    own_runtime: Runtime,
+) -> None:
+    """It may be committed, and what has not changed is only asked of the database once more."""
+    heard: list[Change] = []
+    own_runtime.feed.subscribe(heard.append)
+    for statement in FAIL_AT_COMMIT:
+        async with own_runtime.work(OPERATOR) as work:
+            await work.db.execute(text(statement))
+    owner = await make_user(own_runtime)
+
+    async def fail_at_commit() -> None:
+        async with own_runtime.work(OPERATOR) as work:
+            work.db.add(Item(owner_id=owner.id, title="Lamp", description=None))
+            work.publish(Change("scopes"))
+            work.after_commit(lambda: heard.append(EVERYTHING))
+
+    with pytest.raises(IntegrityError):
+        await fail_at_commit()
+    assert Change("scopes") in heard
+    assert EVERYTHING not in heard, "what is done after a commit needs one"
 
 
 async def test_no_request_waits_for_a_connection_while_it_holds_one(own_database_url: str) -> None:
@@ -88,7 +117,7 @@ async def test_no_request_waits_for_a_connection_while_it_holds_one(own_database
 
         async def ask(method: str, path: str, **what: Any) -> None:
             # Nothing is remembered, so that each asks for all it needs.
-            runtime.feed.tell(EVERYTHING)
+            runtime.feed.publish(EVERYTHING)
             answer = await client.request(method, path, **what)
             assert answer.is_success, (method, path, answer.text)
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, insert
 from uuid_utils.compat import uuid7
 
+from app.access.authority import OPERATOR
 from app.identity.models import User
 from app.runtime import Runtime
 from tests.factories import PASSWORD, Someone, bearer, login, make_user
@@ -161,9 +162,9 @@ async def test_pages_show_every_user_who_stayed_once(
         names = [f"user-{uuid.uuid4().hex}" for _ in range(number)]
         return [{"id": uuid7(), "username": name, "username_key": name} for name in names]
 
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.work(OPERATOR) as work:
         made = rows(10_000)
-        await session.execute(insert(User), made)
+        await work.db.execute(insert(User), made)
     ids = [str(row["id"]) for row in made]
     # By their random part: from everywhere, in no order.
     going = sorted(ids, key=lambda each: each[-12:])[:200]
@@ -176,10 +177,10 @@ async def test_pages_show_every_user_who_stayed_once(
         if page["next"] is None:
             break
         params["after"] = page["next"]
-        async with own_runtime.unit_of_work() as session:
-            await session.execute(insert(User), rows(3))
+        async with own_runtime.work(OPERATOR) as work:
+            await work.db.execute(insert(User), rows(3))
             leaving = [uuid.UUID(going.pop()) for _ in range(2) if going]
-            await session.execute(delete(User).where(User.id.in_(leaving)))
+            await work.db.execute(delete(User).where(User.id.in_(leaving)))
     assert not going, "all of them have gone"
     assert len(seen) == len(set(seen))
     assert [each for each in seen if each in staying] == [each for each in ids if each in staying]

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
 from app.ops.housekeeping import BATCH, prune
 from app.runtime import Runtime
@@ -15,14 +16,14 @@ from tests.factories import make_user
 
 
 async def count(runtime: Runtime) -> int:
-    async with runtime.sessions() as session:
-        return await session.scalar(select(func.count()).select_from(AuditEntry)) or 0
+    async with runtime.sessions() as db:
+        return await db.scalar(select(func.count()).select_from(AuditEntry)) or 0
 
 
 async def add_entries(runtime: Runtime, number: int, *, age: timedelta) -> None:
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         at = datetime.now(UTC) - age
-        session.add_all(AuditEntry(action="user.created", detail={}, at=at) for _ in range(number))
+        work.db.add_all(AuditEntry(action="user.created", detail={}, at=at) for _ in range(number))
 
 
 REWRITING = [
@@ -46,9 +47,9 @@ async def test_no_statement_rewrites_or_removes_what_is_young(
     await make_user(own_runtime, "read:items")
     await add_entries(own_runtime, 1, age=timedelta(days=29, hours=23))
     before = await count(own_runtime)
-    async with own_runtime.sessions() as session:
+    async with own_runtime.sessions() as db:
         with pytest.raises(DBAPIError, match="append-only"):
-            await session.execute(text(statement))
+            await db.execute(text(statement))
     assert await count(own_runtime) == before
 
 
@@ -59,16 +60,16 @@ async def test_nor_does_one_in_a_superusers_session_that_skips_triggers(
     await make_user(own_runtime, "read:items")
     await add_entries(own_runtime, 1, age=timedelta(days=29, hours=23))
     before = await count(own_runtime)
-    async with own_runtime.sessions() as session:
+    async with own_runtime.sessions() as db:
         # Where the tests' role is no superuser, it may not even say so.
         with pytest.raises(DBAPIError, match=r"append-only|permission denied to set parameter"):
-            await execute_both(session, AS_REPLICA, statement)
+            await execute_both(db, AS_REPLICA, statement)
     assert await count(own_runtime) == before
 
 
-async def execute_both(session: AsyncSession, *statements: str) -> None:
+async def execute_both(db: AsyncSession, *statements: str) -> None:
     for statement in statements:
-        await session.execute(text(statement))
+        await db.execute(text(statement))
 
 
 async def test_what_is_older_than_the_setting_is_pruned_in_batches(own_runtime: Runtime) -> None:
@@ -95,6 +96,6 @@ async def test_an_entry_outlives_its_user(
 ) -> None:
     user = await make_user(own_runtime)
     before = await count(own_runtime)
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("DELETE FROM users WHERE id = :id"), {"id": user.id})
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("DELETE FROM users WHERE id = :id"), {"id": user.id})
     assert await count(own_runtime) == before

@@ -90,15 +90,15 @@ async def test_follow_tells_each_entry_once_in_whatever_order_they_are_committed
     await make_user(own_runtime, username="Alice")
     async with asyncio.timeout(60), following("--limit", "1", "--json") as told:
         await told.readline()
-        async with own_runtime.unit_of_work() as slow:
-            record(slow, "key.rotated", by=OPERATOR, made="begun first")
-            await slow.flush()
-            async with own_runtime.unit_of_work() as quick:
-                record(quick, "key.rotated", by=OPERATOR, made="committed first")
+        async with own_runtime.work(OPERATOR) as slow:
+            record(slow, "key.rotated", made="begun first")
+            await slow.db.flush()
+            async with own_runtime.work(OPERATOR) as quick:
+                record(quick, "key.rotated", made="committed first")
             seen = [json.loads(await told.readline())["detail"]["made"]]
         seen.append(json.loads(await told.readline())["detail"]["made"])
-        async with own_runtime.unit_of_work() as last:
-            record(last, "key.rotated", by=OPERATOR, made="last")
+        async with own_runtime.work(OPERATOR) as last:
+            record(last, "key.rotated", made="last")
         seen.append(json.loads(await told.readline())["detail"]["made"])
     assert seen == ["committed first", "begun first", "last"]
 
@@ -112,8 +112,8 @@ async def test_follow_tells_what_was_committed_while_its_reader_paused(
     told = follow_entries(own_runtime.sessions, action="scope.removed", limit=1)
     seen = [await anext(told)]
     for scope in ("while it paused", "while it paused again"):
-        async with own_runtime.unit_of_work() as session:
-            record(session, "scope.removed", by=OPERATOR, scope=scope)
+        async with own_runtime.work(OPERATOR) as work:
+            record(work, "scope.removed", scope=scope)
         seen.append(await anext(told))
     seen.append(await anext(told))
     assert [[each.detail["scope"] for each in found] for found in seen] == [

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url, text
 
+from app.access.authority import OPERATOR
+from app.ops.doctor import unknown_settings
 from app.runtime import Runtime
-from app.settings import unknown_settings
 from tests import databases
 from tests.commands import Environment, scopegate
 from tests.factories import make_user
@@ -104,8 +105,8 @@ async def test_a_schema_that_is_behind_is_found(
 async def test_a_schema_of_a_later_version_will_do(
     healthy: Environment, own_runtime: Runtime
 ) -> None:
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     code, findings = await examined()
     assert code == 0
     assert "later version" in findings["schema"]["found"]
@@ -130,9 +131,9 @@ async def test_a_feed_that_listens_at_another_server_is_found(
 async def test_triggers_that_are_off_are_found_and_migrate_puts_them_back(
     healthy: Environment, own_runtime: Runtime
 ) -> None:
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("ALTER TABLE grants DISABLE TRIGGER ALL"))
-        await session.execute(text("DROP TRIGGER never_rewritten ON audit_entries"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("ALTER TABLE grants DISABLE TRIGGER ALL"))
+        await work.db.execute(text("DROP TRIGGER never_rewritten ON audit_entries"))
     await one_thing_is_wrong("triggers", "grants.grants_notify_insert is off", "scopegate migrate")
     await one_thing_is_wrong("triggers", "never_rewritten is missing", "scopegate migrate")
     assert (await scopegate("migrate")).exit_code == 0
@@ -162,16 +163,16 @@ async def test_keys_of_another_secret_are_found(healthy: Environment) -> None:
 
 
 async def test_that_no_key_signs_is_found(healthy: Environment, own_runtime: Runtime) -> None:
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("UPDATE signing_keys SET retires_at = now()"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("UPDATE signing_keys SET retires_at = now()"))
     await one_thing_is_wrong("keys", "no key to sign with", "scopegate key rotate --now")
 
 
 async def test_before_the_first_start_there_need_be_no_key(
     healthy: Environment, own_runtime: Runtime
 ) -> None:
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("DELETE FROM signing_keys"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("DELETE FROM signing_keys"))
     for _ in range(2):
         code, findings = await examined()
         assert (code, findings["keys"]["found"]) == (0, "none yet: the first start makes one")
@@ -185,8 +186,8 @@ async def test_that_nobody_holds_admin_for_good_is_found(
         "UPDATE grants SET expires_at = now() + '1 hour' WHERE user_id = :id",
         "DELETE FROM grants WHERE user_id = :id",
     ):
-        async with own_runtime.unit_of_work() as session:
-            await session.execute(text(broken), {"id": root.id})
+        async with own_runtime.work(OPERATOR) as work:
+            await work.db.execute(text(broken), {"id": root.id})
         await one_thing_is_wrong("admin", "no enabled user", "migrate --first-admin")
 
 
@@ -194,8 +195,8 @@ async def test_the_doctor_finds_an_only_admin_who_cant_sign_in(
     environment: Environment, own_runtime: Runtime
 ) -> None:
     await make_user(own_runtime, "admin")
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(text("UPDATE users SET password_hash = NULL"))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(text("UPDATE users SET password_hash = NULL"))
     await one_thing_is_wrong("admin", "can sign in", "a password or a secret")
 
 

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import typer
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, text
 
-from app.access.authority import ADMINS_LOCK
+from app.access.authority import OPERATOR
 from app.access.models import Grant, Scope
 from app.cli.times import parse_duration, parse_moment, parse_since
+from app.db.locks import Lock, take_lock
 from app.runtime import Runtime
 from tests.commands import Environment, printed, refusal, scopegate, succeed
 from tests.databases import wait_for_lock
@@ -81,8 +82,8 @@ async def test_commands_with_several_scopes_hold_none_while_they_wait_for_an_ear
         ("grant", "carol", "x:b", "admin", "--for", "1h"),
     ):
         # Whoever takes `admin` from somebody waits for this lock.
-        async with own_runtime.unit_of_work() as session:
-            await session.execute(select(func.pg_advisory_xact_lock(ADMINS_LOCK)))
+        async with own_runtime.work(OPERATOR) as work:
+            await take_lock(work.db, Lock.LAST_ADMIN)
             waiting = asyncio.create_task(scopegate(*command))
             await wait_for_lock(own_runtime)
             taken = delete(Grant).where(Grant.user_id == bob.id, Grant.scope == "x:a")

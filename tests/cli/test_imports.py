@@ -13,8 +13,8 @@ from passlib.hash import argon2, bcrypt
 from sqlalchemy import text
 
 from app.access.authority import OPERATOR
-from app.identity.clients import create_service
-from app.identity.users import NewUser, add_users
+from app.identity.account_writes import add_users, create_service
+from app.identity.users import NewUser
 from app.runtime import Runtime
 from tests.commands import Environment, printed, refusal, scopegate, succeed
 from tests.conftest import client_of
@@ -86,9 +86,9 @@ async def test_the_documents_example_is_imported(environment: Environment) -> No
 
 
 async def user_id(runtime: Runtime, name: str) -> Any:
-    async with runtime.sessions() as session:
+    async with runtime.sessions() as db:
         found = text("SELECT id FROM users WHERE username = :name")
-        return await session.scalar(found, {"name": name})
+        return await db.scalar(found, {"name": name})
 
 
 async def test_refused_rows_are_reported_with_their_lines_and_the_others_are_in(
@@ -223,10 +223,10 @@ async def test_whose_name_is_taken_this_very_moment_is_told_by_who_took_it(
 ) -> None:
     environment.setenv("SCOPEGATE_DATABASE_STATEMENT_TIMEOUT", "60")
     rows = [f"{name},{HASH}," for name in ("robot", "ben", "carl", "dora")]
-    async with own_runtime.unit_of_work() as session:
-        await create_service(session, username="robot", by=OPERATOR)
+    async with own_runtime.work(OPERATOR) as work:
+        await create_service(work, username="robot")
         people = [NewUser(name, "person", HASH) for name in ("ben", "Carl")]
-        await add_users(session, people, by=OPERATOR)
+        await add_users(work, people)
         importing = asyncio.create_task(import_rows("username,password_hash,scopes", *rows))
         await wait_for_lock(own_runtime)
     code, report = await importing
@@ -389,8 +389,8 @@ def hash_of(i: int) -> str:
 async def there(runtime: Runtime) -> dict[str, int]:
     """How many people there are, and how many different hashes."""
     counting = "SELECT count(*) AS people, count(DISTINCT password_hash) AS hashes FROM users"
-    async with runtime.sessions() as session:
-        return dict((await session.execute(text(counting))).mappings().one())
+    async with runtime.sessions() as db:
+        return dict((await db.execute(text(counting))).mappings().one())
 
 
 async def assert_whole(runtime: Runtime) -> None:
@@ -402,5 +402,5 @@ async def assert_whole(runtime: Runtime) -> None:
             ON subject = users.id
         WHERE held IS DISTINCT FROM 2 OR told IS DISTINCT FROM 3
     """
-    async with runtime.sessions() as session:
-        assert list(await session.scalars(text(torn))) == []
+    async with runtime.sessions() as db:
+        assert list(await db.scalars(text(torn))) == []

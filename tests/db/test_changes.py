@@ -16,12 +16,14 @@ import asyncpg
 import pytest
 from sqlalchemy import func, make_url, select, text
 
-from app.db.changes import EVERYTHING, Change, ChangeFeed, announce, parse_change
+from app.access.authority import OPERATOR
+from app.db.changes import EVERYTHING, Change, ChangeFeed, parse_change
 from app.db.clock import DatabaseClock, monotonic
 from app.db.engine import connect_apart
 from app.db.listener import Listener
 from app.db.primary import Primary
 from app.db.url import normalise_url
+from app.errors import Conflict
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, running, settings_for
@@ -185,7 +187,7 @@ async def test_a_new_connection_may_lead_to_another_server_with_another_clock(
     own_database_url: str, own_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = own_runtime.feed._clock
-    clock.adopt(clock() + timedelta(days=400), sent=monotonic(), received=monotonic())
+    clock.sync(clock() + timedelta(days=400), sent=monotonic(), received=monotonic())
     monkeypatch.setattr("app.db.clock.DRIFT", 0)  # so no answer is better than the one above
     assert (clock() - datetime.now(UTC)).days >= 399
     await terminate_feeds(own_runtime)
@@ -436,31 +438,36 @@ async def test_a_full_queue_of_notifications_is_named_as_what_it_is(
         await until(runtime.feed.fresh)
 
 
-async def test_an_announced_change_is_heard_at_once_but_not_before_the_commit(
+async def test_a_published_change_is_heard_at_once_but_not_before_the_commit(
     own_runtime: Runtime, alice: Someone
 ) -> None:
     heard: list[Change] = []
     own_runtime.feed.subscribe(heard.append)
-    async with own_runtime.unit_of_work() as session:
-        async with session.begin_nested():
-            announce(session, Change("scopes"))
-            await session.execute(text("SELECT 1"))
+    async with own_runtime.work(OPERATOR) as work:
+        async with work.savepoint():
+            work.publish(Change("scopes"))
+            await work.db.execute(text("SELECT 1"))
         assert Change("scopes") not in heard, "a savepoint is not a commit"
+        with suppress(Conflict):
+            async with work.savepoint():
+                work.publish(Change("keys"))
+                raise Conflict("as it happens")
     assert Change("scopes") in heard
+    assert Change("keys") not in heard, "what was rolled back is not published"
 
 
 async def test_the_clock_is_the_databases(own_runtime: Runtime, clock: MovableClock) -> None:
     database_clock = DatabaseClock()
     far = clock()
     clock.move(days=400)
-    database_clock.adopt(clock(), sent=0.0, received=0.1)
+    database_clock.sync(clock(), sent=0.0, received=0.1)
     assert (database_clock() - far).days >= 399
     now = database_clock()
     clock.move(days=400)
-    database_clock.adopt(clock(), sent=0.0, received=60.0)
+    database_clock.sync(clock(), sent=0.0, received=60.0)
     assert database_clock() - now < clock() - far, "an answer that took a minute tells little"
-    database_clock.doubt()
-    database_clock.adopt(clock(), sent=0.0, received=60.0)
+    database_clock.reset()
+    database_clock.sync(clock(), sent=0.0, received=60.0)
     assert (database_clock() - now).days >= 399, "another server's clock is another clock"
 
 

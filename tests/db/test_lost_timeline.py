@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from app.db.embedded_server import NAME
-from app.db.primary import ServerReplaced
+from app.db.servers import ServerReplaced
 from app.ops.metrics import Requests, render_metrics
 from app.runtime import Runtime
 from tests.cluster import Node, primary_and_standby
@@ -86,8 +86,8 @@ async def test_recovery_ends_all_sessions_and_lets_every_replica_go_on(
         assert (await login(client, alice)).status_code == 200, "to be disabled once more"
         async with replica(url) as (_, later):
             assert (await later.get("/items", headers=token)).status_code == 401
-        async with runtime.sessions() as session:
-            ((_, _, detail),) = await told(session, "database.recovered")
+        async with runtime.sessions() as db:
+            ((_, _, detail),) = await told(db, "database.recovered")
         assert (detail["timeline"], detail["users"]) == (found["timeline"], 1)
         assert "No process has seen" in await refusal("recover", "--yes")
 

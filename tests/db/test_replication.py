@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
-from app.identity.users import disable_user
+from app.identity.account_writes import disable_user
 from app.runtime import Runtime
 from tests.cluster import publisher_and_subscriber
 from tests.conftest import client_of, following, settings_for
@@ -46,8 +46,8 @@ async def tokens_stop(publisher: Runtime, replica: Runtime, people: list[Someone
 
         revoked, disabled, signed_out, ended, deleted = people
         await execute(publisher, "DELETE FROM grants WHERE user_id = :id", revoked)
-        async with publisher.unit_of_work() as session:
-            await disable_user(session, disabled.id, by=OPERATOR, now=publisher.now())
+        async with publisher.work(OPERATOR) as work:
+            await disable_user(work, disabled.id)
         assert (await here.delete("/users/me/sessions", headers=tokens[2])).status_code == 204
         await execute(publisher, "UPDATE sessions SET ended_at = now() WHERE user_id = :id", ended)
         await execute(publisher, "DELETE FROM sessions WHERE user_id = :id", deleted)

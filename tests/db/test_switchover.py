@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db.embedded_server import NAME
+from app.db.primary import Primary
 from app.runtime import Runtime
 from tests.cluster import Node, primary_and_standby
 from tests.conftest import client_of, following, settings_for
@@ -259,3 +260,25 @@ async def test_a_host_that_says_nothing_delays_no_successor(tmp_path: Path) -> N
             await new.promote()
             await until_status(client, token, 200)
             await until(runtime.feed.fresh)
+
+
+async def test_hosts_that_keep_their_timeline_to_themselves_are_asked_at_once(
+    tmp_path: Path,
+) -> None:
+    """As a Postgres does that replicates in ways of its own. None of them is given up for it."""
+    async with primary_and_standby(tmp_path) as (old, new, _):
+        await new.promote()
+        for node in (old, new):
+            await node.configure("synchronous_standby_names = ''")
+            connection = await node.connect()
+            # A superuser is never refused.
+            await connection.execute("CREATE ROLE plain LOGIN")
+            await connection.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+            await connection.close()
+        primary = Primary(patience=PATIENCE)
+        hosts = [("127.0.0.1", old.port), ("127.0.0.1", new.port)]
+        asked = [primary._ask(host, user="plain", database=NAME) for host in hosts]
+        connections = await asyncio.gather(*asked)
+        for connection in connections:
+            assert primary.server_of(connection).timeline == 0
+            await connection.close()

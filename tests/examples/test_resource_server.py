@@ -10,8 +10,8 @@ import pytest
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant
-from app.access.scopes import register_scope
-from app.identity.clients import create_service
+from app.access.registry import register_scope
+from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from examples.resource_server.app import create_app
 from examples.resource_server.trust import ByAsking, ByKeys, Trust
@@ -58,11 +58,10 @@ async def beside(server_url: str, template: None) -> AsyncIterator[Beside]:
     name = await databases.clone_template(server_url)
     url = databases.database_url(server_url, name)
     async with Runtime.open(settings_for(url)) as runtime:
-        async with runtime.unit_of_work() as session:
-            await register_scope(session, SCOPE, description="See orders", by=OPERATOR)
-            robot, secret = await create_service(session, username="orders", by=OPERATOR)
-            now = runtime.now()
-            await grant(session, user_id=robot.id, scope="introspect", by=OPERATOR, now=now)
+        async with runtime.work(OPERATOR) as work:
+            await register_scope(work, SCOPE, description="See orders")
+            robot, secret = await create_service(work, username="orders")
+            await grant(work, robot.id, "introspect")
         reader = await make_user(runtime, SCOPE, "read:items")
     with serving(database_url=url, secret_keys=SECRET) as service:
         yield Beside(service, url, reader, secret.value)

@@ -11,7 +11,7 @@ import pytest
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service
 from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import SECRET
@@ -34,9 +34,9 @@ payload = {{ {} }}
 
 async def admins_login(runtime: Runtime) -> dict[str, str]:
     """A login that nothing asked for can end: the only admin can't be put out."""
-    async with runtime.unit_of_work() as session:
-        user, secret = await create_service(session, username="root", by=OPERATOR)
-        await grant(session, user_id=user.id, scope="admin", by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        user, secret = await create_service(work, username="root")
+        await grant(work, user.id, "admin")
     credentials = {"client_id": user.username, "client_secret": secret.value}
     return {"grant_type": "client_credentials", **credentials}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service
 from app.identity.names import username_key
 from app.runtime import Runtime
 from tests.factories import PASSWORD, login, make_user
@@ -48,12 +48,10 @@ values = st.one_of(
 async def good(own_runtime: Runtime, own_client: httpx2.AsyncClient) -> Presented:
     """What a client could present rightly, by what it is called below."""
     user = await make_user(own_runtime, "read:items", username="Alice")
-    async with own_runtime.unit_of_work() as session:
-        service, secret = await create_service(session, username="robot", by=OPERATOR)
+    async with own_runtime.work(OPERATOR) as work:
+        service, secret = await create_service(work, username="robot")
         for scope in ("introspect", "read:items"):
-            await grant(
-                session, user_id=service.id, scope=scope, by=OPERATOR, now=own_runtime.now()
-            )
+            await grant(work, service.id, scope)
     pair = (await login(own_client, user)).json()
     return {
         "token_type_hint": "access_token",

@@ -198,6 +198,11 @@ async def test_no_forged_token_passes_with_other_claims(
     answer = await anybody.get("/users/me", headers=[(b"Authorization", b"Bearer " + token)])
     event(f"{signer}, {shape}: {answer.status_code}")
     untouched = said(token) == said(issued.jwt.encode())
+    if answer.status_code == 503:
+        # New and signed by us: as far as is known here, another process has opened that session.
+        assert signer == "our key"
+        assert claims["sid"] != issued.claims["sid"]
+        return
     if answer.status_code != 200:
         assert_challenge(answer)
         assert not (untouched and signer in {"our key", "the old signature"} and shape == "plain")

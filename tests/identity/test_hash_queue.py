@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.audit.log import Actor
+from app.db.work import Actor
 from app.identity.hash_queue import (
     ACCOUNT_SHARE,
     LEAST_PLACES,

@@ -8,10 +8,12 @@ import pytest
 from passlib.hash import bcrypt
 from sqlalchemy import event, select, update
 
+from app.access.authority import OPERATOR
+from app.db.locks import Lock
 from app.identity.locks import _lock_key
 from app.identity.login import LoginRefused
 from app.identity.models import User
-from app.identity.passwords import NOBODYS_HASH
+from app.identity.passwords import DUMMY_HASH
 from app.runtime import Runtime
 from tests.factories import PASSWORD, authenticated, login, make_user
 
@@ -19,16 +21,16 @@ from tests.factories import PASSWORD, authenticated, login, make_user
 async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None:
     someone = await make_user(runtime)
     old = bcrypt.using(rounds=4).hash(PASSWORD)
-    async with runtime.unit_of_work() as session:
-        await session.execute(update(User).values(password_hash=old))
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(update(User).values(password_hash=old))
     with pytest.raises(LoginRefused):
         await authenticated(runtime, someone.username, "wrong")
-    async with runtime.sessions() as session:
-        assert await session.scalar(select(User.password_hash)) == old
+    async with runtime.sessions() as db:
+        assert await db.scalar(select(User.password_hash)) == old
     for _ in range(2):
         await authenticated(runtime, someone.username, PASSWORD)
-    async with runtime.sessions() as session:
-        renewed = await session.scalar(select(User.password_hash))
+    async with runtime.sessions() as db:
+        renewed = await db.scalar(select(User.password_hash))
     assert renewed
     assert renewed.startswith("$argon2id$")
 
@@ -47,7 +49,7 @@ async def test_unknown_users_cost_a_verification_too(
     monkeypatch.setattr(context, "verify", noted)
     with pytest.raises(LoginRefused):
         await authenticated(runtime, "nobody", PASSWORD)
-    assert calls == [NOBODYS_HASH]
+    assert calls == [DUMMY_HASH]
 
 
 async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Runtime) -> None:
@@ -83,12 +85,12 @@ async def test_first_logins_at_once_after_an_import_all_come_in(
     """Each of them would renew the hash, and one does."""
     someone = await make_user(own_runtime)
     old = bcrypt.using(rounds=4).hash(PASSWORD)
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(update(User).values(password_hash=old))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(update(User).values(password_hash=old))
     answers = await asyncio.gather(*(login(own_client, someone) for _ in range(8)))
     assert [answer.status_code for answer in answers] == [200] * 8
 
 
-def test_no_id_that_somebody_makes_up_is_the_key_of_another_lock() -> None:
-    for number in (0, 0x5C09E6A8, 0x5C09E6A9, 2**63, 2**64 - 1):
+def test_no_invented_id_is_the_key_of_another_lock() -> None:
+    for number in (0, *Lock, 2**63, 2**64 - 1):
         assert _lock_key(uuid.UUID(int=number)) < 0, "and all others' are not"

@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.accounts import disable_account
+from app.access import accounts
 from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
-from app.identity.clients import create_service
-from app.identity.login import set_password
+from app.identity.account_writes import create_service, set_password
 from app.identity.models import Session, User
-from app.identity.sessions import ENDED_AT_ONCE, end_sessions_of, live_sessions
+from app.identity.session_writes import ENDED_AT_ONCE, end_sessions_of
+from app.identity.sessions import live_sessions
 from app.ops.housekeeping import BATCH
 from app.runtime import Runtime
 from app.tokens.opaque import token_digest
@@ -66,9 +66,9 @@ async def open_many(runtime: Runtime, user_id: uuid.UUID, number: int = MANY) ->
 
 
 async def count_ended(runtime: Runtime, user_id: uuid.UUID) -> int:
-    async with runtime.sessions() as session:
+    async with runtime.sessions() as db:
         ended = select(func.count(Session.ended_at)).where(Session.user_id == user_id)
-        return (await session.execute(ended)).scalar_one()
+        return (await db.execute(ended)).scalar_one()
 
 
 async def open_many_that_expired(runtime: Runtime, user_id: uuid.UUID) -> None:
@@ -77,9 +77,9 @@ async def open_many_that_expired(runtime: Runtime, user_id: uuid.UUID) -> None:
 
 
 async def live(
-    session: AsyncSession, runtime: Runtime, user_id: uuid.UUID, *, limit: int = 9999
+    db: AsyncSession, runtime: Runtime, user_id: uuid.UUID, *, limit: int = 9999
 ) -> list[Session]:
-    return await live_sessions(session, user_id, after=None, limit=limit, now=runtime.now())
+    return await live_sessions(db, user_id, after=None, limit=limit, now=runtime.now())
 
 
 async def change_password(client: httpx2.AsyncClient, own: dict[str, str]) -> None:
@@ -112,22 +112,20 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def disable(runtime: Runtime, user_id: uuid.UUID) -> None:
-    async with runtime.unit_of_work() as session:
-        await disable_account(session, user_id, by=OPERATOR, now=runtime.now())
+    async with runtime.work(OPERATOR) as work:
+        await accounts.disable(work, user_id)
 
 
 async def sign_out(runtime: Runtime, user_id: uuid.UUID) -> None:
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         reason = "ended by an operator"
-        await end_sessions_of(session, user_id, reason=reason, by=OPERATOR, now=runtime.now())
+        await end_sessions_of(work, user_id, reason=reason)
 
 
 async def replace_password(runtime: Runtime, user_id: uuid.UUID) -> None:
     password_hash = await runtime.hasher.hash(NEW_PASSWORD)
-    async with runtime.unit_of_work() as session:
-        await set_password(
-            session, user_id, password_hash=password_hash, by=OPERATOR, now=runtime.now()
-        )
+    async with runtime.work(OPERATOR) as work:
+        await set_password(work, user_id, password_hash=password_hash)
 
 
 WAYS: list[End] = [disable, sign_out, replace_password]
@@ -182,8 +180,8 @@ async def end_all(database_url: str, end: End, number: int) -> None:
         for pair in (first, last):
             assert (await refresh(other_client, pair["refresh_token"])).status_code == 400
         assert await count_ended(here, user.id) == ENDED_AT_ONCE
-        async with here.sessions() as session:
-            reasons = [detail for _, _, detail in await told(session, "session.ended")]
+        async with here.sessions() as db:
+            reasons = [detail for _, _, detail in await told(db, "session.ended")]
         assert reasons[-1]["sessions"] == ENDED_AT_ONCE
 
 
@@ -215,10 +213,8 @@ async def test_a_refresh_that_waits_for_the_change_of_password_goes_on(
     session_id = (
         await own_runtime.access_tokens.read(own["access_token"], now=own_runtime.now())
     ).session_id
-    async with own_runtime.unit_of_work() as session:
-        await end_sessions_of(
-            session, user.id, reason="test", by=OPERATOR, now=own_runtime.now(), but=session_id
-        )
+    async with own_runtime.work(OPERATOR) as work:
+        await end_sessions_of(work, user.id, reason="test", but=session_id)
         refreshing = asyncio.create_task(refresh(own_client, own["refresh_token"]))
         await wait_for_lock(own_runtime)
     assert (await refreshing).status_code == 200
@@ -232,10 +228,10 @@ async def test_a_login_in_the_instant_of_a_sign_out_ends_or_comes_after_it(
         signing_out = asyncio.create_task(sign_out(own_runtime, user.id))
         logins = await asyncio.gather(*(login(own_client, user) for _ in range(3)))
         await signing_out
-        async with own_runtime.sessions() as session:
-            found = {each.id for each in await live(session, own_runtime, user.id)}
-            epoch = await session.scalar(select(User.session_epoch).where(User.id == user.id))
-            rows = await session.execute(select(Session.id, Session.epoch))
+        async with own_runtime.sessions() as db:
+            found = {each.id for each in await live(db, own_runtime, user.id)}
+            epoch = await db.scalar(select(User.session_epoch).where(User.id == user.id))
+            rows = await db.execute(select(Session.id, Session.epoch))
             opened = {row.id: row.epoch for row in rows}
         assert {each for each, its in opened.items() if its == epoch} == found
         for answer in logins:
@@ -258,11 +254,11 @@ async def test_a_login_of_the_release_before_counts_also_after_a_sign_out(
         "VALUES (gen_random_uuid(), :user, '{}', now() + '1 day', now() + '1 day', '')",
         user=user.id,
     )
-    async with own_runtime.sessions() as session:
-        assert len(await live(session, own_runtime, user.id)) == 1
+    async with own_runtime.sessions() as db:
+        assert len(await live(db, own_runtime, user.id)) == 1
     await sign_out(own_runtime, user.id)
-    async with own_runtime.sessions() as session:
-        assert await live(session, own_runtime, user.id) == []
+    async with own_runtime.sessions() as db:
+        assert await live(db, own_runtime, user.id) == []
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -294,9 +290,9 @@ async def test_housekeeping_writes_the_ends_and_nobody_hears_of_it(
     assert await heard.up_to_now() == []
     assert await count_ended(own_runtime, user.id) == ENDED_AT_ONCE + BATCH + 500
     assert await count_ended(own_runtime, other.id) == 0
-    async with own_runtime.sessions() as session:
+    async with own_runtime.sessions() as db:
         behind = select(User.id).where(User.ended_epoch < User.session_epoch)
-        assert (await session.scalars(behind)).all() == []
+        assert (await db.scalars(behind)).all() == []
 
 
 async def test_rows_that_are_ended_in_part_end_whole_and_expired_ones_are_left_alone(
@@ -315,14 +311,14 @@ async def test_rows_that_are_ended_in_part_end_whole_and_expired_ones_are_left_a
     for _ in range(2):
         await sign_out(own_runtime, user.id)
     assert {*await heard.up_to_now()} == {Change("user", user.id)}
-    async with own_runtime.sessions() as session:
+    async with own_runtime.sessions() as db:
         reasons = select(Session.end_reason, func.count()).group_by(Session.end_reason)
-        assert {row[0]: row[1] for row in await session.execute(reasons)} == {
+        assert {row[0]: row[1] for row in await db.execute(reasons)} == {
             "before": 4,
             "ended by an operator": 6,
             None: EXPIRED,
         }
-        details = [detail["sessions"] for _, _, detail in await told(session, "session.ended")]
+        details = [detail["sessions"] for _, _, detail in await told(db, "session.ended")]
         assert details == [6], "the second time there was none"
 
 
@@ -419,19 +415,19 @@ async def test_a_person_has_so_many_live_sessions_and_no_more(own_database_url: 
         pairs = [(await login(client, user)).json() for _ in range(5)]
         works = [await status(client, bearer_of(pair)) == 200 for pair in pairs]
         assert works == [False, False, True, True, True]
-        async with runtime.sessions() as session:
-            entries = await told(session, "session.ended")
+        async with runtime.sessions() as db:
+            entries = await told(db, "session.ended")
         assert [(by, of, each["reason"]) for by, of, each in entries] == [
             (user.id, user.id, "too many sessions")
         ] * 2
         # At once, none counts the others; the next one makes up for it.
         await asyncio.gather(*(login(client, user) for _ in range(4)))
         assert (await login(client, user)).status_code == 200
-        async with runtime.sessions() as session:
-            assert len(await live(session, runtime, user.id)) == 3
+        async with runtime.sessions() as db:
+            assert len(await live(db, runtime, user.id)) == 3
 
-        async with runtime.unit_of_work() as session:
-            _, secret = await create_service(session, username="robot", by=OPERATOR)
+        async with runtime.work(OPERATOR) as work:
+            _, secret = await create_service(work, username="robot")
         form = {"grant_type": "client_credentials", "client_id": "robot"}
         for _ in range(5):
             answer = await client.post("/token", data={**form, "client_secret": secret.value})
@@ -459,13 +455,11 @@ async def test_a_list_of_sessions_reads_live_rows_only(
     await open_many(own_runtime, user.id, 50)
     if statistics:
         await execute(own_runtime, "ANALYZE")
-    async with own_runtime.sessions() as session:
-        listed = await live(session, own_runtime, user.id, limit=20)
+    async with own_runtime.sessions() as db:
+        listed = await live(db, own_runtime, user.id, limit=20)
         after = listed[-1].id
         with run_again(own_runtime) as explained:
-            rest = await live_sessions(
-                session, user.id, after=after, limit=100, now=own_runtime.now()
-            )
+            rest = await live_sessions(db, user.id, after=after, limit=100, now=own_runtime.now())
     assert len({each.id for each in (*listed, *rest)}) == 50
     [(statement, values)] = explained
     async with own_runtime.engine.connect() as connection:
@@ -485,11 +479,9 @@ async def test_a_page_after_a_session_whose_row_has_gone_leaves_none_out(
 ) -> None:
     user = await make_user(own_runtime)
     await open_many(own_runtime, user.id, 5)
-    async with own_runtime.sessions() as session:
-        first = await live(session, own_runtime, user.id, limit=2)
+    async with own_runtime.sessions() as db:
+        first = await live(db, own_runtime, user.id, limit=2)
     await execute(own_runtime, "DELETE FROM sessions WHERE id = :id", id=first[-1].id)
-    async with own_runtime.sessions() as session:
-        rest = await live_sessions(
-            session, user.id, after=first[-1].id, limit=9, now=own_runtime.now()
-        )
+    async with own_runtime.sessions() as db:
+        rest = await live_sessions(db, user.id, after=first[-1].id, limit=9, now=own_runtime.now())
     assert len({each.id for each in rest} - {first[0].id}) == 3

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit.log import Actor
+from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
+from app.db.work import Actor
 from app.identity import throttle
 from app.identity.clients import ClientRefused, authenticate_client
 from app.identity.login import LoginRefused, WrongPassword, change_password, confirm_password
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.names import username_key
+from app.identity.networks import remember_network
 from app.identity.throttle import (
     ACCOUNT,
     ACCOUNT_AND_ADDRESS,
@@ -27,9 +29,9 @@ from app.identity.throttle import (
     LOGIN,
     MAX_WAIT,
     SESSION,
+    AttemptSource,
     Limit,
     Throttled,
-    remember_network,
 )
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
@@ -52,23 +54,15 @@ async def sign_in(
     runtime: Runtime, username: str, password: str = PASSWORD, *, address: str
 ) -> str:
     """A whole login by password: `in`, `refused` after it was checked, or `throttled`."""
-    by = Actor(address=address)
+    actor = Actor(address=address)
     try:
-        user = await authenticated(runtime, username, password, by=by)
+        user = await authenticated(runtime, username, password, actor=actor)
     except LoginRefused:
         return "refused"
     except Throttled:
         return "throttled"
-    async with runtime.unit_of_work() as session:
-        await password_grant(
-            session,
-            runtime.issuer,
-            user=user,
-            client=None,
-            requested=None,
-            by=by,
-            now=runtime.now(),
-        )
+    async with runtime.work(actor) as work:
+        await password_grant(work, runtime.issuer, user=user, client=None, requested=None)
     return "in"
 
 
@@ -81,41 +75,33 @@ async def fail(
     limits: tuple[Limit, ...] = LOGIN,
 ) -> None:
     """A failure as a login charges it, without the hash that it costs. Raises Throttled."""
-    now = runtime.now()
-    async with runtime.unit_of_work() as session:
-        attempt = await runtime.throttle.admit(
-            session,
-            limits,
-            name=name,
-            user_id=user.id if user else None,
-            address=address,
-            now=now,
-        )
-        await throttle.charge(session, attempt, now=now)
+    source = AttemptSource(name, user.id if user else None, address)
+    async with runtime.work(OPERATOR) as work:
+        attempt = await runtime.throttle.admit(work.db, limits, source, now=work.now)
+        await throttle.charge(work.db, attempt, now=work.now)
 
 
 async def wait_of(runtime: Runtime, name: str = "alice", *, address: str = HOME) -> timedelta:
     """How long an attempt has to wait; zero: it is let in."""
-    async with runtime.sessions() as session:
+    async with runtime.sessions() as db:
         try:
-            await runtime.throttle.admit(
-                session, LOGIN, name=name, user_id=None, address=address, now=runtime.now()
-            )
+            source = AttemptSource(name, None, address)
+            await runtime.throttle.admit(db, LOGIN, source, now=runtime.now())
         except Throttled as refused:
             return timedelta(seconds=refused.retry_after)
     return timedelta()
 
 
-async def budgets(session: AsyncSession) -> list[datetime]:
+async def budgets(db: AsyncSession) -> list[datetime]:
     """What is in the table, the longest wait first."""
     found = select(FailureBudget.open_at).order_by(FailureBudget.open_at.desc())
-    return list(await session.scalars(found))
+    return list(await db.scalars(found))
 
 
 async def actions(runtime: Runtime) -> Counter[str]:
     """How many audit entries there are of each action."""
-    async with runtime.sessions() as session:
-        return Counter(await session.scalars(select(AuditEntry.action)))
+    async with runtime.sessions() as db:
+        return Counter(await db.scalars(select(AuditEntry.action)))
 
 
 class StandingClock(MovableClock):
@@ -181,8 +167,8 @@ async def test_parallel_logins_that_are_right_are_never_throttled(
         alice = await make_user(runtime)
         logins = (sign_in(runtime, alice.username, address=HOME) for _ in range(50))
         assert set(await asyncio.gather(*logins)) == {"in"}
-        async with runtime.sessions() as session:
-            assert await budgets(session) == []
+        async with runtime.sessions() as db:
+            assert await budgets(db) == []
 
 
 async def test_failures_charged_at_once_by_two_replicas_add_up_exactly(
@@ -207,8 +193,8 @@ async def test_failures_charged_at_once_by_two_replicas_add_up_exactly(
         checked = outcomes["refused"]
         assert checked >= ACCOUNT.burst
         account = one.throttle._key(ACCOUNT, alice.username, "")
-        async with one.sessions() as session:
-            budget = await session.get_one(FailureBudget, account)
+        async with one.sessions() as db:
+            budget = await db.get_one(FailureBudget, account)
         assert budget.open_at == clock() - ACCOUNT.slack + checked * ACCOUNT.interval
         told = await actions(one)
         assert told["login.failed"] == checked
@@ -225,8 +211,8 @@ async def charge_beforehand(
     """
     key = runtime.throttle._key(limit, username_key(user.username), HOME)
     open_at = runtime.now() - limit.slack + failures * limit.interval
-    async with runtime.unit_of_work() as session:
-        await session.merge(FailureBudget(key=key, open_at=open_at))
+    async with runtime.work(OPERATOR) as work:
+        await work.db.merge(FailureBudget(key=key, open_at=open_at))
     return lambda number: numbered(number) if limit is ACCOUNT else HOME
 
 
@@ -285,8 +271,8 @@ async def test_a_right_password_behind_eleven_charged_failures_waits_as_long_as_
     async with replica(own_database_url, clock) as runtime:
         alice = await make_user(runtime)
         async with hashing_held(runtime) as held:
-            by = Actor(address=HOME)
-            queued = asyncio.create_task(authenticated(runtime, alice.username, by=by))
+            actor = Actor(address=HOME)
+            queued = asyncio.create_task(authenticated(runtime, alice.username, actor=actor))
             await held.until_waiting()
             await charge_beforehand(runtime, ACCOUNT_AND_ADDRESS, 11, alice)
             hashed = runtime.hasher.begun
@@ -331,17 +317,16 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
             return
         with pytest.raises(ClientRefused):
             async with authenticate_client(
-                own_runtime.sessions,
+                own_runtime.database,
                 own_runtime.throttle,
                 client_id="worker",
                 secret="wrong",
-                by=Actor(address=HOME),
-                now=own_runtime.now(),
+                actor=Actor(address=HOME),
             ):
                 pass
 
-    async with own_runtime.sessions() as session:
-        await session.execute(text("LOCK TABLE audit_entries IN SHARE MODE"))
+    async with own_runtime.sessions() as db:
+        await db.execute(text("LOCK TABLE audit_entries IN SHARE MODE"))
         failing = [asyncio.create_task(fail_once()) for _ in range(3)]
         await until_waiting(own_runtime, "relation", len(failing))
     await asyncio.gather(*failing)
@@ -387,12 +372,11 @@ async def test_each_limit_lets_its_burst_through_then_one_every_interval(
 async def test_the_wait_is_capped_and_what_was_announced_is_true(
     runtime: Runtime, clock: MovableClock
 ) -> None:
-    async with runtime.unit_of_work() as session:
-        attempt = await runtime.throttle.admit(
-            session, LOGIN, name="alice", user_id=None, address=HOME, now=clock()
-        )
+    async with runtime.work(OPERATOR) as work:
+        source = AttemptSource("alice", None, HOME)
+        attempt = await runtime.throttle.admit(work.db, LOGIN, source, now=work.now)
         for _ in range(500):
-            await throttle.charge(session, attempt, now=clock())
+            await throttle.charge(work.db, attempt, now=work.now)
     wait = await wait_of(runtime)
     assert wait == MAX_WAIT
     clock.move(seconds=wait.total_seconds() - 0.001)
@@ -410,8 +394,8 @@ async def test_addresses_of_one_64_are_one_and_of_two_are_two(runtime: Runtime) 
 
 async def test_somebody_known_in_a_64_is_known_in_all_of_it(runtime: Runtime) -> None:
     alice = await make_user(runtime)
-    async with runtime.unit_of_work() as session:
-        await remember_network(session, alice.id, address="2001:db8:0:1::1", now=runtime.now())
+    async with runtime.work(Actor(address="2001:db8:0:1::1")) as work:
+        await remember_network(work, alice.id)
     for number in range(ACCOUNT.burst):
         await fail(runtime, alice.username, address=numbered(number))
     await fail(runtime, alice.username, address="2001:db8:0:1::2", user=alice)
@@ -426,19 +410,19 @@ async def test_a_login_from_a_known_address_waits_for_no_other_and_is_remembered
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
     alice = await make_user(own_runtime)
-    async with own_runtime.unit_of_work() as session:
-        await remember_network(session, alice.id, address=HOME, now=clock())
+    async with own_runtime.work(Actor(address=HOME)) as work:
+        await remember_network(work, alice.id)
     first = clock()
     async with own_runtime.sessions() as held:
         await held.execute(select(KnownNetwork).with_for_update())
-        async with own_runtime.unit_of_work() as session:
-            await session.execute(text("SET LOCAL lock_timeout = '1s'"))
-            await remember_network(session, alice.id, address=HOME, now=clock())
+        async with own_runtime.work(Actor(address=HOME)) as work:
+            await work.db.execute(text("SET LOCAL lock_timeout = '1s'"))
+            await remember_network(work, alice.id)
     clock.move(hours=25)
     for moment in (first, clock()):
-        async with own_runtime.unit_of_work() as session:
-            assert await session.scalar(select(KnownNetwork.signed_in_at)) == moment
-            await remember_network(session, alice.id, address=HOME, now=clock())
+        async with own_runtime.work(Actor(address=HOME)) as work:
+            assert await work.db.scalar(select(KnownNetwork.signed_in_at)) == moment
+            await remember_network(work, alice.id)
 
 
 async def test_a_known_address_does_not_save_whoever_guesses_there(runtime: Runtime) -> None:
@@ -453,11 +437,11 @@ async def test_a_success_makes_no_budget_whole(runtime: Runtime) -> None:
     alice = await make_user(runtime)
     for _ in range(ACCOUNT_AND_ADDRESS.burst - 1):
         await fail(runtime, alice.username, address=HOME, user=alice)
-    async with runtime.sessions() as session:
-        before = await budgets(session)
+    async with runtime.sessions() as db:
+        before = await budgets(db)
     assert await sign_in(runtime, alice.username, address=HOME) == "in"
-    async with runtime.sessions() as session:
-        assert await budgets(session) == before
+    async with runtime.sessions() as db:
+        assert await budgets(db) == before
 
 
 @pytest.mark.parametrize("spelling", ["ALICE", "Ａlice", "alice"])
@@ -468,19 +452,14 @@ async def test_all_spellings_of_a_name_are_one_account(runtime: Runtime, spellin
 
 
 async def test_no_name_no_address_and_no_password_is_in_the_table(runtime: Runtime) -> None:
-    await fail(runtime, "my password, typed as a name", address=HOME)
-    async with runtime.sessions() as session:
-        keys = list(await session.scalars(select(FailureBudget.key)))
+    typed = "my password, typed as a name"
+    await fail(runtime, typed, address=HOME)
+    async with runtime.sessions() as db:
+        keys = list(await db.scalars(select(FailureBudget.key)))
         # Nor a digest that whoever has a list of names could make.
         again = throttle.Throttle(["another secret"], runtime.sessions)
-        other = await again.admit(
-            session,
-            LOGIN,
-            name="my password, typed as a name",
-            user_id=None,
-            address=HOME,
-            now=runtime.now(),
-        )
+        source = AttemptSource(typed, None, HOME)
+        other = await again.admit(db, LOGIN, source, now=runtime.now())
     assert len(keys) == len(LOGIN)
     assert {len(key) for key in keys} == {32}
     assert not set(keys) & set(other.budgets.values())
@@ -492,15 +471,12 @@ async def test_a_wrong_current_password_is_throttled(runtime: Runtime) -> None:
         await fail(runtime, alice.username, address=HOME, user=alice)
     with pytest.raises(Throttled):
         await change_password(
-            runtime.sessions,
-            runtime.hasher,
-            runtime.throttle,
-            user_id=alice.id,
+            runtime.guard,
+            alice.id,
             session_id=alice.id,
             current=PASSWORD,
             new="another horse battery staple",
-            by=Actor(address=HOME),
-            now=runtime.now(),
+            actor=Actor(address=HOME),
         )
 
 
@@ -516,14 +492,11 @@ async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_m
             runtime = (one, other)[number % 2]
             try:
                 async with confirm_password(
-                    runtime.sessions,
-                    runtime.hasher,
-                    runtime.throttle,
-                    user_id=alice.id,
+                    runtime.guard,
+                    alice.id,
                     session_id=session,
                     password=f"guess {number}",
-                    by=Actor(user_id=alice.id, address=numbered(number)),
-                    now=runtime.now(),
+                    actor=Actor(user_id=alice.id, address=numbered(number)),
                 ):
                     pass
             except WrongPassword:
@@ -551,25 +524,25 @@ async def test_the_audit_log_stays_bounded_under_attack(runtime: Runtime) -> Non
     before = await actions(runtime)
     assert before["login.failed"] == ACCOUNT_AND_ADDRESS.burst
     assert before["login.throttled"] == 1
-    async with runtime.sessions() as session:
+    async with runtime.sessions() as db:
         told = select(AuditEntry).where(AuditEntry.action == "login.throttled")
-        entry = (await session.scalars(told)).one()
-        charged = await budgets(session)
+        entry = (await db.scalars(told)).one()
+        charged = await budgets(db)
     assert (entry.subject, entry.address) == (alice.id, HOME)
     assert entry.detail == {"reached": ["account and address"]}
     for _ in range(1000):
         assert await sign_in(runtime, alice.username, "wrong", address=HOME) == "throttled"
     assert await actions(runtime) == before
-    async with runtime.sessions() as session:
-        assert await budgets(session) == charged, "what is refused is not charged"
+    async with runtime.sessions() as db:
+        assert await budgets(db) == charged, "what is refused is not charged"
 
 
 async def test_the_look_before_a_login_uses_indexes_however_much_there_is(
     runtime: Runtime,
 ) -> None:
     alice = await make_user(runtime)
-    async with runtime.unit_of_work() as session:
-        connection = await session.connection()
+    async with runtime.sessions() as db:
+        connection = await db.connection()
         await connection.exec_driver_sql(
             f"INSERT INTO known_networks SELECT '{alice.id}', 'net-' || n, now() "
             "FROM generate_series(1, 20000) n"
@@ -585,9 +558,8 @@ async def test_the_look_before_a_login_uses_indexes_however_much_there_is(
             sent.append((statement, parameters))
 
         event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)
-        await runtime.throttle.admit(
-            session, LOGIN, name="alice", user_id=alice.id, address=HOME, now=runtime.now()
-        )
+        source = AttemptSource("alice", alice.id, HOME)
+        await runtime.throttle.admit(db, LOGIN, source, now=runtime.now())
         event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
         ((statement, parameters),) = sent
         explained = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
@@ -634,15 +606,15 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
     async def charge_and_compare(limit: Limit, pauses: list[int]) -> None:
         model, now = Model(limit), 0
         attempt = throttle.Attempt({limit: b"key"}, user_id=None, network=HOME, admitted_at=start)
-        async with runtime.sessions() as session:
+        async with runtime.sessions() as db:
             for pause in pauses:
                 now += pause
                 moment = start + timedelta(seconds=now)
-                reached = await throttle.charge(session, attempt, now=moment)
+                reached = await throttle.charge(db, attempt, now=moment)
                 assert len(reached) == model.charge(now)
-                (open_at,) = await budgets(session)
+                (open_at,) = await budgets(db)
                 assert max(open_at - moment, timedelta()) == timedelta(seconds=model.wait(now))
-            await session.rollback()
+            await db.rollback()
 
     @settings(max_examples=60, deadline=None)
     @given(limit=limits, pauses=pauses)

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from app.access.authority import OPERATOR
 from app.errors import Refused
+from app.identity.account_writes import add_user, add_users, rename_user
 from app.identity.models import User
 from app.identity.names import (
     MAX_USERNAME,
@@ -21,13 +22,10 @@ from app.identity.users import (
     NewUser,
     UsernameTaken,
     UserNotFound,
-    add_user,
-    add_users,
     fill_in_all_skeletons,
     find_user,
     get_user,
     list_users,
-    rename_user,
 )
 from app.runtime import Runtime
 from tests.databases import wait_for_lock
@@ -69,17 +67,15 @@ def test_names_of_all_scripts_are_names(name: str) -> None:
 
 async def test_a_name_is_taken_in_every_spelling(runtime: Runtime) -> None:
     user = await make_user(runtime, username="Straße@Example.org")
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for spelling in ("STRASSE@EXAMPLE.ORG", "straße@example.org"):
             with pytest.raises(UsernameTaken):
-                await add_user(
-                    session, username=spelling, kind="person", password_hash=None, by=OPERATOR
-                )
-            assert (await get_user(session, spelling)).id == user.id
+                await add_user(work, NewUser(spelling, "person", None))
+            assert (await get_user(work.db, spelling)).id == user.id
         with pytest.raises(UserNotFound):
-            await get_user(session, "somebody")
-        assert await find_user(session, "nul\0") is None
-        assert [each.id for each in await list_users(session)] == [user.id]
+            await get_user(work.db, "somebody")
+        assert await find_user(work.db, "nul\0") is None
+        assert [each.id for each in await list_users(work.db)] == [user.id]
 
 
 async def test_of_two_who_take_a_name_at_once_one_gets_it(own_runtime: Runtime) -> None:
@@ -121,8 +117,8 @@ def test_a_name_has_up_to_254_characters_and_fits_the_index_whatever_they_are() 
 async def test_the_longest_names_can_be_added_and_found(runtime: Runtime) -> None:
     for name in ("x" * 254, "\u1ff7" * 254, "\U0001f40e" * 254):
         user = await make_user(runtime, username=name)
-        async with runtime.unit_of_work() as session:
-            assert (await get_user(session, f" {name} ")).id == user.id
+        async with runtime.sessions() as db:
+            assert (await get_user(db, f" {name} ")).id == user.id
 
 
 LOOKALIKES = [
@@ -149,12 +145,12 @@ async def test_a_name_that_looks_like_another_is_refused(
         with pytest.raises(UsernameTaken):
             await make_user(runtime, username=asked + suffix)
         renamed = await make_user(runtime)
-        async with runtime.unit_of_work() as session:
+        async with runtime.work(OPERATOR) as work:
             # A login by it finds no user.
-            assert await find_user(session, asked + suffix) is None
-            row = await session.get_one(User, renamed.id)
+            assert await find_user(work.db, asked + suffix) is None
+            row = await work.db.get_one(User, renamed.id)
             with pytest.raises(UsernameTaken):
-                await rename_user(session, row, username=asked + suffix, by=OPERATOR)
+                await rename_user(work, row, username=asked + suffix)
 
 
 async def test_plain_ascii_names_never_collide_by_their_looks(runtime: Runtime) -> None:
@@ -162,10 +158,10 @@ async def test_plain_ascii_names_never_collide_by_their_looks(runtime: Runtime) 
     for name in names:
         await make_user(runtime, username=name)
     users = [NewUser(name, "person", None) for name in ("clovv", "clow", "vv", "w", "li1", "1il")]
-    async with runtime.unit_of_work() as session:
-        assert len(await add_users(session, users, by=OPERATOR)) == len(users)
-        found = await get_user(session, "clow")
-        await rename_user(session, found, username="c1ow", by=OPERATOR)
+    async with runtime.work(OPERATOR) as work:
+        assert len(await add_users(work, users)) == len(users)
+        found = await get_user(work.db, "clow")
+        await rename_user(work, found, username="c1ow")
 
 
 async def test_names_with_accents_are_no_lookalikes_of_those_without(runtime: Runtime) -> None:
@@ -182,10 +178,10 @@ async def test_names_with_accents_are_no_lookalikes_of_those_without(runtime: Ru
 
 async def test_a_name_is_no_lookalike_of_itself(runtime: Runtime) -> None:
     user = await make_user(runtime, username="\u00c9lodie")
-    async with runtime.unit_of_work() as session:
-        own = await session.get_one(User, user.id)
-        await rename_user(session, own, username="\u00e9LODIE", by=OPERATOR)
-        assert (await get_user(session, "\u00e9lodie")).username == "\u00e9LODIE"
+    async with runtime.work(OPERATOR) as work:
+        own = await work.db.get_one(User, user.id)
+        await rename_user(work, own, username="\u00e9LODIE")
+        assert (await get_user(work.db, "\u00e9lodie")).username == "\u00e9LODIE"
 
 
 async def test_of_lookalikes_that_are_added_at_once_one_gets_the_name(own_runtime: Runtime) -> None:
@@ -210,11 +206,11 @@ async def test_a_name_waits_for_a_lookalike_that_is_being_added(
     own_runtime: Runtime, first: str, second: str
 ) -> None:
     async def add(name: str) -> None:
-        async with own_runtime.unit_of_work() as session:
-            await add_user(session, username=name, kind="person", password_hash=None, by=OPERATOR)
+        async with own_runtime.work(OPERATOR) as work:
+            await add_user(work, NewUser(name, "person", None))
 
-    async with own_runtime.unit_of_work() as session:
-        await add_user(session, username=first, kind="person", password_hash=None, by=OPERATOR)
+    async with own_runtime.work(OPERATOR) as work:
+        await add_user(work, NewUser(first, "person", None))
         waiting = asyncio.create_task(add(second))
         await wait_for_lock(own_runtime)
     with pytest.raises(UsernameTaken):
@@ -222,8 +218,8 @@ async def test_a_name_waits_for_a_lookalike_that_is_being_added(
 
 
 async def test_plain_names_are_added_side_by_side(own_runtime: Runtime) -> None:
-    async with own_runtime.unit_of_work() as session:
-        await add_user(session, username="mary", kind="person", password_hash=None, by=OPERATOR)
+    async with own_runtime.work(OPERATOR) as work:
+        await add_user(work, NewUser("mary", "person", None))
         await asyncio.wait_for(make_user(own_runtime, username="rnary"), PATIENCE)
 
 
@@ -234,32 +230,32 @@ INSERT_AS_BEFORE = text(
 
 async def test_names_that_the_release_before_gives_are_compared_too(own_runtime: Runtime) -> None:
     runtime = own_runtime
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for name in ("operator", "r\u043e\u043et", "plain"):
-            await session.execute(INSERT_AS_BEFORE, {"name": name, "key": name})
+            await work.db.execute(INSERT_AS_BEFORE, {"name": name, "key": name})
     for lookalike in ("\u043eperator", "root"):
         with pytest.raises(UsernameTaken):
             await make_user(runtime, username=lookalike)
     await fill_in_all_skeletons(runtime.sessions)
     renames = "UPDATE users SET username = :to, username_key = :to WHERE username = 'plain'"
-    async with runtime.unit_of_work() as session:
-        await session.execute(text(renames), {"to": "manager"})
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(text(renames), {"to": "manager"})
     with pytest.raises(UsernameTaken):
         await make_user(runtime, username="m\u0430nager")
     await make_user(runtime, username="pl\u0430in")
 
 
 async def test_users_who_look_alike_already_keep_their_names(own_runtime: Runtime) -> None:
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.work(OPERATOR) as work:
         # The last could not be given today: it begins with a combining mark.
         for name in ("admin", "\u0430dmin", "\u0301a", "x" * 100):
-            await session.execute(INSERT_AS_BEFORE, {"name": name, "key": name})
+            await work.db.execute(INSERT_AS_BEFORE, {"name": name, "key": name})
     await fill_in_all_skeletons(own_runtime.sessions)
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.sessions() as db:
         for name in ("admin", "\u0430dmin", "\u0301a", "x" * 100):
-            assert (await get_user(session, name)).username == name
+            assert (await get_user(db, name)).username == name
         missing = "SELECT count(*) FROM users WHERE username_skeleton IS NULL"
-        assert await session.scalar(text(missing)) == 0
+        assert await db.scalar(text(missing)) == 0
     with pytest.raises(UsernameTaken):
         await make_user(own_runtime, username="\u0430dm\u0456n")
 

@@ -10,11 +10,14 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 
 from app.access.authority import OPERATOR
+from app.db.locks import Lock
 from app.identity.models import FailureBudget, KnownNetwork, Session
-from app.identity.throttle import KNOWN_FOR, SLACK
+from app.identity.networks import KNOWN_FOR
+from app.identity.throttle import SLACK
 from app.ops.background import background_work
-from app.ops.housekeeping import BATCH, HOUSEKEEPING_LOCK, prune
+from app.ops.housekeeping import BATCH, prune
 from app.runtime import Runtime
+from app.server.memory import trim_heap
 from app.tokens.keys import rotate_key
 from app.tokens.models import OpaqueToken, SigningKey
 from tests.clock import MovableClock
@@ -28,16 +31,16 @@ house = partial(prune, kept=KEPT, audit_kept=AUDIT_KEPT)
 
 
 async def count(runtime: Runtime, table: type) -> int:
-    async with runtime.sessions() as session:
-        return await session.scalar(select(func.count()).select_from(table)) or 0
+    async with runtime.sessions() as db:
+        return await db.scalar(select(func.count()).select_from(table)) or 0
 
 
 async def add_sessions(runtime: Runtime, number: int, *, expired: timedelta) -> None:
     user = await make_user(runtime)
     end = runtime.now() - expired
     row = {"user_id": user.id, "scopes": [], "expires_at": end, "idle_expires_at": end}
-    async with runtime.unit_of_work() as session:
-        await session.execute(
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(
             insert(Session),
             [{**row, "id": uuid.uuid4(), "refresh_key": b"x"} for _ in range(number)],
         )
@@ -71,15 +74,13 @@ async def test_what_has_expired_goes_in_batches_and_the_rest_stays(
 async def test_retired_keys_go_and_signing_ones_stay(
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.work(OPERATOR) as work:
         await rotate_key(
-            session,
+            work,
             own_runtime.cipher,
             algorithm="ES256",
             publication=timedelta(),
             overlap=timedelta(minutes=15),
-            by=OPERATOR,
-            now=clock(),
         )
     clock.move(days=8)
     await house(own_runtime.sessions, now=clock())
@@ -101,17 +102,17 @@ async def test_budgets_that_are_whole_and_networks_of_long_ago_go(
     await house(own_runtime.sessions, now=clock())
     assert await count(own_runtime, FailureBudget) == 0
     assert await count(own_runtime, KnownNetwork) == 1
-    async with own_runtime.unit_of_work() as session:
-        await session.execute(update(KnownNetwork).values(signed_in_at=clock() - KNOWN_FOR))
+    async with own_runtime.work(OPERATOR) as work:
+        await work.db.execute(update(KnownNetwork).values(signed_in_at=clock() - KNOWN_FOR))
     await house(own_runtime.sessions, now=clock())
     assert await count(own_runtime, KnownNetwork) == 0
 
 
 async def test_while_one_replica_is_at_it_another_leaves_it(own_runtime: Runtime) -> None:
-    async with own_runtime.sessions() as session:
-        await session.execute(text(f"SELECT pg_advisory_lock({HOUSEKEEPING_LOCK})"))
+    async with own_runtime.sessions() as db:
+        await db.execute(text(f"SELECT pg_advisory_lock({Lock.HOUSEKEEPING.value})"))
         assert not await house(own_runtime.sessions, now=own_runtime.now())
-        await session.execute(text(f"SELECT pg_advisory_unlock({HOUSEKEEPING_LOCK})"))
+        await db.execute(text(f"SELECT pg_advisory_unlock({Lock.HOUSEKEEPING.value})"))
     assert await house(own_runtime.sessions, now=own_runtime.now())
 
 
@@ -140,7 +141,7 @@ async def test_a_serving_process_houses_and_survives_a_failing_round(
 
         monkeypatch.setattr("app.ops.background.prune", failing_once)
         clock.move(seconds=901)
-        async with background_work(runtime), asyncio.timeout(30):
+        async with background_work(runtime, trim_heap), asyncio.timeout(30):
             while await count(runtime, OpaqueToken):
                 await asyncio.sleep(0.01)
         assert rounds >= 2

@@ -10,7 +10,9 @@ import httpx2
 import pytest
 
 from app.access.authority import OPERATOR
-from app.identity.users import add_user, disable_user
+from app.db.work import Actor, Work
+from app.identity.account_writes import add_user, disable_user
+from app.identity.users import NewUser
 from app.main import create_app
 from app.ops.logging import configure_logging
 from app.runtime import Runtime
@@ -156,18 +158,26 @@ async def test_what_is_audited_is_logged_and_what_is_undone_is_not(
         ("WARNING", "login.failed")
     ]
     caplog.clear()
-    async with own_runtime.sessions() as session:
-        await disable_user(session, user.id, by=OPERATOR, now=own_runtime.now())
-        await session.rollback()
-        async with session.begin():
-            savepoint = await session.begin_nested()
-            await add_user(
-                session, username="nobody", kind="person", password_hash=None, by=OPERATOR
-            )
-            await savepoint.rollback()
-            async with session.begin_nested():
-                await add_user(
-                    session, username="ben", kind="person", password_hash=None, by=OPERATOR
-                )
-            assert caplog.messages == []
+
+    class Undone(Exception):
+        pass
+
+    async def disable_and_undo() -> None:
+        async with own_runtime.work(OPERATOR) as work:
+            await disable_user(work, user.id)
+            raise Undone
+
+    async def add_and_undo(work: Work[Actor]) -> None:
+        async with work.savepoint():
+            await add_user(work, NewUser("nobody", "person", None))
+            raise Undone
+
+    with pytest.raises(Undone):
+        await disable_and_undo()
+    async with own_runtime.work(OPERATOR) as work:
+        with pytest.raises(Undone):
+            await add_and_undo(work)
+        async with work.savepoint():
+            await add_user(work, NewUser("ben", "person", None))
+        assert caplog.messages == []
     assert caplog.messages == ["user.created"]

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import select, text
 
+from app.access.authority import OPERATOR
 from app.identity.models import Session
 from app.main import create_app
 from app.runtime import Runtime
@@ -74,13 +75,13 @@ def with_grace(runtime: Runtime, lasts: timedelta, *, strict: bool) -> Runtime:
 
 
 async def grace_used(runtime: Runtime) -> list[dict[str, Any]]:
-    async with runtime.sessions() as session:
-        return [detail for _, _, detail in await told(session, "session.grace_used")]
+    async with runtime.sessions() as db:
+        return [detail for _, _, detail in await told(db, "session.grace_used")]
 
 
 async def reuse_detected(runtime: Runtime) -> list[dict[str, Any]]:
-    async with runtime.sessions() as session:
-        return [detail for _, _, detail in await told(session, "session.reuse_detected")]
+    async with runtime.sessions() as db:
+        return [detail for _, _, detail in await told(db, "session.reuse_detected")]
 
 
 async def test_by_default_a_lost_answer_can_be_asked_for_again_for_a_minute(
@@ -137,8 +138,8 @@ async def test_a_grace_used_from_another_network_and_user_agent_ends_the_session
     assert await one.refresh() == 200
     assert await other.refresh() == 400
     assert (await one.status(), await one.refresh()) == (401, 400)
-    async with runtime.sessions() as session:
-        ended = (await session.scalars(select(Session))).one()
+    async with runtime.sessions() as db:
+        ended = (await db.scalars(select(Session))).one()
     network = HOME if first == "owner" else ABROAD
     assert await reuse_detected(runtime) == [{"session": str(ended.id), "rotated_from": network}]
     assert ended.end_reason == "refresh token reused"
@@ -195,8 +196,8 @@ async def test_what_an_earlier_release_has_refreshed_is_compared_with_nothing(
     """It leaves the network and user agent of the refresh before standing in the row."""
     owner, traveller = await two_holders(runtime, alice, address=ABROAD, user_agent=SCRIPT)
     assert await owner.refresh() == 200
-    async with runtime.unit_of_work() as session:
-        await session.execute(text("UPDATE sessions SET generation = generation + 1"))
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(text("UPDATE sessions SET generation = generation + 1"))
     # The traveller has the token that the earlier release has just used.
     assert await traveller.refresh(owner.pair["refresh_token"]) == 200
     assert await grace_used(runtime) == await reuse_detected(runtime) == []
@@ -210,7 +211,7 @@ async def test_a_grace_used_from_another_network_is_counted(
     alice = await make_user(own_runtime, "read:items")
     owner, thief = await two_holders(own_runtime, alice, address=ABROAD, user_agent=BROWSER)
     assert [await owner.refresh(), await thief.refresh()] == [200, 200]
-    assert own_runtime.audited["session.grace_used"] == 1
+    assert own_runtime.database.audited["session.grace_used"] == 1
 
 
 async def test_time_in_which_the_database_is_gone_does_not_count(own_postgres: OwnPostgres) -> None:

@@ -31,8 +31,8 @@ OTHER_SECRET = "another-secret-of-the-tests-9876543210"
 
 
 async def keys(runtime: Runtime) -> list[SigningKey]:
-    async with runtime.sessions() as session:
-        return list(await session.scalars(select(SigningKey)))
+    async with runtime.sessions() as db:
+        return list(await db.scalars(select(SigningKey)))
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated:joserfc.errors.SecurityWarning")
@@ -138,14 +138,14 @@ async def test_the_keys_are_read_again_when_a_change_of_them_is_heard_and_opened
     private = keyring.signing(own_runtime.now()).private
     for _ in range(2):
         for change in (Change("keys"), EVERYTHING):
-            keyring.hear(change)
+            keyring.on_change(change)
             assert [await reads(), await reads()] == [1, 0]
         for change in (Change("scopes"), Change("user", uuid.uuid4())):
-            keyring.hear(change)
+            keyring.on_change(change)
             assert await reads() == 0
     assert keyring.signing(own_runtime.now()).private is private
-    async with own_runtime.unit_of_work() as session:
-        await rewrap_keys(session, own_runtime.cipher)
+    async with own_runtime.work(OPERATOR) as work:
+        await rewrap_keys(work, own_runtime.cipher)
     await keyring.load()
     assert keyring.signing(own_runtime.now()).private is not private, "it is written otherwise"
 
@@ -156,7 +156,7 @@ async def test_the_public_keys_are_told_when_the_database_tells_nothing(
     async with own_runtime.engine.begin() as connection:
         await connection.execute(text("ALTER TABLE signing_keys RENAME TO gone"))
     keyring, now = own_runtime.keyring, own_runtime.now()
-    keyring.hear(EVERYTHING)
+    keyring.on_change(EVERYTHING)
     with pytest.raises(DBAPIError):
         await keyring.refresh()
     assert len((await keyring.jwks(now))["keys"]) == 1
@@ -170,16 +170,14 @@ async def test_the_public_keys_are_told_when_the_database_tells_nothing(
 
 async def test_a_key_of_each_algorithm_is_of_its_kind_and_size(runtime: Runtime) -> None:
     made = {}
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for algorithm in ALGORITHMS:
             row = await rotate_key(
-                session,
+                work,
                 runtime.cipher,
                 algorithm=algorithm,
                 publication=timedelta(),
                 overlap=timedelta(),
-                by=OPERATOR,
-                now=runtime.now(),
             )
             made[algorithm] = decrypt_private_key(row, runtime.cipher)
     elliptic, rsa_key, edwards, shared = made.values()
@@ -230,9 +228,9 @@ async def test_a_key_of_a_foreign_kind_is_refused(own_runtime: Runtime) -> None:
         serialization.NoEncryption(),
     )
     cipher = key_cipher([SECRET])
-    async with own_runtime.unit_of_work() as session:
-        (row,) = await session.scalars(select(SigningKey))
+    async with own_runtime.work(OPERATOR) as work:
+        (row,) = await work.db.scalars(select(SigningKey))
         row.encrypted_private_key = cipher.encrypt(foreign).decode()
-        await session.flush()
+        await work.db.flush()
         with pytest.raises(UnreadableKey):
             decrypt_private_key(row, cipher)

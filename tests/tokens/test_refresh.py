@@ -4,6 +4,7 @@ import hmac
 import secrets
 import uuid
 from base64 import urlsafe_b64encode
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.access.authority import OPERATOR
-from app.identity.clients import create_service
+from app.identity.account_writes import create_service
 from app.identity.models import Session, User
 from app.runtime import Runtime
 from app.tokens.refresh import MAC_BYTES, PREFIX, Grace, RefreshTokenReused, RefreshTokens
@@ -113,17 +114,17 @@ async def test_the_grace_is_over_a_moment_after_its_end_and_each_use_has_its_own
     tokens, now = runtime.issuer.refresh_tokens, runtime.now()
     grace = Grace(timedelta(seconds=10), strict=True)
     terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": timedelta(days=1)}
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for _ in range(3):
-            used = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            used = await tokens.rotate(replace(work, now=now), token, **terms)
             successor = tokens.write(used)
             now += grace.lasts
-            again = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            again = await tokens.rotate(replace(work, now=now), token, **terms)
             assert tokens.write(again) == successor
             token, late = successor, token
         now += timedelta(microseconds=1)
         with pytest.raises(RefreshTokenReused):
-            await tokens.rotate(session, late, **terms, by=OPERATOR, now=now)
+            await tokens.rotate(replace(work, now=now), late, **terms)
 
 
 async def test_a_user_found_disabled_gets_no_successor_though_the_session_lives(
@@ -133,14 +134,14 @@ async def test_a_user_found_disabled_gets_no_successor_though_the_session_lives(
     await make_user(runtime)
     token = (await login(client, alice)).json()["refresh_token"]
     disabled = update(User).where(User.id == alice.id)
-    async with runtime.unit_of_work() as session:
-        await session.execute(disabled.values(disabled_at=runtime.now()))
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(disabled.values(disabled_at=runtime.now()))
         # Disabling ends sessions, whoever does it: this is as if one had been left over.
         epoch = select(User.session_epoch).where(User.id == alice.id).scalar_subquery()
-        await session.execute(update(Session).values(epoch=epoch))
+        await work.db.execute(update(Session).values(epoch=epoch))
     assert (await refresh(client, token)).status_code == 400
-    async with runtime.unit_of_work() as session:
-        await session.execute(disabled.values(disabled_at=None))
+    async with runtime.work(OPERATOR) as work:
+        await work.db.execute(disabled.values(disabled_at=None))
     assert (await refresh(client, token)).status_code == 200
 
 
@@ -151,10 +152,10 @@ async def test_each_use_tells_when_it_was_and_puts_off_the_end_of_idling_until_t
     tokens, now, idle = runtime.issuer.refresh_tokens, runtime.now(), timedelta(days=14)
     grace = Grace(timedelta(), strict=True)
     terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": idle}
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         for _ in range(3):
             now += timedelta(days=9)
-            used = await tokens.rotate(session, token, **terms, by=OPERATOR, now=now)
+            used = await tokens.rotate(replace(work, now=now), token, **terms)
             assert used.last_used_at == used.rotated_at == now
             assert used.idle_expires_at == min(now + idle, used.expires_at)
             token = tokens.write(used)
@@ -193,16 +194,16 @@ async def test_a_dump_of_the_database_holds_nothing_that_can_be_presented(
     )
     async with Runtime.open(settings) as runtime, client_of(runtime) as client:
         user = await make_user(runtime, "read:items")
-        async with runtime.unit_of_work() as session:
-            _, secret = await create_service(session, username="worker", by=OPERATOR)
+        async with runtime.work(OPERATOR) as work:
+            _, secret = await create_service(work, username="worker")
         pair = (await login(client, user)).json()
         pair = (await refresh(client, pair["refresh_token"])).json()
         columns = 0
         values: set[str] = set()
-        async with runtime.sessions() as session:
+        async with runtime.sessions() as db:
             tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-            for table in (await session.scalars(text(tables))).all():
-                for row in (await session.execute(text(f'SELECT * FROM "{table}"'))).mappings():
+            for table in (await db.scalars(text(tables))).all():
+                for row in (await db.execute(text(f'SELECT * FROM "{table}"'))).mappings():
                     for value in row.values():
                         columns += 1
                         values |= spellings(value)

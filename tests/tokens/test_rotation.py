@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx2
@@ -30,15 +31,13 @@ OTHER_SECRET = "another-secret-of-the-tests-9876543210"
 
 
 async def rotate(runtime: Runtime, *, publication: float = 300) -> SigningKey:
-    async with runtime.unit_of_work() as session:
+    async with runtime.work(OPERATOR) as work:
         return await rotate_key(
-            session,
+            work,
             runtime.cipher,
             algorithm="ES256",
             publication=timedelta(seconds=publication),
             overlap=runtime.issuer.access_token_lifetime,
-            by=OPERATOR,
-            now=runtime.now(),
         )
 
 
@@ -76,43 +75,41 @@ async def test_a_key_is_published_then_signs_then_the_old_one_retires(
 async def test_a_key_is_retired_only_while_another_signs_now_and_another_stays(
     runtime: Runtime,
 ) -> None:
-    now, moment = runtime.now(), timedelta(microseconds=1)
-    signs_from, rotated_out = now + timedelta(seconds=10), now + timedelta(seconds=30)
-    async with runtime.unit_of_work() as session:
-        (first,) = await list_keys(session)
+    async with runtime.work(OPERATOR) as work:
+        now, moment = work.now, timedelta(microseconds=1)
+        signs_from, rotated_out = now + timedelta(seconds=10), now + timedelta(seconds=30)
+        (first,) = await list_keys(work.db)
         second = await rotate_key(
-            session,
+            work,
             runtime.cipher,
             algorithm="ES256",
             publication=timedelta(seconds=10),
             overlap=timedelta(seconds=20),
-            by=OPERATOR,
-            now=now,
         )
-        await session.refresh(first)
+        await work.db.refresh(first)
         assert (second.signs_from, first.retires_at) == (signs_from, rotated_out)
         with pytest.raises(LastSigningKey):
-            await retire_key(session, second.kid, by=OPERATOR, now=now)
+            await retire_key(work, second.kid)
         with pytest.raises(LastSigningKey):
-            await retire_key(session, first.kid, by=OPERATOR, now=signs_from - moment)
-        await retire_key(session, first.kid, by=OPERATOR, now=signs_from)
-        assert [each.kid for each in await list_keys(session)] == [first.kid, second.kid]
-        await session.refresh(first)
+            await retire_key(replace(work, now=signs_from - moment), first.kid)
+        await retire_key(replace(work, now=signs_from), first.kid)
+        assert [each.kid for each in await list_keys(work.db)] == [first.kid, second.kid]
+        await work.db.refresh(first)
         assert first.retires_at == signs_from
         made = (None, None, {"made": second.kid, "algorithm": "ES256"})
         retired = (None, None, {"retired": first.kid})
-        assert (await told(session, "key.rotated"))[-2:] == [made, retired]
+        assert (await told(work.db, "key.rotated"))[-2:] == [made, retired]
 
 
 async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_retired(
     runtime: Runtime,
 ) -> None:
-    now = runtime.now()
-    async with runtime.unit_of_work() as session:
-        (leaked,) = await list_keys(session)
+    async with runtime.work(OPERATOR) as work:
+        (leaked,) = await list_keys(work.db)
+        now = work.now
         soon = now + timedelta(seconds=1)
         for signs_from, retires_at in ((soon, None), (now, now)):
-            session.add(
+            work.db.add(
                 SigningKey(
                     kid=secrets.token_hex(12),
                     algorithm="ES256",
@@ -121,11 +118,11 @@ async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_reti
                     retires_at=retires_at,
                 )
             )
-        await session.flush()
+        await work.db.flush()
         in_order = [leaked.signs_from, now, soon]
-        assert [each.signs_from for each in await list_keys(session)] == in_order
+        assert [each.signs_from for each in await list_keys(work.db)] == in_order
         with pytest.raises(LastSigningKey):
-            await retire_key(session, leaked.kid, by=OPERATOR, now=now)
+            await retire_key(work, leaked.kid)
 
 
 async def test_a_key_that_waits_never_signs_once_another_signs_at_once(
@@ -147,14 +144,14 @@ async def test_a_key_that_has_leaked_is_retired_at_once(
     user = await make_user(own_runtime)
     token = await bearer(own_client, user)
     old = own_runtime.keyring.signing(clock()).kid
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.work(OPERATOR) as work:
         with pytest.raises(LastSigningKey):
-            await retire_key(session, old, by=OPERATOR, now=clock())
+            await retire_key(work, old)
         with pytest.raises(KeyNotFound):
-            await retire_key(session, "no-such-key", by=OPERATOR, now=clock())
+            await retire_key(work, "no-such-key")
     new = (await rotate(own_runtime, publication=0)).kid
-    async with own_runtime.unit_of_work() as session:
-        await retire_key(session, old, by=OPERATOR, now=clock())
+    async with own_runtime.work(OPERATOR) as work:
+        await retire_key(work, old)
     await own_runtime.keyring.load()
     assert await published(own_client) == {new}
     assert not await works(own_client, token)
@@ -212,9 +209,9 @@ async def test_the_key_that_is_to_sign_next_cant_be_retired(
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
     new = (await rotate(own_runtime)).kid
-    async with own_runtime.unit_of_work() as session:
+    async with own_runtime.work(OPERATOR) as work:
         with pytest.raises(LastSigningKey):
-            await retire_key(session, new, by=OPERATOR, now=clock())
+            await retire_key(work, new)
 
 
 async def test_a_key_under_an_unknown_secret_does_no_harm_to_the_others(
@@ -256,9 +253,9 @@ async def test_rewrapping_lets_an_old_secret_go(own_database_url: str) -> None:
     async with Runtime.open(settings_for(own_database_url)) as runtime:
         kid = runtime.keyring.signing(runtime.now()).kid
     both = settings_for(own_database_url, secret_keys=f"{OTHER_SECRET},{SECRET}")
-    async with Runtime.open(both) as runtime, runtime.unit_of_work() as session:
-        assert await rewrap_keys(session, runtime.cipher) == 1
-        assert len(await list_keys(session)) == 1
+    async with Runtime.open(both) as runtime, runtime.work(OPERATOR) as work:
+        assert await rewrap_keys(work, runtime.cipher) == 1
+        assert len(await list_keys(work.db)) == 1
     alone = settings_for(own_database_url, secret_keys=OTHER_SECRET)
     async with Runtime.open(alone) as runtime:
         assert runtime.keyring.signing(runtime.now()).kid == kid

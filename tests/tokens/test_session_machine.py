@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
-from app.identity.users import disable_user, enable_user
+from app.identity.account_writes import disable_user, enable_user
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import client_of, settings_for
@@ -145,15 +145,9 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(scope=st.sampled_from(SCOPES), held=st.booleans())
     def change_grant(self, scope: str, held: bool) -> None:
         async def change() -> None:
-            async with self.runtime.unit_of_work() as session:
+            async with self.runtime.work(OPERATOR) as work:
                 change = grant if held else revoke
-                await change(
-                    session,
-                    user_id=self.user.id,
-                    scope=scope,
-                    by=OPERATOR,
-                    now=self.runtime.now(),
-                )
+                await change(work, self.user.id, scope)
 
         self.wait(change())
         (self.granted.add if held else self.granted.discard)(scope)
@@ -161,11 +155,11 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(disabled=st.booleans())
     def change_user(self, disabled: bool) -> None:
         async def change() -> None:
-            async with self.runtime.unit_of_work() as session:
+            async with self.runtime.work(OPERATOR) as work:
                 if disabled:
-                    await disable_user(session, self.user.id, by=OPERATOR, now=self.runtime.now())
+                    await disable_user(work, self.user.id)
                 else:
-                    await enable_user(session, self.user.id, by=OPERATOR)
+                    await enable_user(work, self.user.id)
 
         self.wait(change())
         self.disabled = disabled

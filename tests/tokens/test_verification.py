@@ -43,7 +43,7 @@ async def test_an_opaque_token_deleted_while_it_is_read_is_not_remembered(
             runtime.issuer.jwt, runtime.principals, sessions, runtime.feed, size=10
         )
         # So that it is not the first change that these hear of.
-        tokens.hear(EVERYTHING)
+        tokens.on_change(EVERYTHING)
         async with held(runtime) as hold:
             asking = asyncio.create_task(tokens.read(token, now=runtime.now()))
             await hold.until_held()
@@ -63,8 +63,8 @@ async def test_a_remembered_token_ends_when_its_key_does(
     """A key may be given an end that comes before its tokens': nothing is heard when it comes."""
     end = clock() + timedelta(seconds=600)
     heard = own_runtime.feed.changes_heard
-    async with async_sessionmaker(own_runtime.engine).begin() as session:
-        await session.execute(update(SigningKey).values(retires_at=end))
+    async with async_sessionmaker(own_runtime.engine).begin() as db:
+        await db.execute(update(SigningKey).values(retires_at=end))
     await until(lambda: own_runtime.feed.changes_heard > heard)
     token = await access_token(own_client, own_runtime)
     for _ in range(2):
@@ -136,12 +136,12 @@ async def test_a_change_takes_away_what_it_may_touch_and_nothing_else(
     await tokens.read(token, now=own_runtime.now())
     others = [Change("user", uuid.uuid4()), Change("session", uuid.uuid4()), Change("scopes")]
     for change in (*others, Change("token", token_digest("another"))):
-        tokens.hear(change)
+        tokens.on_change(change)
         assert len(tokens) == 1
     for change in (Change("token", token_digest(token)), Change("keys"), EVERYTHING):
         await tokens.read(token, now=own_runtime.now())
         assert len(tokens) == 1
-        tokens.hear(change)
+        tokens.on_change(change)
         assert len(tokens) == 0
 
 

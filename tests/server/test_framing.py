@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.connections import PIECE
+from app.server.connections import PIECE
 from tests import databases, framing
 from tests.conftest import SECRET
 from tests.factories import PASSWORD

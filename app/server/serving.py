@@ -15,12 +15,12 @@ from types import FrameType
 
 import uvicorn
 
-from app.cli.connections import ServerConfig
 from app.db.url import unproven_servers
 from app.errors import ConfigurationError, ScopegateError
 from app.ops.logging import configure_logging
-from app.ops.memory import share_one_heap
-from app.ops.workers import Worker
+from app.server.connections import MakeApp, ServerConfig
+from app.server.memory import share_one_heap
+from app.server.workers import Worker
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -39,15 +39,15 @@ class DidNotStart(ScopegateError):
         super().__init__("the service did not start")
 
 
-def serve(settings: Settings, *, workers: int) -> None:
-    """Serve until SIGTERM, SIGHUP or Ctrl-C, let requests under way finish, and return.
+def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
+    """Serve the app until SIGTERM, SIGHUP or Ctrl-C, let requests under way finish, and return.
 
     A second signal ends it at once, but for SIGHUP. Where that is ignored, as `nohup` has it, it
     stays so. Raises ConfigurationError when the port can't be listened on or the app can't be made,
     DidNotStart when it can't be started.
     """
     configure_logging(settings)
-    config = ServerConfig(settings)
+    config = ServerConfig(settings, make_app)
     config.load()
     for setting, hosts in unproven_servers(settings).items():
         logger.warning(
@@ -58,7 +58,7 @@ def serve(settings: Settings, *, workers: int) -> None:
     with _listen(settings.host, settings.port) as listener:
         logger.info("serving at %s, documentation at /docs", settings.token_issuer)
         if workers > 1:
-            _supervise(workers, listener)
+            _supervise(workers, listener, make_app)
         else:
             _run(Server(config, settings), listener)
 
@@ -137,7 +137,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"can't listen on {host}, port {port}: {why}") from None
 
 
-def _supervise(count: int, listener: socket.socket) -> None:
+def _supervise(count: int, listener: socket.socket, make_app: MakeApp) -> None:
     """Keep so many workers until a signal, then wait for them to finish; a second one kills them.
 
     A worker that ends by itself is replaced.
@@ -152,7 +152,7 @@ def _supervise(count: int, listener: socket.socket) -> None:
     _catch(STOP_SIGNALS, hear)
     with tempfile.TemporaryDirectory(prefix="scopegate-") as folder:
         all_workers = [Worker(Path(folder), number) for number in range(count)]
-        running = {worker: _start_worker(listener, worker) for worker in all_workers}
+        running = {worker: _start_worker(listener, worker, make_app) for worker in all_workers}
         while running:
             wait([process.sentinel for process in running.values()], timeout=POLL_INTERVAL)
             ended = [worker for worker, process in running.items() if not process.is_alive()]
@@ -169,14 +169,16 @@ def _supervise(count: int, listener: socket.socket) -> None:
             elif ended and not signals:
                 logger.warning("a worker has ended, another one starts")
                 time.sleep(RESPAWN_PAUSE)
-                running |= {worker: _start_worker(listener, worker) for worker in ended}
+                running |= {worker: _start_worker(listener, worker, make_app) for worker in ended}
     if len(signals) > 1:
         signal.signal(signals[-1], signal.SIG_DFL)
         signal.raise_signal(signals[-1])
 
 
-def _start_worker(listener: socket.socket, worker: Worker) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=(listener, worker))
+def _start_worker(listener: socket.socket, worker: Worker, make_app: MakeApp) -> BaseProcess:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_work, args=(listener, worker, make_app)
+    )
     # A child inherits what is ignored: Ctrl-C while it starts is its parent's alone, and SIGHUP is
     # for ever.
     of_terminals = [each for each in STOP_SIGNALS if each != signal.SIGTERM]
@@ -187,8 +189,9 @@ def _start_worker(listener: socket.socket, worker: Worker) -> BaseProcess:
     return process
 
 
-def _work(listener: socket.socket, worker: Worker) -> None:
+def _work(listener: socket.socket, worker: Worker, make_app: MakeApp) -> None:
+    # Unpickling `make_app` has imported the app: that starts no thread.
     share_one_heap()
     settings = Settings()
     configure_logging(settings)
-    _run(WorkerServer(ServerConfig(settings, worker), settings), listener)
+    _run(WorkerServer(ServerConfig(settings, make_app, worker), settings), listener)

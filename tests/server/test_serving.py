@@ -16,7 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.cli.serving import POLL_INTERVAL, STOP_SIGNALS, _supervise
+from app.main import create_app
+from app.server.serving import POLL_INTERVAL, STOP_SIGNALS, _supervise
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.faults import OwnPostgres, proxy_to
@@ -285,7 +286,7 @@ def test_a_worker_is_told_to_end_once_however_long_it_takes(
     """It is on its own at its very end, with no handler left: a signal would cut it short there."""
     written = tmp_path / "told"
     monkeypatch.setenv("TOLD", str(written))
-    monkeypatch.setattr("app.cli.serving._work", count_signals)
+    monkeypatch.setattr("app.server.serving._work", count_signals)
     handlers = {each: signal.getsignal(each) for each in STOP_SIGNALS}
 
     def stop() -> None:
@@ -295,7 +296,7 @@ def test_a_worker_is_told_to_end_once_however_long_it_takes(
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
             stopped = pool.submit(stop)
-            _supervise(1, listener)
+            _supervise(1, listener, create_app)
             stopped.result()
     finally:
         for each, handler in handlers.items():

@@ -20,6 +20,6 @@ def share_one_heap() -> None:
 
 
 def trim_heap() -> None:
-    """Give back the pages that nobody uses, in a millisecond or two; nothing without glibc."""
+    """Give back the pages that are not in use, in a millisecond or two; nothing without glibc."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

@@ -6,6 +6,7 @@ uvicorn waits for ever for the rest of a request, and keeps headers of any lengt
 import asyncio
 import secrets
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -18,8 +19,9 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.cli.framing import FramedProtocol
-from app.ops.workers import Worker
+from app.api.middleware import Hardening
+from app.server.framing import FramedProtocol
+from app.server.workers import Worker
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,22 +39,22 @@ PIECE = 4 * 1024
 RESET = struct.pack("ii", 1, 0)
 
 
+MakeApp = Callable[[Settings, Worker | None], "FastAPI"]
+
+
 class ServerConfig(uvicorn.Config):
     """uvicorn's configuration, and what it has no word for."""
 
-    def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
-        # Here, as the other commands do without FastAPI and start sooner.
-        from app.api.middleware import Hardening
-
+    def __init__(self, settings: Settings, make_app: MakeApp, worker: Worker | None = None) -> None:
         super().__init__(
-            partial(_make_app, settings, worker),
+            partial(make_app, settings, worker),
             factory=True,
             http=Connection,
             # Nothing here speaks it, and its connections would have bounds of their own.
             ws="none",
             timeout_keep_alive=settings.keep_alive_timeout,
             timeout_graceful_shutdown=settings.shutdown_timeout,
-            # A query string can hold a password that somebody sent there by mistake.
+            # A query string can hold a password that a client sent there by mistake.
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -63,12 +65,6 @@ class ServerConfig(uvicorn.Config):
         self.max_connections = settings.max_connections
         self.request_timeout = settings.request_timeout
         self.hardening = Hardening(settings)
-
-
-def _make_app(settings: Settings, worker: Worker | None) -> "FastAPI":
-    from app.main import create_app
-
-    return create_app(settings, worker)
 
 
 class Connection(FramedProtocol):

@@ -1,4 +1,4 @@
-"""How long the database was waited for, by whoever wants to know."""
+"""How long a task has waited for the database."""
 
 import time
 from contextvars import ContextVar
@@ -7,7 +7,7 @@ from typing import Any, Self
 from sqlalchemy import Engine, event
 
 
-class TimeSpent:
+class QueryTimer:
     """Adds up the statements of a `with` block, and of the tasks that it starts, in `seconds`.
 
     Without the wait for a connection, and without commits.
@@ -26,11 +26,11 @@ class TimeSpent:
         _spent.reset(self._token)
 
 
-_spent: ContextVar[TimeSpent | None] = ContextVar("spent", default=None)
+_spent: ContextVar[QueryTimer | None] = ContextVar("spent", default=None)
 
 
 def add_up_statements(engine: Engine) -> None:
-    """Tell whoever counts of each statement that the engine executes."""
+    """Add up the time of each statement that the engine executes."""
 
     @event.listens_for(engine, "before_cursor_execute")
     def begin(_conn: Any, _cursor: Any, _sql: str, _values: Any, context: Any, _many: bool) -> None:

@@ -16,9 +16,10 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from app.cli.connections import MAX_CHUNKS, MAX_HEADERS, MAX_PARAMETERS, MAX_URL_BYTES
+from app.access.authority import OPERATOR
 from app.identity.models import User
 from app.runtime import Runtime
+from app.server.connections import MAX_CHUNKS, MAX_HEADERS, MAX_PARAMETERS, MAX_URL_BYTES
 from tests import databases
 from tests.api.test_middleware import HARDENING
 from tests.conftest import SECRET, settings_for
@@ -307,9 +308,9 @@ async def test_a_login_that_hangs_up_in_the_queue_makes_room_and_is_never_hashed
     await command("user", "create", "alice", stdin=PASSWORD, **settings)
     async with Runtime.open(settings_for(own_database_url)) as runtime:
         slow_one = await make_user(runtime, username="slow")
-        async with runtime.unit_of_work() as session:
+        async with runtime.work(OPERATOR) as work:
             slower = update(User).where(User.id == slow_one.id).values(password_hash=SLOW_HASH)
-            await session.execute(slower)
+            await work.db.execute(slower)
     with (
         serving(hash_threads=1, hash_queue=2, **settings) as service,
         ExitStack() as open_connections,

@@ -1,0 +1,79 @@
+"""Register scopes of other services, and remove them."""
+
+from sqlalchemy import delete
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from app.access.authority import Caller, confirm_caller
+from app.access.models import Grant, Scope
+from app.access.remarks import check_remark
+from app.access.scopes import MAX_SCOPE, SHIPPED, ScopeNotRegistered, is_scope_name
+from app.audit.log import record
+from app.db.work import Work
+from app.errors import Conflict, Refused
+
+
+class ScopeShips(Conflict):
+    """The service itself relies on that scope."""
+
+    def __init__(self) -> None:
+        super().__init__("This scope ships with Scopegate and stays as it is.")
+
+
+class ScopeGranted(Conflict):
+    """A user holds the scope."""
+
+    def __init__(self) -> None:
+        super().__init__("This scope is granted: revoke it everywhere first.")
+
+
+async def register_scope(work: Work[Caller], name: str, *, description: str) -> Scope:
+    """Register a scope that can be granted. That alone gives it to no user.
+
+    Repeating it changes nothing. Raises Refused for a name that can't be granted by its path or an
+    unfit description, ScopeShips, or what `confirm_caller` raises.
+    """
+    await confirm_caller(work)
+    # Clients leave "." and ".." out of a path, as RFC 3986 §5.2.4 has it.
+    if not is_scope_name(name) or "/" in name or name in {".", ".."} or len(name) > MAX_SCOPE:
+        raise Refused(
+            f"A scope's name has up to {MAX_SCOPE} of RFC 6749's characters, and no slash; "
+            "nor is it one or two dots."
+        )
+    check_remark(description)
+    if name in SHIPPED:
+        raise ScopeShips
+    statement = (
+        insert(Scope)
+        .values(name=name, description=description)
+        .on_conflict_do_update(
+            index_elements=[Scope.name],
+            set_={"description": description},
+            where=Scope.description != description,
+        )
+    )
+    if await work.db.scalar(statement.returning(Scope.name)):
+        record(work, "scope.registered", scope=name, description=description)
+    return await work.db.get_one(Scope, name, populate_existing=True)
+
+
+async def remove_scope(work: Work[Caller], name: str) -> None:
+    """Remove a scope: it can't be asked for or granted any more.
+
+    Raises ScopeNotRegistered, ScopeShips, ScopeGranted while a user holds it, or what
+    `confirm_caller` raises.
+    """
+    await confirm_caller(work)
+    if name in SHIPPED:
+        raise ScopeShips
+    await work.db.execute(delete(Grant).where(Grant.scope == name, Grant.expires_at <= work.now))
+    try:
+        async with work.savepoint():
+            removed = await work.db.scalar(
+                delete(Scope).where(Scope.name == name).returning(Scope.name)
+            )
+    except IntegrityError:
+        raise ScopeGranted from None
+    if removed is None:
+        raise ScopeNotRegistered
+    record(work, "scope.removed", scope=name)

@@ -1,0 +1,129 @@
+"""The unit of work: one transaction, who acts in it, and at which time."""
+
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Generic, Self, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.db.changes import Change
+from app.errors import DomainError
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something, and from where.
+
+    Without a user: a client that has not signed in, an operator's command, or the service itself.
+    """
+
+    user_id: uuid.UUID | None = None
+    address: str | None = None
+    user_agent: str | None = None
+    request_id: str | None = None
+
+    def signed_in_as(self, user_id: uuid.UUID | None) -> Self:
+        """Return the same actor as this user; as no user when it is None."""
+        return replace(self, user_id=user_id)
+
+
+ActorT = TypeVar("ActorT", bound=Actor)
+ActorT_co = TypeVar("ActorT_co", bound=Actor, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[ActorT_co]):
+    """One transaction: what it may touch, who acts, and at which time.
+
+    Functions that change something take it. Made by `Database.work`, which commits.
+    """
+
+    db: AsyncSession
+    actor: ActorT_co
+    now: datetime
+    """Fixed when the transaction begins, so passwords are hashed before."""
+    database: "Database"
+    _changes: list[Change] = field(default_factory=list)
+    _after_commit: list[Callable[[], None]] = field(default_factory=list)
+
+    def as_user(self, user_id: uuid.UUID) -> "Work[ActorT_co]":
+        """Return the same unit of work in the name of this user, who has just signed in."""
+        return replace(self, actor=self.actor.signed_in_as(user_id))
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Call this once the transaction is committed; never if it is rolled back."""
+        self._after_commit.append(action)
+
+    def publish(self, change: Change) -> None:
+        """Publish a change to this process with the commit, before what `after_commit` registered.
+
+        The triggers publish it too, a moment later. A client that revokes here and asks here next
+        must not be let in during that moment.
+        """
+        self._changes.append(change)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Roll back only this block when an error passes through, with what it registered."""
+        changes, actions = len(self._changes), len(self._after_commit)
+        try:
+            async with self.db.begin_nested():
+                yield
+        except BaseException:
+            del self._changes[changes:], self._after_commit[actions:]
+            raise
+
+    async def commit(self) -> None:
+        """Commit, publish the changes, and do what was registered for after it, in order.
+
+        The changes are published also when the commit fails, because its answer may only be lost.
+        What has not changed is then asked of the database once more.
+        """
+        changes, actions = self._changes[:], self._after_commit[:]
+        self._changes.clear()
+        self._after_commit.clear()
+        try:
+            await self.db.commit()
+        finally:
+            for change in changes:
+                self.database.publish(change)
+        for action in actions:
+            action()
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The database as one process uses it: units of work that change it, sessions that read it."""
+
+    sessions: async_sessionmaker[AsyncSession]
+    """For reading. Housekeeping, the throttle and migrations write with them too, in transactions
+    of their own: what is neither audited nor published."""
+    now: Clock
+    publish: Callable[[Change], None]
+    """Tells this process of a change."""
+    password_grant: bool = True
+    """Whether a person can sign in with a password: else no person counts as the last admin."""
+    audited: Counter[str] = field(default_factory=Counter)
+    """The audit entries that this process has committed, by action."""
+
+    @asynccontextmanager
+    async def work(self, actor: ActorT) -> AsyncIterator[Work[ActorT]]:
+        """Yield a unit of work, and commit it at the end: all, or nothing when an error passes.
+
+        The exception is an error that must keep its writes, and says so on its class.
+        """
+        async with self.sessions() as db:
+            work = Work(db, actor, self.now(), self)
+            try:
+                yield work
+            except DomainError as error:
+                if error.keeps_writes:
+                    await work.commit()
+                raise
+            await work.commit()

@@ -1,0 +1,102 @@
+"""Types of settings that check themselves, with errors that say what to do."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+MINIMUM_SECRET_LENGTH = 32
+MINIMUM_DISTINCT_CHARACTERS = 8
+PLACEHOLDER = re.compile("change.?(me|this|it)|placeholder", re.IGNORECASE)
+# FastAPI's tutorial publishes this one.
+PUBLISHED_SECRETS = {"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"}
+HOW_TO_MAKE_A_SECRET = (
+    'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+)
+# As a browser sends it, so without a path.
+ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
+HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
+
+
+def split_secrets(value: SecretStr | None) -> list[str]:
+    """Return the secrets of a comma-separated setting, the encrypting one first."""
+    return _words(value.get_secret_value()) if value else []
+
+
+def _words(text: str) -> list[str]:
+    return [word for each in text.split(",") if (word := each.strip())]
+
+
+def _split(value: object) -> object:
+    return _words(value) if isinstance(value, str) else value
+
+
+def _read_networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(map(ip_network, _words(value)))
+    except ValueError as error:
+        raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
+
+
+def _refuse_weak_secrets(value: SecretStr) -> SecretStr:
+    for key in split_secrets(value):
+        if len(key) < MINIMUM_SECRET_LENGTH:
+            raise ValueError(
+                f"a secret of {len(key)} characters is too weak, {MINIMUM_SECRET_LENGTH} are "
+                f"needed; {HOW_TO_MAKE_A_SECRET}"
+            )
+        if _can_be_guessed(key):
+            raise ValueError(f"this secret can be guessed; {HOW_TO_MAKE_A_SECRET}")
+    return value
+
+
+def _can_be_guessed(secret: str) -> bool:
+    """Whether it is known, a placeholder, or mostly one part again and again: 123412341234."""
+    repeats = any(secret.startswith(secret[at:]) for at in range(1, len(secret) // 2 + 1))
+    return (
+        repeats
+        or len(set(secret)) < MINIMUM_DISTINCT_CHARACTERS
+        or PLACEHOLDER.search(secret) is not None
+        or secret in PUBLISHED_SECRETS
+    )
+
+
+def _without_trailing_slash(value: str) -> str:
+    return value.rstrip("/")
+
+
+def _refuse_what_is_no_url(value: str) -> str:
+    if value and not value.startswith(("https://", "http://")):
+        raise ValueError("the issuer is a URL: https://auth.example")
+    return value
+
+
+def _refuse_what_is_no_origin(value: tuple[str, ...]) -> tuple[str, ...]:
+    # Not "*": any page could then guess passwords from its visitors' addresses.
+    if not all(map(ORIGIN.fullmatch, value)):
+        raise ValueError("origins look like this: https://app.example,http://localhost:3000")
+    return value
+
+
+def _refuse_what_is_no_host(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(HOST.fullmatch, value)):
+        raise ValueError("hosts are names without a port: auth.example,*.example")
+    return value
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Seconds, or none."""
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[Words, AfterValidator(_refuse_what_is_no_origin)]
+Hosts = Annotated[Words, AfterValidator(_refuse_what_is_no_host)]
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_read_networks)
+]
+Secrets = Annotated[SecretStr, AfterValidator(_refuse_weak_secrets)]
+Audience = Annotated[str, AfterValidator(_without_trailing_slash)]
+Issuer = Annotated[Audience, AfterValidator(_refuse_what_is_no_url)]
