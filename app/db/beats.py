@@ -10,8 +10,8 @@ from app.db.clock import monotonic
 from app.db.primary import UNREACHABLE
 from app.db.triggers import LOOK, TABLES, Triggers, judge
 
-CLOSE_TIMEOUT = 1.0
-"""Seconds in which a connection is closed politely."""
+CLOSE_WITHIN = 0.1
+"""The part of a beat's time in which its connection is closed politely."""
 # Where commits wait for a standby, so does the beat: it writes a message to the log, as a commit
 # that wrote nothing never waits. Elsewhere it need not even wait for the disk. For this transaction
 # only: behind a pooler the connection is shared.
@@ -63,5 +63,5 @@ async def send_beat(connection: Any, channel: str, payload: str, *, seconds: flo
     finally:
         # Politely, also after a timeout: else Postgres would go on waiting for its standby.
         with suppress(*UNREACHABLE):
-            await connection.close(timeout=CLOSE_TIMEOUT)
+            await connection.close(timeout=CLOSE_WITHIN * seconds)
     return Beat(sent_at, answered_at, now, usage, triggers)

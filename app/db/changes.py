@@ -247,9 +247,10 @@ class ChangeFeed:
             connection.terminate()
             raise ListensElsewhere
         self._number += 1
-        beat = await send_beat(
-            connection, self._beat_channel, str(self._number), seconds=self.bound
-        )
+        # Less than the bound: while this waits in vain, a newer primary may be there, and the next
+        # survey must find it within the bound.
+        seconds = self.bound * (1 - 1 / BEATS_PER_BOUND)
+        beat = await send_beat(connection, self._beat_channel, str(self._number), seconds=seconds)
         self._clock.sync(beat.now, sent=beat.sent_at, received=beat.answered_at)
         self._written_at, self.queue_usage, self.failure = surveyed_at, beat.queue_usage, None
         self._outages.end(beat.answered_at)

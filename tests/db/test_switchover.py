@@ -5,12 +5,15 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import text
 
+from app.db.clock import monotonic
 from app.db.embedded_server import NAME
 from app.db.primary import Primary
 from app.runtime import Runtime
@@ -176,6 +179,28 @@ async def test_where_commits_wait_for_a_standby_in_vain_nothing_is_trusted_and_i
         standby.go_on()
         await until(runtime.feed.fresh)
         await until_ready(client)
+
+
+async def test_a_beat_that_waits_in_vain_delays_no_survey_past_the_bound(tmp_path: Path) -> None:
+    """A newer primary must be found within the bound, also while the old one's commits hang."""
+    async with (
+        primary_and_standby(tmp_path) as (primary, standby, _),
+        replica(primary.url) as (runtime, _),
+    ):
+        surveys: list[float] = []
+        survey = runtime.feed._to_write
+
+        async def noted() -> Any:
+            surveys.append(monotonic())
+            return await survey()
+
+        runtime.feed._to_write = noted
+        standby.stall()
+        await until(lambda: not runtime.feed.fresh())
+        surveys.clear()
+        await until(lambda: len(surveys) > 3)
+        assert min(later - each for each, later in pairwise(surveys)) < BOUND
+        standby.go_on()
 
 
 async def test_a_primary_that_was_fenced_is_not_ready(tmp_path: Path) -> None:
