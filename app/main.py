@@ -24,6 +24,7 @@ from app.api import (
     token,
     users,
 )
+from app.api.default_deny import refuse_undeclared_routes
 from app.api.errors import add_error_handlers
 from app.api.middleware import (
     UNLOGGED,
@@ -32,7 +33,7 @@ from app.api.middleware import (
     TrustedHosts,
     for_origins,
 )
-from app.api.security import CallerFirstRoute, refuse_undeclared_routes
+from app.api.security import CallerFirstRoute
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
 from app.ops.tracing import configured_tracing

@@ -1,14 +1,13 @@
 """Who may call what. Every route says it, once: a principal with scopes, or `PUBLIC`."""
 
 import hmac
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
-from fastapi.dependencies.models import Dependant
+from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.openapi.models import HTTPBase as HTTPBaseModel
 from fastapi.params import Security as SecurityInFunction
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import APIRoute
 from fastapi.security import (
     HTTPAuthorizationCredentials,
     HTTPBearer,
@@ -27,7 +26,6 @@ from app.db.work import Actor, Work
 from app.errors import (
     AmbiguousCredentials,
     AuthenticationRequired,
-    ConfigurationError,
     InsufficientScope,
     InvalidRequest,
     InvalidToken,
@@ -259,47 +257,3 @@ CanWriteGrants = Annotated[Work[Caller], _may("write:grants")]
 CanWriteScopes = Annotated[Work[Caller], _may(ADMIN)]
 # For what is hashed before there is a unit of work.
 CallerWritingUsers = Annotated[Caller, Security(current_caller, scopes=["write:users"])]
-
-
-def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
-    """Default deny: raise ConfigurationError unless every route says, once, who may call it.
-
-    By scopes that ship: no user could hold a misspelt one. `unscoped` names the paths that are not
-    API routes (documents and their files). Each route learns here which scopes it requires.
-    """
-    required: dict[int, tuple[str, ...]] = {}
-    for route in iter_route_contexts(app.routes):
-        if route.path in unscoped:
-            continue
-        original, markers = route.original_route, []
-        if isinstance(original, APIRoute):
-            markers = list(_access_markers(route.dependant))
-        if len(markers) != 1:
-            how_often = "more than once" if markers else "nowhere"
-            raise ConfigurationError(
-                f"The route {route.path} says {how_often} who may call it: give it one "
-                "Security(current_principal, scopes=[…]) or dependencies=[PUBLIC]"
-            )
-        mark, scopes = markers[0]
-        if unknown := sorted(set(scopes) - SHIPPED.keys()):
-            raise ConfigurationError(
-                f"The route {route.path} asks for {', '.join(unknown)}, which is no scope: name it "
-                "in SHIPPED in app/access/scopes.py"
-            )
-        if mark is current_principal:
-            asked = required.setdefault(id(original), scopes)
-            if not isinstance(original, CallerFirstRoute) or asked != scopes:
-                raise ConfigurationError(
-                    f"The route {route.path} can't find its caller first: make its router with "
-                    "Router of app/api/security.py, and include it with one set of scopes only"
-                )
-            original.required = scopes
-
-
-def _access_markers(dependant: Dependant) -> Iterator[tuple[object, tuple[str, ...]]]:
-    """Yield each mark of a route, with the scopes by which it lets callers in."""
-    if dependant.call in ACCESS_MARKERS:
-        inherited, own = dependant.parent_oauth_scopes or (), dependant.own_oauth_scopes or ()
-        yield dependant.call, tuple(dict.fromkeys([*inherited, *own]))
-    for inner in dependant.dependencies:
-        yield from _access_markers(inner)

@@ -12,7 +12,8 @@ from sqlalchemy import update
 from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.scopes import SHIPPED
-from app.api.security import PUBLIC, current_principal, refuse_undeclared_routes
+from app.api.default_deny import refuse_undeclared_routes
+from app.api.security import PUBLIC, current_principal
 from app.errors import ConfigurationError
 from app.identity.models import User
 from app.main import create_app

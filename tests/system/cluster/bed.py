@@ -20,6 +20,7 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import pytest
 
 from app.db.engine import DATABASE_GONE, create_engine
 from app.db.migrating import upgrade
@@ -56,6 +57,17 @@ def postgres_programs() -> Path | None:
     """The folder of the newest Postgres' programs."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parts[4]))
     return folders[-1] if folders else None
+
+
+CLUSTER = [
+    pytest.mark.cluster,
+    pytest.mark.long,
+    pytest.mark.skipif(
+        bool(missing_programs()) and not os.environ.get("CI"),
+        reason=f"Debian's packages are not installed: {', '.join(missing_programs())}",
+    ),
+]
+"""The marks of a module of tests that bring up a cluster."""
 
 
 class Daemon:

@@ -4,24 +4,16 @@ Each test is one fault under load, at six replicas that reach the cluster in thr
 fault costs in seconds depends on the machine: `make chaos ARGS="--cluster"` prints it.
 """
 
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.cluster.bed import missing_programs
+from tests.system.cluster.bed import CLUSTER
 from tests.system.cluster.rounds import HEAD, Stage, stage
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.long,
-    pytest.mark.skipif(
-        bool(missing_programs()) and not os.environ.get("CI"),
-        reason=f"Debian's packages are not installed: {', '.join(missing_programs())}",
-    ),
-]
+pytestmark = CLUSTER
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ its lock, and goes on after another was promoted, takes the lock back unasked.
 """
 
 import asyncio
-import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -21,18 +20,11 @@ from tests.commands import printed, scopegate
 from tests.conftest import SECRET
 from tests.factories import Someone, bearer, login
 from tests.processes import PATIENCE
-from tests.system.cluster.bed import POLL, Cluster, Node, missing_programs, patroni_cluster
+from tests.system.cluster.bed import CLUSTER, POLL, Cluster, Node, patroni_cluster
 from tests.system.cluster.faults import successor_of
 from tests.system.cluster.rounds import WAYS, settings_of
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.long,
-    pytest.mark.skipif(
-        bool(missing_programs()) and not os.environ.get("CI"),
-        reason=f"Debian's packages are not installed: {', '.join(missing_programs())}",
-    ),
-]
+pytestmark = CLUSTER
 
 IN_MID_CYCLE = 4.0
 """Seconds after which Patroni, which looks each 3 seconds, waits for its Postgres."""
