@@ -78,8 +78,15 @@ def linked_documents() -> list[Document]:
     """Return all documents whose links must hold: also those beside deployments and examples."""
     names = ["CHANGELOG.md"]
     for folder in ("bench", "deploy", "examples", "tests"):
-        names += sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / folder).rglob("*.md"))
+        own = (path for path in files_in(folder) if path.suffix == ".md")
+        names += sorted(str(path.relative_to(PROJECT)) for path in own)
     return documents() + [Document(name) for name in names]
+
+
+def files_in(folder: str) -> list[Path]:
+    """Return the files in a folder of the project, without what npm installs into it."""
+    found = (PROJECT / folder).rglob("*")
+    return [path for path in found if "node_modules" not in path.parts and path.is_file()]
 
 
 class Walk:

@@ -22,6 +22,7 @@ from tests.conftest import SECRET, client_of, settings_for
 from tests.documents import (
     Document,
     documents,
+    files_in,
     linked_documents,
     readme_is_true_of,
     walking,
@@ -198,7 +199,7 @@ def test_the_files_and_tests_that_a_document_names_exist(document: Document) -> 
 def test_every_document_that_another_file_names_exists() -> None:
     """Deployments, code, tests and error texts name documents by their path in the project."""
     folders = ("app", "bench", "deploy", "examples", "migrations", "tests")
-    files = [path for folder in folders for path in (PROJECT / folder).rglob("*")]
+    files = [path for folder in folders for path in files_in(folder)]
     files += [path for path in PROJECT.iterdir() if path.suffix not in {".lock", ".md"}]
     for path in files:
         if path.suffix in {".pyc", ".svg", ".md"} or not path.is_file():
