@@ -73,7 +73,9 @@ class Runtime:
         another secret.
         """
         async with AsyncExitStack() as stack:
-            primary = Primary(patience=settings.revocation_bound / 5, recovering=recovering)
+            primary = Primary(
+                patience=settings.revocation_bound.total_seconds() / 5, recovering=recovering
+            )
             engine = await stack.enter_async_context(open_engine(settings, primary))
             clock = DatabaseClock()
             await _require_migrated(engine, clock)
@@ -124,7 +126,7 @@ class Runtime:
                 work,
                 self.cipher,
                 algorithm=self.settings.signing_algorithm,
-                publication=timedelta(seconds=self.settings.key_publication),
+                publication=self.settings.key_publication,
                 overlap=self.key_overlap,
             )
         await self.keyring.load()
@@ -142,7 +144,7 @@ class Runtime:
 
         As long as a token lives, and as long as some replica may not have heard of the new one.
         """
-        return self.issuer.access_token_lifetime + timedelta(seconds=self.settings.revocation_bound)
+        return self.issuer.access_token_lifetime + self.settings.revocation_bound
 
     def work(self, actor: ActorT) -> AbstractAsyncContextManager[Work[ActorT]]:
         """Return a unit of work in this actor's name, to write what is audited or published."""
@@ -201,7 +203,7 @@ def open_feed(
         primary,
         to_listen=partial(connect_apart, listening, settings, primary.find, purpose=" changes"),
         to_write=partial(connect_apart, writing, settings, primary.survey, purpose=" beat"),
-        bound=settings.revocation_bound,
+        bound=settings.revocation_bound.total_seconds(),
         clock=clock,
     )
 
@@ -226,15 +228,13 @@ def make_issuer(
     """How tokens are made, by these settings."""
     return Issuer(
         jwt=JwtFormat(keyring, settings.token_issuer, settings.token_audience),
-        refresh_tokens=RefreshTokens(
-            secret_keys, bound=timedelta(seconds=settings.revocation_bound)
-        ),
+        refresh_tokens=RefreshTokens(secret_keys, bound=settings.revocation_bound),
         opaque=settings.access_token_format == "opaque",
-        access_token_lifetime=timedelta(seconds=settings.access_token_lifetime),
-        session_lifetime=timedelta(seconds=settings.session_lifetime),
-        session_idle_timeout=timedelta(seconds=settings.session_idle_timeout),
+        access_token_lifetime=settings.access_token_lifetime,
+        session_lifetime=settings.session_lifetime,
+        session_idle_timeout=settings.session_idle_timeout,
         refresh_grace=Grace(
-            timedelta(seconds=settings.refresh_grace),
+            settings.refresh_grace,
             strict=settings.refresh_grace_strict,
             outage=feed.outage,
         ),

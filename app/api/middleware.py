@@ -52,7 +52,9 @@ class Hardening:
     def __init__(self, settings: Settings) -> None:
         self._constant = list(HARDENING)
         if settings.hsts:
-            self._constant.append((b"strict-transport-security", b"max-age=%d" % settings.hsts))
+            self._constant.append(
+                (b"strict-transport-security", b"max-age=%d" % settings.hsts.total_seconds())
+            )
 
     def around(self, given: RawHeaders, request_id: str, *, stored: bool) -> RawHeaders:
         """Return an answer's own headers, and these; a content policy of its own stays.

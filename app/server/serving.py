@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: ServerConfig, settings: Settings) -> None:
         super().__init__(config)
-        self._delay = settings.shutdown_delay
+        self._delay = settings.shutdown_delay.total_seconds()
         self._stop_at: float | None = None
 
     def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
