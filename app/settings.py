@@ -13,12 +13,14 @@ from app.setting_types import (
     Delay,
     Hosts,
     Issuer,
+    ListenHost,
     Networks,
     Origins,
     Seconds,
     Secrets,
     WholeDelay,
     WholeSeconds,
+    is_any_address,
     split_secrets,
 )
 
@@ -42,7 +44,9 @@ class Settings(BaseSettings):
             "Postgres under `SCOPEGATE_HOME`; `production` refuses to start without both."
         ),
     ] = "development"
-    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    host: Annotated[
+        ListenHost, Field(description="The address to listen on; `::` is all of IPv6 and IPv4.")
+    ] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="The port to listen on.")] = 8000
     home: Annotated[
         Path, Field(description="Where development keeps its secret and its Postgres.")
@@ -228,9 +232,7 @@ class Settings(BaseSettings):
     ] = timedelta(0)
     shutdown_timeout: Annotated[
         WholeSeconds,
-        Field(
-            description="Seconds that requests under way then have to be answered; past it: 503.",
-        ),
+        Field(description="Seconds that requests under way then have to be answered; then: 503."),
     ] = timedelta(seconds=20)
     hsts: Annotated[
         WholeDelay,
@@ -288,7 +290,7 @@ class Settings(BaseSettings):
         """`iss`: as set, else the URL served at."""
         if self.issuer:
             return self.issuer
-        host = "localhost" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
+        host = "localhost" if is_any_address(self.host) else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property

@@ -41,8 +41,11 @@ def number(
 
 def run(connection: Connection) -> bool:
     """Migrate under a lock; at the head, add the shipped scopes and return True."""
+    schema = connection.scalar(select(func.current_schema()))
     context.configure(
         connection=connection,
+        # Of that schema alone: what comes after it in the search path may be another project's.
+        version_table_schema=None if schema == "public" else schema,
         target_metadata=Base.metadata,
         compare_server_default=True,
         process_revision_directives=number,

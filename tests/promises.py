@@ -248,6 +248,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_operating_does_what_it_says",
         ),
         "`scopegate doctor` finds what is wrong": ("tests/cli/test_doctor.py",),
+        "A database can be shared, in a schema of Scopegate's own": (
+            "tests/db/test_own_schema.py",
+        ),
     },
     "Postgres failures": {
         "Postgres may stop and come back under load: no 500, no wrong pass": (

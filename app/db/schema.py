@@ -51,7 +51,9 @@ def is_behind(revision: str | None) -> bool:
 
 async def current_revision(connection: AsyncConnection) -> str | None:
     """The revision that the database is at; None when it was never migrated."""
-    if not await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
+    # Not what comes later in the search path: that may be another project's.
+    own = "SELECT to_regclass(quote_ident(current_schema()) || '.alembic_version') IS NOT NULL"
+    if not await connection.scalar(text(own)):
         return None
     revision: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
     return revision

@@ -115,7 +115,11 @@ async def _database(engine: AsyncEngine, _: Settings) -> Finding:
     async with engine.connect() as connection:
         version = str(await connection.scalar(text("SHOW server_version")))
         number = int(str(await connection.scalar(text("SHOW server_version_num"))))
-    found = f"Postgres {version} at {shown_url(engine.url)}"
+        schema = await connection.scalar(text("SELECT current_schema()"))
+    found = f"Postgres {version} at {shown_url(engine.url)}, schema {schema}"
+    if schema is None:
+        remedy = "create the schema that search_path names, or let this role use it"
+        return Finding("database", "wrong", found, remedy)
     if number // 10000 < OLDEST_POSTGRES:
         remedy = f"upgrade it to Postgres {OLDEST_POSTGRES} or later"
         return Finding("database", "wrong", found, remedy)

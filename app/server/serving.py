@@ -21,6 +21,7 @@ from app.ops.logging import configure_logging
 from app.server.connections import MakeApp, ServerConfig
 from app.server.memory import share_one_heap
 from app.server.workers import Worker
+from app.setting_types import is_any_address
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -129,8 +130,10 @@ def _catch(signals: Iterable[int | None], handler: Callable[[int, FrameType | No
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # On all addresses by IPv6: on those of IPv4 as well.
+    both = is_any_address(host) and family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         # Python adds in brackets what stands here already.
         why = (error.strerror or "").partition(" (")[0]

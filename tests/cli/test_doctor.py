@@ -134,8 +134,12 @@ async def test_triggers_that_are_off_are_found_and_migrate_puts_them_back(
     async with own_runtime.work(OPERATOR) as work:
         await work.db.execute(text("ALTER TABLE grants DISABLE TRIGGER ALL"))
         await work.db.execute(text("DROP TRIGGER never_rewritten ON audit_entries"))
+        # Of this table no trigger is left.
+        for name in ("insert", "truncate"):
+            await work.db.execute(text(f"DROP TRIGGER scopes_notify_{name} ON scopes"))
     await one_thing_is_wrong("triggers", "grants.grants_notify_insert is off", "scopegate migrate")
     await one_thing_is_wrong("triggers", "never_rewritten is missing", "scopegate migrate")
+    await one_thing_is_wrong("triggers", "scopes_notify_truncate is missing", "scopegate migrate")
     assert (await scopegate("migrate")).exit_code == 0
     code, findings = await examined()
     assert (code, findings["triggers"]["state"]) == (0, "ok")
