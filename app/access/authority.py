@@ -41,10 +41,7 @@ class BeyondAuthority(DomainError):
 class LastAdmin(Conflict):
     """No admin would be left who can undo it."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "No other enabled user holds admin without end and can sign in: grant it to one first."
-        )
+    text = "No other enabled user holds admin without end and can sign in: grant it to one first."
 
 
 @dataclass(frozen=True, slots=True)

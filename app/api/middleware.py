@@ -42,8 +42,7 @@ UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
 class Busy(Unavailable):
     """The server has more to do than it takes on, or shuts down."""
 
-    def __init__(self) -> None:
-        super().__init__("The service is busy: try again in a moment.")
+    text = "The service is busy: try again in a moment."
 
 
 class Hardening:

@@ -128,11 +128,15 @@ class CallerFirstRoute(APIRoute):
         return find_caller_first
 
 
+class OAuthRoute(CallerFirstRoute):
+    """A route of OAuth's own, whose errors have the format of RFC 6749 §5.2."""
+
+
 class Router(APIRouter):
     """A router whose routes find their caller first."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(route_class=CallerFirstRoute, **options)
+    def __init__(self, *, route_class: type[APIRoute] = CallerFirstRoute, **options: Any) -> None:
+        super().__init__(route_class=route_class, **options)
 
 
 async def current_caller(
@@ -209,8 +213,7 @@ async def introspecting_caller(
 class MetricsOff(NotFound):
     """Metrics are not switched on."""
 
-    def __init__(self) -> None:
-        super().__init__("Metrics are off: set SCOPEGATE_METRICS_TOKEN to have them.")
+    text = "Metrics are off: set SCOPEGATE_METRICS_TOKEN to have them."
 
 
 async def scraper(

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from datetime import timedelta
 from typing import Annotated
 
 import typer

@@ -28,19 +28,14 @@ from app.identity.users import find_user
 class LoginRefused(InvalidGrant):
     """One answer for every reason: a caller must not learn which names exist."""
 
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__("The username or the password is wrong.")
-        self.reason = reason
+    text = "The username or the password is wrong."
 
 
 class WrongPassword(DomainError):
     """The holder of the token does not know the password."""
 
     status = 403
-
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__("The current password is wrong.")
-        self.reason = reason
+    text = "The current password is wrong."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +106,7 @@ async def confirm_login(db: AsyncSession, user: User) -> None:
     await share_users(db, user.id)
     values = {"user_id": user.id, "password_hash": user.password_hash}
     if await db.scalar(_UNCHANGED, values) is None:
-        raise LoginRefused("changed meanwhile")
+        raise LoginRefused(reason="changed meanwhile")
 
 
 # Built once, because each login asks it.
@@ -172,7 +167,7 @@ async def change_password(
                 raise InvalidToken
             if not await _replace_hash(work.db, user_id, old=user.password_hash, new=password_hash):
                 # It was changed meanwhile, so this one is not the current one any more.
-                raise WrongPassword("changed meanwhile")
+                raise WrongPassword(reason="changed meanwhile")
             record(work, "password.changed", subject=user_id)
             await end_sessions_of(work, user_id, reason="password changed", but=session_id)
 

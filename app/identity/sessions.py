@@ -43,8 +43,7 @@ HAS_NOT_ENDED = and_(
 class SessionNotFound(NotFound):
     """No such session, or not the caller's."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such session.")
+    text = "There is no such session."
 
 
 def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:

@@ -36,8 +36,7 @@ RESPAWN_PAUSE = 1.0  # seconds
 class DidNotStart(ScopegateError):
     """uvicorn has said why."""
 
-    def __init__(self) -> None:
-        super().__init__("the service did not start")
+    text = "the service did not start"
 
 
 def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:

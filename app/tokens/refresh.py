@@ -35,8 +35,7 @@ _SIZE = _HEAD.size + 2 * MAC_BYTES
 class RefreshTokenRefused(InvalidGrant):
     """One answer for every reason."""
 
-    def __init__(self) -> None:
-        super().__init__("The refresh token is invalid, expired or revoked.")
+    text = "The refresh token is invalid, expired or revoked."
 
 
 class RefreshTokenReused(RefreshTokenRefused):

@@ -30,7 +30,7 @@ from app.identity.throttle import (
     MAX_WAIT,
     SESSION,
     AttemptSource,
-    Limit,
+    FailureLimit,
     Throttled,
 )
 from app.runtime import Runtime
@@ -72,7 +72,7 @@ async def fail(
     *,
     address: str,
     user: Someone | None = None,
-    limits: tuple[Limit, ...] = LOGIN,
+    limits: tuple[FailureLimit, ...] = LOGIN,
 ) -> None:
     """A failure as a login charges it, without the hash that it costs. Raises Throttled."""
     source = AttemptSource(name, user.id if user else None, address)
@@ -203,7 +203,7 @@ async def test_failures_charged_at_once_by_two_replicas_add_up_exactly(
 
 
 async def charge_beforehand(
-    runtime: Runtime, limit: Limit, failures: int, user: Someone
+    runtime: Runtime, limit: FailureLimit, failures: int, user: Someone
 ) -> Callable[[int], str]:
     """Charge so many failures to this limit's budget alone, for logins as this user.
 
@@ -218,7 +218,7 @@ async def charge_beforehand(
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_of_eleven_attempts_at_once_the_right_one_is_let_in_wherever_it_stands(
-    own_database_url: str, clock: MovableClock, limit: Limit
+    own_database_url: str, clock: MovableClock, limit: FailureLimit
 ) -> None:
     """On two replicas, with ten failures left."""
     async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
@@ -244,7 +244,7 @@ async def test_of_eleven_attempts_at_once_the_right_one_is_let_in_wherever_it_st
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_guesses_at_once_on_two_replicas_are_about_as_many_as_the_limit_lets_through(
-    own_database_url: str, clock: MovableClock, limit: Limit
+    own_database_url: str, clock: MovableClock, limit: FailureLimit
 ) -> None:
     async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
         alice = await make_user(one)
@@ -347,7 +347,7 @@ async def test_a_limit_reached_in_one_replica_counts_in_the_other(
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_each_limit_lets_its_burst_through_then_one_every_interval(
-    runtime: Runtime, clock: MovableClock, limit: Limit
+    runtime: Runtime, clock: MovableClock, limit: FailureLimit
 ) -> None:
     def attempt(number: int) -> dict[str, Any]:
         return {
@@ -572,7 +572,7 @@ async def test_the_look_before_a_login_uses_indexes_however_much_there_is(
 class Model:
     """GCRA as the books have it, in seconds: a theoretical arrival time, and a tolerance."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: FailureLimit) -> None:
         self._interval = int(limit.interval.total_seconds())
         self._tolerance = (limit.burst - 1) * self._interval
         self._arrival = 0
@@ -589,7 +589,7 @@ class Model:
 
 
 limits = st.builds(
-    Limit,
+    FailureLimit,
     counted=st.sampled_from(["address", "account"]),
     burst=st.integers(1, 6),
     interval=st.integers(1, 400).map(lambda seconds: timedelta(seconds=seconds)),
@@ -603,7 +603,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
     loop = asyncio.get_running_loop()
     start = clock()
 
-    async def charge_and_compare(limit: Limit, pauses: list[int]) -> None:
+    async def charge_and_compare(limit: FailureLimit, pauses: list[int]) -> None:
         model, now = Model(limit), 0
         attempt = throttle.Attempt({limit: b"key"}, user_id=None, network=HOME, admitted_at=start)
         async with runtime.sessions() as db:
@@ -618,7 +618,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
 
     @settings(max_examples=60, deadline=None)
     @given(limit=limits, pauses=pauses)
-    def explore(limit: Limit, pauses: list[int]) -> None:
+    def explore(limit: FailureLimit, pauses: list[int]) -> None:
         asyncio.run_coroutine_threadsafe(charge_and_compare(limit, pauses), loop).result()
 
     await asyncio.to_thread(explore)
