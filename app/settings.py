@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from app.env_file import PREFIX, EnvFileSettings
 from app.setting_types import (
     HOW_TO_MAKE_A_SECRET,
     Audience,
@@ -30,11 +31,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
 
 
-class Settings(BaseSettings):
+class Settings(EnvFileSettings):
     """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SCOPEGATE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     environment: Annotated[

@@ -7,6 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from app.cli.console import AsJson, problem_with_settings, show
+from app.errors import ConfigurationError
 from app.ops.doctor import Finding, examine
 from app.settings import Settings
 
@@ -19,9 +20,10 @@ def doctor(as_json: AsJson = False) -> None:
     try:
         findings = asyncio.run(examine(Settings()))
     except ValidationError as error:
-        problem = problem_with_settings(error)
         remedy = "set it otherwise: docs/reference/settings.md in Scopegate's source describes it"
-        findings = [Finding("settings", "wrong", problem, remedy)]
+        findings = [Finding("settings", "wrong", problem_with_settings(error), remedy)]
+    except ConfigurationError as error:
+        findings = [Finding("settings", "wrong", str(error), "mend that line, or remove it")]
     show([asdict(each) for each in findings], as_json, "\n".join(map(_lines, findings)))
     if any(each.state == "wrong" for each in findings):
         raise typer.Exit(1)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import func, select, text
@@ -21,12 +23,16 @@ from app.db.schema import current_revision, head_revision, is_behind
 from app.db.servers import ServerReplaced, TakesNoWrites
 from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
+from app.env_file import PREFIX, read_env_file
 from app.errors import ScopegateError, first_line
 from app.runtime import Runtime, assemble, secret_keys_of
 from app.settings import Settings
 from app.tokens.keys import UnreadableKey, list_keys
 
 OLDEST_POSTGRES = 15
+KNOWN_SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+ALIKE = 0.9
+"""How much of a misspelt name is a setting's."""
 CLOCK_TOLERANCE = 1.0
 """Seconds that a machine's clock may be off before it is worth a word."""
 WRONG = (ScopegateError, DBAPIError, *DATABASE_GONE)
@@ -83,18 +89,29 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 def _environment(settings: Settings) -> Finding:
-    if unknown := unknown_settings(os.environ):
+    env_file = Path(str(Settings.model_config["env_file"]))
+    in_file = unknown_settings(read_env_file(env_file)) if env_file.is_file() else {}
+    unknown = [f"{name}{_meant(name)}" for name in unknown_settings(os.environ)]
+    unknown += [f"{name}{_meant(name)} in {env_file.resolve()}" for name in in_file]
+    if unknown:
         found = f"{settings.environment}; no settings: {', '.join(unknown)}"
         return Finding("environment", "warning", found, "see whether they are misspelt")
     return Finding("environment", "ok", settings.environment)
 
 
 def unknown_settings(names: Iterable[str]) -> list[str]:
-    """Those of the environment's names that look like settings and are none: misspelt, mostly."""
-    prefix = str(Settings.model_config["env_prefix"])
-    known = {prefix + name.upper() for name in Settings.model_fields}
-    ours = (name for name in names if name.upper().startswith(prefix))
-    return sorted(name for name in ours if name.upper() not in known)
+    """Those of the names that look like settings and are none: misspelt, mostly."""
+    start = PREFIX.rstrip("_")
+    ours = {name for name in names if name.upper().startswith(start) or _resembles(name)}
+    return sorted(name for name in ours if name.upper() not in KNOWN_SETTINGS)
+
+
+def _resembles(name: str) -> list[str]:
+    return get_close_matches(name.upper(), KNOWN_SETTINGS, n=1, cutoff=ALIKE)
+
+
+def _meant(name: str) -> str:
+    return "".join(f" ({setting}?)" for setting in _resembles(name))
 
 
 def _issuer(settings: Settings) -> Finding:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,8 +71,39 @@ async def test_a_setting_that_is_misspelt_is_found(healthy: Environment) -> None
     healthy.setenv("SCOPEGATE_TRUSTED_PROXYS", "10.0.0.1")
     code, findings = await examined()
     assert findings["environment"]["state"] == "warning"
-    assert findings["environment"]["found"].endswith("no settings: SCOPEGATE_TRUSTED_PROXYS")
+    misspelt = "no settings: SCOPEGATE_TRUSTED_PROXYS (SCOPEGATE_TRUSTED_PROXIES?)"
+    assert findings["environment"]["found"].endswith(misspelt)
     assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SCOPEGATE_PASSWORT_GRANT", " (SCOPEGATE_PASSWORD_GRANT?)"),
+        ("SCOPGATE_PASSWORD_GRANT", " (SCOPEGATE_PASSWORD_GRANT?)"),
+        ("scopegate-password-grant", " (SCOPEGATE_PASSWORD_GRANT?)"),
+        ("SCOPEGATE_CORS_ORIGIN", " (SCOPEGATE_CORS_ORIGINS?)"),
+        ("SCOPEGATE_TLS", ""),
+    ],
+)
+async def test_a_setting_that_is_misspelt_in_the_file_is_found(
+    healthy: Environment, tmp_path: Path, name: str, meant: str
+) -> None:
+    healthy.chdir(tmp_path)
+    others = "COMPOSE_PROJECT_NAME=x\nPOSTGRES_PASSWORD=y\nscopegate_port=8001\n"
+    (tmp_path / ".env").write_text(f"{others}{name}=false\n")
+    code, findings = await examined()
+    assert (code, findings["environment"]["state"]) == (0, "warning")
+    misspelt = f"no settings: {name}{meant} in {tmp_path}/.env"
+    assert findings["environment"]["found"].endswith(misspelt)
+
+
+async def test_a_line_of_the_file_that_cant_be_read_is_found(
+    healthy: Environment, tmp_path: Path
+) -> None:
+    healthy.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SCOPEGATE_PASSWORD_GRANT: false\n")
+    await one_thing_is_wrong("settings", f"{tmp_path}/.env, line 1: ", "mend that line")
 
 
 async def test_a_password_is_never_shown(healthy: Environment, own_database_url: str) -> None:
