@@ -73,8 +73,8 @@ def record(
         actor=actor.user_id,
         subject=subject,
         detail=to_jsonable_python(detail),
-        address=actor.address,
-        request_id=actor.request_id,
+        address=actor.origin.address,
+        request_id=actor.origin.request_id,
     )
     work.db.add(entry)
     work.after_commit(partial(_publish, entry, work.database.audited))

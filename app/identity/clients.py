@@ -88,7 +88,7 @@ async def authenticate_client(
     async with throttle.autocommit() as db:
         user = await find_user(db, client_id)
         user_id = user.id if user else None
-        source = AttemptSource(client_id, user_id, actor.address)
+        source = AttemptSource(client_id, user_id, actor.origin.address)
         attempt = await throttle.admit(db, AT_THIS_ADDRESS, source, now=now)
         stored = await db.scalars(
             select(ClientSecret.digest).where(ClientSecret.user_id == (user_id or NOBODY))
@@ -115,7 +115,7 @@ async def authenticate_client(
         attempt,
         actor=actor,
         reason=refusal,
-        left_out=throttle.entries.admit(network_of(actor.address), now=now),
+        left_out=throttle.entries.admit(network_of(actor.origin.address), now=now),
     )
     raise audited(ClientRefused())
 

@@ -57,7 +57,7 @@ class Source:
 
 def source_of(actor: Actor) -> Source:
     """Return the source of what a signed-in user or a command does to an account."""
-    return Source("accounts", network_of(actor.address), str(actor.user_id))
+    return Source("accounts", network_of(actor.origin.address), str(actor.user_id))
 
 
 @dataclass(eq=False, slots=True)

@@ -62,12 +62,12 @@ async def authenticate(
     """
     database, hasher, throttle = guard.database, guard.hasher, guard.throttle
     # The name that was typed, not the user's id: names that exist and others wait alike.
-    queued = Source("logins", network_of(actor.address), username_key(username))
+    queued = Source("logins", network_of(actor.origin.address), username_key(username))
     hasher.check_room(queued)  # First: a storm must not get at the database either.
     # Two looks that need no transaction, whose beginning and end would be two more round trips.
     async with throttle.autocommit() as db:
         user = await find_user(db, username)
-        source = AttemptSource(username, user.id if user else None, actor.address)
+        source = AttemptSource(username, user.id if user else None, actor.origin.address)
         attempt = await throttle.admit(db, LOGIN, source, now=database.now())
     correct, renewed = await hasher.verify(
         password,
@@ -131,7 +131,7 @@ async def confirm_password(
     database, hasher, throttle = guard.database, guard.hasher, guard.throttle
     async with database.sessions() as db:
         user = await db.get_one(User, user_id)
-        source = AttemptSource(user.username, user_id, actor.address, session_id)
+        source = AttemptSource(user.username, user_id, actor.origin.address, session_id)
         attempt = await throttle.admit(db, CURRENT_PASSWORD, source, now=database.now())
     correct, _ = await hasher.verify(
         password,

@@ -53,7 +53,7 @@ def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
 
 def user_agent_of(actor: Actor) -> str | None:
     """Return the actor's user agent as a session's row keeps it; None when there is none."""
-    return actor.user_agent[:MAX_USER_AGENT] if actor.user_agent else None
+    return actor.origin.user_agent[:MAX_USER_AGENT] if actor.origin.user_agent else None
 
 
 async def live_sessions(

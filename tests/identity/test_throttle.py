@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity import throttle
 from app.identity.clients import ClientRefused, authenticate_client
 from app.identity.login import LoginRefused, WrongPassword, change_password, confirm_password
@@ -54,7 +54,7 @@ async def sign_in(
     runtime: Runtime, username: str, password: str = PASSWORD, *, address: str
 ) -> str:
     """A whole login by password: `in`, `refused` after it was checked, or `throttled`."""
-    actor = Actor(address=address)
+    actor = Actor(origin=Origin(address=address))
     try:
         user = await authenticated(runtime, username, password, actor=actor)
     except LoginRefused:
@@ -271,7 +271,7 @@ async def test_a_right_password_behind_eleven_charged_failures_waits_as_long_as_
     async with replica(own_database_url, clock) as runtime:
         alice = await make_user(runtime)
         async with hashing_held(runtime) as held:
-            actor = Actor(address=HOME)
+            actor = Actor(origin=Origin(address=HOME))
             queued = asyncio.create_task(authenticated(runtime, alice.username, actor=actor))
             await held.until_waiting()
             await charge_beforehand(runtime, ACCOUNT_AND_ADDRESS, 11, alice)
@@ -321,7 +321,7 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
                 own_runtime.throttle,
                 client_id="worker",
                 secret="wrong",
-                actor=Actor(address=HOME),
+                actor=Actor(origin=Origin(address=HOME)),
             ):
                 pass
 
@@ -394,7 +394,7 @@ async def test_addresses_of_one_64_are_one_and_of_two_are_two(runtime: Runtime) 
 
 async def test_somebody_known_in_a_64_is_known_in_all_of_it(runtime: Runtime) -> None:
     alice = await make_user(runtime)
-    async with runtime.work(Actor(address="2001:db8:0:1::1")) as work:
+    async with runtime.work(Actor(origin=Origin(address="2001:db8:0:1::1"))) as work:
         await remember_network(work, alice.id)
     for number in range(ACCOUNT.burst):
         await fail(runtime, alice.username, address=numbered(number))
@@ -410,17 +410,17 @@ async def test_a_login_from_a_known_address_waits_for_no_other_and_is_remembered
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
     alice = await make_user(own_runtime)
-    async with own_runtime.work(Actor(address=HOME)) as work:
+    async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
         await remember_network(work, alice.id)
     first = clock()
     async with own_runtime.sessions() as held:
         await held.execute(select(KnownNetwork).with_for_update())
-        async with own_runtime.work(Actor(address=HOME)) as work:
+        async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             await work.db.execute(text("SET LOCAL lock_timeout = '1s'"))
             await remember_network(work, alice.id)
     clock.move(hours=25)
     for moment in (first, clock()):
-        async with own_runtime.work(Actor(address=HOME)) as work:
+        async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             assert await work.db.scalar(select(KnownNetwork.signed_in_at)) == moment
             await remember_network(work, alice.id)
 
@@ -476,7 +476,7 @@ async def test_a_wrong_current_password_is_throttled(runtime: Runtime) -> None:
             session_id=alice.id,
             current=PASSWORD,
             new="another horse battery staple",
-            actor=Actor(address=HOME),
+            actor=Actor(origin=Origin(address=HOME)),
         )
 
 
@@ -496,7 +496,7 @@ async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_m
                     alice.id,
                     session_id=session,
                     password=f"guess {number}",
-                    actor=Actor(user_id=alice.id, address=numbered(number)),
+                    actor=Actor(user_id=alice.id, origin=Origin(address=numbered(number))),
                 ):
                     pass
             except WrongPassword:
