@@ -86,7 +86,9 @@ def serve(
 
     settings = Settings()
     # What would stop a worker is said here, once, as one line.
-    wait_for_database(lambda: run(_nothing), seconds=settings.database_wait.total_seconds())
+    wait_for_database(
+        lambda: run(_nothing, with_service=False), seconds=settings.database_wait.total_seconds()
+    )
     serve_until_stopped(settings, create_app, workers=workers)
 
 
@@ -109,7 +111,7 @@ def migrate(
     from app.db.migrating import migrator_settings, restore, upgrade
 
     async def work() -> None:
-        async with open_engine(migrator_settings(Settings())) as engine:
+        async with open_engine(migrator_settings(Settings()), creating=True) as engine:
             await upgrade(engine)
             await restore(engine)
             await fill_in_all_skeletons(async_sessionmaker(engine))
@@ -120,7 +122,7 @@ def migrate(
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")
     if first_admin:
-        run(_make_first_admin)
+        run(_make_first_admin, with_service=False)
 
 
 @cli.command()

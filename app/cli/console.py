@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from app.cli.times import written
+from app.db.embedded import is_running
 from app.errors import ScopegateError
 from app.runtime import Runtime
 from app.settings import Settings
@@ -29,14 +30,30 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 Row = Mapping[str, Any]
 
 
-def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
-    """What `work` makes of a runtime, opened for it and closed again."""
+def run(work: Callable[[Runtime], Awaitable[T]], *, with_service: bool = True) -> T:
+    """What `work` makes of a runtime, opened for it and closed again.
+
+    `with_service`: the command is for a service, so it says where none uses this database.
+    """
 
     async def with_runtime() -> T:
-        async with Runtime.open(Settings()) as runtime:
+        settings = Settings()
+        if with_service:
+            say_where_no_service_runs(settings)
+        async with Runtime.open(settings) as runtime:
             return await work(runtime)
 
     return asyncio.run(with_runtime())
+
+
+def say_where_no_service_runs(settings: Settings) -> None:
+    """Write on stderr which embedded database the command uses, when no service uses it.
+
+    The service may have another SCOPEGATE_HOME.
+    """
+    home = settings.home.resolve()
+    if settings.database_url is None and (home / "pg").exists() and not is_running(home):
+        typer.echo(f"scopegate: no service runs on the database in {home}, used here", err=True)
 
 
 def problem_with_settings(error: ValidationError) -> str:

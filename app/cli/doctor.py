@@ -6,7 +6,7 @@ from dataclasses import asdict
 import typer
 from pydantic import ValidationError
 
-from app.cli.console import AsJson, problem_with_settings, show
+from app.cli.console import AsJson, problem_with_settings, say_where_no_service_runs, show
 from app.errors import ConfigurationError
 from app.ops.doctor import Finding, examine
 from app.settings import Settings
@@ -18,7 +18,9 @@ def doctor(as_json: AsJson = False) -> None:
     Says of each what is wrong and what to do. Exit code 1: something is wrong; warnings are not.
     """
     try:
-        findings = asyncio.run(examine(Settings()))
+        settings = Settings()
+        say_where_no_service_runs(settings)
+        findings = asyncio.run(examine(settings))
     except ValidationError as error:
         remedy = "set it otherwise: docs/reference/settings.md in Scopegate's source describes it"
         findings = [Finding("settings", "wrong", problem_with_settings(error), remedy)]

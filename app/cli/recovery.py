@@ -3,7 +3,15 @@
 import asyncio
 from dataclasses import asdict
 
-from app.cli.console import AsJson, Yes, confirm, end_progress, show, show_progress
+from app.cli.console import (
+    AsJson,
+    Yes,
+    confirm,
+    end_progress,
+    say_where_no_service_runs,
+    show,
+    show_progress,
+)
 from app.cli.times import written
 from app.ops import recovery
 from app.ops.recovery import Recovery, find_loss
@@ -28,7 +36,9 @@ def recover(yes: Yes = False, as_json: AsJson = False) -> None:
 
 
 async def _recover(*, yes: bool) -> Recovery:
-    async with Runtime.open(Settings(), recovering=True) as runtime:
+    settings = Settings()
+    say_where_no_service_runs(settings)
+    async with Runtime.open(settings, recovering=True) as runtime:
         lost = await find_loss(runtime)
         confirm(
             f"What was committed on timeline {lost.timeline} is lost, and all users are signed out",

@@ -9,13 +9,29 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parents[2]
 VERSIONS = PROJECT / "migrations" / "versions"
 
+OURS = frozenset({"users", "scopes", "grants", "signing_keys"})
+"""Tables since the first migration: every version keeps them."""
+
 _NAMES = re.compile(r"^(revision|down_revision)\b.*? = (.+)$", re.MULTILINE)
+
+
+class ForeignDatabase(ConfigurationError):
+    """The schema holds another project's tables."""
+
+    def __init__(self, revision: str | None) -> None:
+        whose = f"at its Alembic revision {revision}" if revision else "by its tables"
+        super().__init__(
+            f"the database belongs to another project ({whose}) and stays as it is: give Scopegate "
+            "a database of its own, or a schema by search_path=NAME in SCOPEGATE_DATABASE_URL"
+        )
 
 
 @cache
@@ -57,3 +73,15 @@ async def current_revision(connection: AsyncConnection) -> str | None:
         return None
     revision: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
+
+
+def refuse_foreign(connection: Connection) -> None:
+    """Return only for a schema that is Scopegate's or to become so. Raises ForeignDatabase."""
+    in_schema = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    tables = set(connection.scalars(text(in_schema)))
+    revision = None
+    if "alembic_version" in tables:
+        revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    ours = OURS & tables
+    if ours != OURS if revision else ours:
+        raise ForeignDatabase(revision)

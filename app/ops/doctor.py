@@ -14,12 +14,20 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import has_lasting_admin
+from app.access.scopes import SHIPPED
 from app.db.beats import NoStandby
 from app.db.clock import DatabaseClock, set_clock
+from app.db.embedded import NoDatabaseHere
 from app.db.engine import DATABASE_GONE, open_engine
 from app.db.listener import FeedDeaf, ListensElsewhere
 from app.db.primary import Primary
-from app.db.schema import current_revision, head_revision, is_behind
+from app.db.schema import (
+    ForeignDatabase,
+    current_revision,
+    head_revision,
+    is_behind,
+    refuse_foreign,
+)
 from app.db.servers import ServerReplaced, TakesNoWrites
 from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
@@ -47,6 +55,7 @@ FEED_REMEDIES: dict[type[BaseException], str] = {
 CONNECT_REMEDIES: dict[type[BaseException], str] = {
     TakesNoWrites: "promote a standby, end what made the server read-only, or name the primary in "
     "SCOPEGATE_DATABASE_URL",
+    NoDatabaseHere: "see which SCOPEGATE_HOME or SCOPEGATE_DATABASE_URL the service has",
     ServerReplaced: "see docs/how-to/high-availability.md, When the database went back",
 }
 
@@ -69,7 +78,7 @@ async def examine(settings: Settings) -> list[Finding]:
         async with open_engine(settings) as engine:
             clock, secret_keys = DatabaseClock(), secret_keys_of(settings)
             runtime = assemble(settings, engine, Primary(), clock, secret_keys=secret_keys)
-            for check in (_database, _clock, _schema, _feed, _triggers, _keys, _admin):
+            for check in (_database, _clock, _schema, _scopes, _feed, _triggers, _keys, _admin):
                 findings.append(await check(runtime))
                 if findings[-1].state == "wrong" and check in {_database, _schema}:
                     break
@@ -180,6 +189,11 @@ async def _triggers(runtime: Runtime) -> Finding:
 
 async def _schema(runtime: Runtime) -> Finding:
     async with runtime.engine.connect() as connection:
+        try:
+            await connection.run_sync(refuse_foreign)
+        except ForeignDatabase as error:
+            remedy = "see what SCOPEGATE_DATABASE_URL says, or name a schema of Scopegate's own"
+            return Finding("schema", "wrong", str(error), remedy)
         revision = await current_revision(connection)
     head = head_revision()
     if is_behind(revision):
@@ -188,6 +202,13 @@ async def _schema(runtime: Runtime) -> Finding:
     if revision != head:
         return Finding("schema", "ok", f"at {revision}, of a later version, which keeps {head}")
     return Finding("schema", "ok", f"at {revision}")
+
+
+async def _scopes(runtime: Runtime) -> Finding:
+    if missing := await runtime.missing_scopes():
+        found = f"this version ships {', '.join(missing)}, and the database lacks it"
+        return Finding("scopes", "wrong", found, "run scopegate migrate")
+    return Finding("scopes", "ok", f"all {len(SHIPPED)} that ship are there")
 
 
 async def _keys(runtime: Runtime) -> Finding:

@@ -12,11 +12,13 @@ import pytest
 from sqlalchemy import make_url, text
 
 from app.access.authority import OPERATOR
+from app.access.scopes import SHIPPED
 from app.ops.doctor import unknown_settings
 from app.runtime import Runtime
 from tests import databases
-from tests.commands import Environment, scopegate
-from tests.factories import make_user
+from tests.commands import Environment, refusal, scopegate, succeed
+from tests.conftest import client_of
+from tests.factories import bearer, make_user
 from tests.faults import OwnPostgres
 
 CHECKS = [
@@ -25,6 +27,7 @@ CHECKS = [
     "database",
     "clock",
     "schema",
+    "scopes",
     "change feed",
     "triggers",
     "keys",
@@ -142,6 +145,51 @@ async def test_a_schema_of_a_later_version_will_do(
     code, findings = await examined()
     assert code == 0
     assert "later version" in findings["schema"]["found"]
+
+
+@pytest.mark.parametrize("forgotten", [["introspect"], ["admin"], ["read:items", "write:items"]])
+async def test_a_scope_that_waits_for_a_migration_is_told_by_all_who_need_it(
+    healthy: Environment, own_runtime: Runtime, forgotten: list[str]
+) -> None:
+    alice = await make_user(own_runtime)
+    root = await make_user(own_runtime, "admin", "read:users", "write:grants")
+    async with client_of(own_runtime) as client:
+        token = await bearer(client, root)
+        async with own_runtime.work(OPERATOR) as work:
+            names = {"names": forgotten}
+            await work.db.execute(text("DELETE FROM grants WHERE scope = ANY(:names)"), names)
+            await work.db.execute(text("DELETE FROM scopes WHERE name = ANY(:names)"), names)
+        for name in forgotten:
+            remedy = f"This version ships {name}, but the database does not have it yet"
+            assert remedy in await refusal("grant", alice.username, name)
+            if "admin" not in forgotten:
+                path = f"/users/{alice.id}/grants/{name}"
+                answer = await client.put(path, headers=token)
+                assert (answer.status_code, remedy in answer.text) == (404, True)
+        unready = await client.get("/health/ready")
+        assert unready.status_code == 503
+        assert f"scopes {', '.join(forgotten)}: run scopegate migrate" in unready.text
+        code, findings = await examined()
+        assert (code, findings["scopes"]["state"]) == (1, "wrong")
+        assert ", ".join(forgotten) in findings["scopes"]["found"]
+        assert findings["scopes"]["remedy"] == "run scopegate migrate"
+        await succeed("migrate")
+        assert (await client.get("/health/ready")).status_code == 200
+    assert (await examined())[1]["scopes"]["state"] == "ok"
+    await succeed("grant", alice.username, *forgotten)
+
+
+async def test_a_new_scope_waits_for_a_migration(
+    healthy: Environment, own_runtime: Runtime
+) -> None:
+    """As a developer adds one."""
+    healthy.setitem(SHIPPED, "read:orders", "Read orders")
+    alice = await make_user(own_runtime)
+    assert "run scopegate migrate" in await refusal("grant", alice.username, "read:orders")
+    await one_thing_is_wrong("scopes", "read:orders", "scopegate migrate")
+    await succeed("migrate")
+    await succeed("grant", alice.username, "read:orders")
+    assert (await examined())[0] == 0
 
 
 async def test_a_feed_that_listens_to_another_database_is_found(
