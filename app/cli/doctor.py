@@ -1,22 +1,31 @@
 """`scopegate doctor`: what is wrong, and what to do."""
 
+from __future__ import annotations
+
 import asyncio
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
-from pydantic import ValidationError
 
 from app.cli.console import AsJson, problem_with_settings, say_where_no_service_runs, show
 from app.errors import ConfigurationError
-from app.ops.doctor import Finding, examine
-from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.ops.doctor import Finding
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at the settings, the database, its schema, change feed, triggers, keys and clock.
+    """Find what is wrong, and say what to do.
 
-    Says of each what is wrong and what to do. Exit code 1: something is wrong; warnings are not.
+    Looks at the settings, the database, its schema, scopes, change feed, triggers, keys and clock.
+    Exit code 1: something is wrong; warnings are not.
     """
+    from pydantic import ValidationError
+
+    from app.ops.doctor import Finding, examine
+    from app.settings import Settings
+
     try:
         settings = Settings()
         say_where_no_service_runs(settings)
