@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.audit import audit
-from app.cli.console import end_progress, operator, run, show_progress
+from app.cli.console import end_progress, run, show_progress
 from app.cli.doctor import doctor
+from app.cli.first_admin import FIRST_ADMIN, make_first_admin
 from app.cli.grants import grant, revoke
 from app.cli.imports import user_import
 from app.cli.keys import key
@@ -22,8 +22,6 @@ from app.cli.users import user
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
-
-FIRST_ADMIN = "admin"
 
 cli = typer.Typer(
     name="scopegate",
@@ -138,7 +136,7 @@ def migrate(
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")
     if first_admin:
-        run(_make_first_admin, with_service=False)
+        run(make_first_admin, with_service=False)
 
 
 @cli.command()
@@ -170,35 +168,6 @@ def prune() -> None:
         typer.echo("Another process is already pruning: nothing to do")
         return
     typer.echo("Removed " + ", ".join(f"{count} {name}" for name, count in removed.items()))
-
-
-async def _make_first_admin(runtime: Runtime) -> None:
-    from app.access.accounts import create_person, prepare_person
-    from app.access.grants import grant as grant_scope
-    from app.access.scopes import ADMIN
-    from app.identity.users import UsernameTaken, list_users
-
-    async with runtime.sessions() as db:
-        # Not only without a user of that name: an admin who was renamed or disabled must not
-        # come back with the password that they had at first.
-        if await list_users(db, limit=1):
-            return
-    chosen = runtime.settings.admin_password
-    password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)
-    try:
-        person = await prepare_person(
-            runtime.hasher, username=FIRST_ADMIN, password=password, caller=operator()
-        )
-        async with runtime.work(operator()) as work:
-            admin = await create_person(work, person)
-            await grant_scope(work, admin.id, ADMIN)
-    except UsernameTaken:
-        return  # By another migration, a moment ago.
-    # Only now that it is committed, and only when it is new.
-    typer.echo(
-        f"Scopegate: made the user {FIRST_ADMIN}, "
-        + ("with the password that was set" if chosen else f"password {password} (shown once)")
-    )
 
 
 async def _nothing(_: Runtime) -> None:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 HANGUP = getattr(signal, "SIGHUP", None)
 """What a closing terminal sends, more than once, and Windows does not know."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *filter(None, [HANGUP]))
+SHUTTING_DOWN = "shutting down"
 POLL_INTERVAL = 0.1  # seconds
 RESPAWN_PAUSE = 1.0  # seconds
 
@@ -61,10 +62,13 @@ def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
             _supervise(workers, listener, make_app)
         else:
             _run(Server(config, settings), listener)
+    logger.info("stopped")
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, which at the first signal drains, and returns when that is done."""
+
+    _announced = False
 
     def __init__(self, config: ServerConfig, settings: Settings) -> None:
         super().__init__(config)
@@ -87,12 +91,18 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether it is time to stop."""
+        # Not where the signal is handled: that may be in the middle of another line.
+        if self._stop_at is not None and not self._announced:
+            self._announced = True
+            logger.info(SHUTTING_DOWN)
         over = self._stop_at is not None and self._stop_at <= time.monotonic()
         return await super().on_tick(counter) or over
 
 
 class WorkerServer(Server):
     """The server of a worker: its parent tells it when to stop, and it does not outlive it."""
+
+    _announced = True  # by its parent, once for all workers
 
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
         """SIGTERM, however often: a service manager may signal worker and parent alike.
@@ -161,6 +171,8 @@ def _supervise(count: int, listener: socket.socket, make_app: MakeApp) -> None:
             for worker in ended:
                 del running[worker]
             if len(signals) > heard:
+                if not heard:
+                    logger.info(SHUTTING_DOWN)
                 heard = len(signals)
                 listener.close()
                 for process in running.values():
