@@ -54,6 +54,7 @@ JUDGES = {
     "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
     "app.tokens.keyring": ("tokens/test_keyring", "tokens/test_rotation"),
     "app.tokens.keys": ("tokens/test_keyring", "tokens/test_rotation"),
+    "app.tokens.lookup": ("api/test_security", "api/test_sessions"),
     "app.tokens.opaque": ("api/test_security", "tokens/test_verification"),
     "app.tokens.refresh": ("api/test_refresh", "tokens/test_refresh"),
     "app.tokens.revocation": ("api/test_sessions",),
