@@ -28,7 +28,7 @@ from app.identity.login import Guard
 from app.identity.passwords import PasswordHasher
 from app.identity.throttle import Throttle
 from app.setting_types import split_secrets
-from app.settings import Settings
+from app.settings import Algorithm, Settings
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
 from app.tokens.keyring import Keyring
@@ -89,11 +89,7 @@ class Runtime:
             cipher = key_cipher(secret_keys)
             keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
             issuer = make_issuer(settings, keyring, secret_keys, feed)
-            async with database.work(THE_SERVICE) as work:
-                await ensure_first_key(work, cipher, algorithm=settings.signing_algorithm)
-            await keyring.load()
-            if keyring.unreadable:
-                raise UnreadableKey
+            await _load_keys(keyring, cipher, database, algorithm=settings.signing_algorithm)
             principals = Principals(sessions, feed, size=settings.cache_size)
             stack.push_async_callback(principals.close)
             access_tokens = AccessTokens(
@@ -190,6 +186,17 @@ async def _require_migrated(engine: AsyncEngine, clock: DatabaseClock) -> None:
             raise ConfigurationError(
                 "The database is not migrated to this version: run scopegate migrate first"
             )
+
+
+async def _load_keys(
+    keyring: Keyring, cipher: MultiFernet, database: Database, *, algorithm: Algorithm
+) -> None:
+    """Load the signing keys, after making the first one of a new database. Raises UnreadableKey."""
+    async with database.work(THE_SERVICE) as work:
+        await ensure_first_key(work, cipher, algorithm=algorithm)
+    await keyring.load()
+    if keyring.unreadable:
+        raise UnreadableKey
 
 
 def open_feed(
