@@ -41,7 +41,7 @@ async def find_token(
 ) -> FoundToken | None:
     """Return what the token says; None for a string that is none of ours, whatever the reason.
 
-    The database is asked only about refresh tokens that bear our seal and about opaque tokens.
+    The database is not asked about a refresh token without our seal.
     """
     parsed = refresh_tokens.read(token)
     if parsed is not None:
