@@ -49,7 +49,7 @@ JUDGES = {
     "app.access.registry": ("access/test_scopes", "api/test_scopes"),
     "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
-    "app.tokens.introspection": ("api/test_sessions", "tokens/test_lookup"),
+    "app.tokens.introspection": ("api/test_security", "api/test_sessions", "tokens/test_lookup"),
     "app.tokens.issuing": ("api/test_refresh", "api/test_sessions", "api/test_token"),
     "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
     "app.tokens.keyring": ("tokens/test_keyring", "tokens/test_rotation"),
