@@ -47,7 +47,6 @@ JUDGES = {
     "app.access.own_account": ("api/test_sessions", "api/test_me"),
     "app.access.principals": ("access/test_principals", "api/test_security"),
     "app.access.registry": ("access/test_scopes", "api/test_scopes"),
-    "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
     "app.tokens.introspection": ("api/test_security", "api/test_sessions", "tokens/test_lookup"),
     "app.tokens.issuing": ("api/test_refresh", "api/test_sessions", "api/test_token"),

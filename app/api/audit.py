@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
-from app.api.schemas import Limit, Moment, Page
+from app.api.schemas import Moment, Page, PageSize
 from app.api.security import CanReadAudit, Router
 from app.audit.log import Action, list_entries
 from app.views import AuditAnswer
@@ -22,7 +22,7 @@ class AuditQuery(BaseModel):
     user: uuid.UUID | None = None
     action: Action | None = None
     since: Moment | None = None
-    limit: Limit = 20
+    limit: PageSize = 20
     after: uuid.UUID | None = None
 
 
