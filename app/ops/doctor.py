@@ -19,7 +19,7 @@ from app.db.listener import FeedDeaf, ListensElsewhere
 from app.db.primary import Primary
 from app.db.schema import current_revision, head_revision, is_behind
 from app.db.servers import ServerReplaced, TakesNoWrites
-from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
+from app.db.triggers import TABLES, TRIGGER_QUERY, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
 from app.errors import ScopegateError, first_line
 from app.runtime import Runtime, assemble, secret_keys_of
@@ -149,7 +149,7 @@ async def _feed(runtime: Runtime) -> Finding:
 
 async def _triggers(runtime: Runtime) -> Finding:
     async with runtime.engine.connect() as connection:
-        rows = (await connection.exec_driver_sql(LOOK, (TABLES,))).all()
+        rows = (await connection.exec_driver_sql(TRIGGER_QUERY, (TABLES,))).all()
     if wrong := judge(rows, sorted(TRIGGERS)).wrong:
         remedy = "run scopegate migrate, which puts them back: till then every request asks the "
         remedy += "database, if they notify of changes"

@@ -120,7 +120,7 @@ class Enforcement(Collector):
         )
         lookups.add_metric(["remembered"], counts.hits)
         lookups.add_metric(["loaded"], counts.misses)
-        lookups.add_metric(["asked"], counts.unvouched)
+        lookups.add_metric(["asked"], counts.bypassed)
         yield lookups
         yield CounterMetricFamily(
             "scopegate_principals_forgotten",
