@@ -61,7 +61,7 @@ async def send_beat(connection: Any, channel: str, payload: str, *, seconds: flo
     except TimeoutError as error:
         raise (NoStandby() if waits else error) from None
     finally:
-        # Politely, also after a timeout: else Postgres would go on waiting for its standby.
+        # Close politely, also after a timeout: otherwise Postgres keeps waiting for its standby.
         with suppress(*UNREACHABLE):
             await connection.close(timeout=CLOSE_WITHIN * seconds)
     return Beat(sent_at, answered_at, now, usage, triggers)

@@ -73,8 +73,8 @@ class Work(Generic[ActorT_co]):
     def publish(self, change: Change) -> None:
         """Publish a change to this process with the commit, before what `after_commit` registered.
 
-        The triggers publish it too, a moment later. A client that revokes here and asks here next
-        must not be let in during that moment.
+        The triggers publish it too, a moment later. In that moment a request to this process must
+        not use what was just revoked.
         """
         self._changes.append(change)
 

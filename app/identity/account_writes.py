@@ -132,7 +132,7 @@ async def create_service(work: Work[Actor], *, username: str) -> tuple[User, New
 
 
 async def make_secret(work: Work[Actor], user_id: uuid.UUID) -> NewSecret:
-    """Add a secret; the old one goes on working. Raises TooManySecrets or Refused."""
+    """Add a secret; the old one still works. Raises TooManySecrets or Refused."""
     db = work.db
     # Of two who ask at once, one counts after the other.
     await hold_users(db, user_id)

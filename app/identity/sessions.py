@@ -80,7 +80,7 @@ async def live_sessions(
 
 
 def of_current_epoch(user_id: uuid.UUID | BindParameter[uuid.UUID]) -> ColumnElement[bool]:
-    """Return the condition by which the index of live sessions finds those of this user."""
+    """Return the condition that lets the index of live sessions find those of this user."""
     return and_(Session.user_id == user_id, Session.epoch == epoch_of(user_id))
 
 

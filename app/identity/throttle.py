@@ -1,15 +1,15 @@
-"""The throttle: how many wrong passwords and client secrets are tried, over all replicas together.
+"""The throttle: it limits failed passwords and client secrets, over all replicas together.
 
 Only failures are charged: to the account at that address, to the address, and gently to the
-account. Past a limit attempts are refused, before anything is hashed or written, for never longer
-than MAX_WAIT. Where a user has signed in before, failures from elsewhere never make them wait.
+account. Beyond a limit, attempts are refused before anything is hashed or written, for MAX_WAIT at
+most. Where a user has signed in before, failures from elsewhere never make them wait.
 
-A login is let in before its password is checked, and charged after, so right logins write nothing
-and never wait for each other. Guesses that are sent at once would all be let in before the first
-is charged. So an attempt that had to wait for a hashing thread is looked at again when its turn
-comes, by a statement that writes nothing (`Throttle.look_again`):
+A login is admitted before its password is checked, and charged after a failure. So successful
+logins write nothing and never wait for each other. Guesses that are sent at once would all be
+admitted before the first is charged. So an attempt that had to wait for a hashing thread is checked
+again when its turn comes, by a statement that writes nothing (`Throttle.look_again`):
 
-- The first look refuses when `burst` failures are charged, so the budget is used up.
+- The first check refuses when `burst` failures are charged, so the budget is used up.
 - The second refuses when more than `burst` are.
 
 So if `burst` + 1 attempts arrive at once, every password is checked, in any order: a correct one
@@ -82,7 +82,7 @@ ACCOUNT = FailureLimit("account", burst=100, interval=timedelta(seconds=5))
 # addresses. The user's other sessions and logins have budgets of their own.
 SESSION = FailureLimit("session", burst=10, interval=timedelta(seconds=30))
 
-# Where several are charged, they are so in one order, the same for all.
+# Several budgets are always charged in this order.
 LOGIN = (ACCOUNT_AND_ADDRESS, ADDRESS, ACCOUNT)
 # For service accounts. What happens elsewhere must not keep them out, and their 256 random bits
 # can't be guessed: only the work is bounded.
@@ -142,7 +142,7 @@ class AttemptSource:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that was let in, and the budgets that its failure is to be charged to."""
+    """An admitted attempt, and the budgets that its failure is charged to."""
 
     budgets: Mapping[FailureLimit, bytes]
     user_id: uuid.UUID | None
@@ -151,10 +151,10 @@ class Attempt:
 
 
 class Throttle:
-    """Lets attempts in. Names and addresses stay out of its table: a keyed digest stands for them.
+    """Admits attempts. Its table has no names and no addresses, only keyed digests of them.
 
     `autocommit` makes sessions whose every statement is a transaction of its own. `refused` counts
-    the attempts that this process did not let in. `entries` bounds the audit entries of clients.
+    the attempts that this process refused. `entries` bounds the audit entries of clients.
     """
 
     def __init__(

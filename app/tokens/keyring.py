@@ -156,7 +156,8 @@ class Keyring:
     async def jwks(self, now: datetime) -> dict[str, list[dict[str, Any]]]:
         """The public keys, also those that will sign later, as a JWK Set (RFC 7517 §5).
 
-        Without the database, as they were last: other services verify by them, and must go on.
+        Without the database, the last known keys: other services verify with them and must
+        continue.
         """
         with contextlib.suppress(DBAPIError, *DATABASE_GONE):
             await self.refresh()
