@@ -48,14 +48,15 @@ JUDGES = {
     "app.access.principals": ("access/test_principals", "api/test_security"),
     "app.access.registry": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
-    "app.tokens.introspection": ("api/test_security", "api/test_sessions"),
+    "app.tokens.introspection": ("api/test_security", "api/test_sessions", "tokens/test_lookup"),
     "app.tokens.issuing": ("api/test_refresh", "api/test_sessions", "api/test_token"),
     "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
     "app.tokens.keyring": ("tokens/test_keyring", "tokens/test_rotation"),
     "app.tokens.keys": ("tokens/test_keyring", "tokens/test_rotation"),
+    "app.tokens.lookup": ("api/test_sessions", "tokens/test_lookup"),
     "app.tokens.opaque": ("api/test_security", "tokens/test_verification"),
     "app.tokens.refresh": ("api/test_refresh", "tokens/test_refresh"),
-    "app.tokens.revocation": ("api/test_sessions",),
+    "app.tokens.revocation": ("api/test_sessions", "tokens/test_lookup"),
     "app.tokens.verification": ("api/test_security", "tokens/test_verification"),
 }
 """Whose task it is to see that something is wrong there; nearly every test comes by there."""

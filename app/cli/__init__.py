@@ -1,4 +1,4 @@
-"""The operator's front door: `scopegate`. Every command calls the function that the API calls."""
+"""The operator's command, `scopegate`. It calls the same functions as the API."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ cli.command()(recover)
 
 
 def main() -> None:
-    """Run a command; whatever an operator can mend is one line on stderr and exit code 1."""
+    """Run a command. An error that an operator can fix is one line on stderr and exit code 1."""
     try:
         cli()
     except Exception as error:
@@ -94,7 +94,7 @@ def serve(
     from app.settings import Settings
 
     settings = Settings()
-    # What would stop a worker is said here, once, as one line.
+    # A problem that would stop every worker is reported here, once, in one line.
     wait_for_database(
         lambda: run(_nothing, with_service=False), seconds=settings.database_wait.total_seconds()
     )

@@ -62,7 +62,7 @@ def grant(
 
 
 def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
-    """Take scopes back from a user. Tokens already out lose them too."""
+    """Take scopes back from a user. Tokens that were already issued lose them too."""
 
     async def act(work: Work[Caller]) -> tuple[str, list[str]]:
         from app.access import grants
@@ -70,7 +70,7 @@ def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
         from app.identity.users import get_user
 
         holder = await get_user(work.db, name)
-        # A name that was misspelt in a hurry must not look like a success.
+        # A misspelled scope must fail, and not look like a success.
         await require_registered(work.db, set(scopes))
         removed = [
             each
@@ -80,4 +80,6 @@ def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
         return holder.username, removed
 
     holder, removed = change(act)
-    typer.echo(f"Revoked from {holder}: {' '.join(removed) or 'nothing, none was held'}")
+    typer.echo(
+        f"Revoked from {holder}: {' '.join(removed) or 'nothing, the user held none of them'}"
+    )

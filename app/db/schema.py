@@ -13,9 +13,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import ConfigurationError
+from app.settings import MIGRATIONS
 
-PROJECT = Path(__file__).resolve().parents[2]
-VERSIONS = PROJECT / "migrations" / "versions"
+VERSIONS = MIGRATIONS / "versions"
 
 OURS = frozenset({"users", "scopes", "grants", "signing_keys"})
 """Tables since the first migration: every version keeps them."""

@@ -35,8 +35,8 @@ DUMMY_HASH = (
     "$U2tC5dF+D9iIiA0PmYZKeIAvpe6Gw6QA3f/ngCuVUWY"
 )
 """Costs as much to check as one that `PasswordHasher` makes: for where there is none to check."""
-# What costs more to verify would let one login stall the others, or fill the memory. Both of the
-# highest, 13 rounds and 256 MiB in 3 passes, cost as much as 20 to 35 hashes of our own.
+# Limits for imported hashes: a more expensive one could stall other logins or fill the memory. Both
+# of the highest, 13 rounds and 256 MiB in 3 passes, cost as much as 20 to 35 hashes of our own.
 MAX_BCRYPT_ROUNDS = 13
 MAX_ARGON2_KIB = 256 * 1024
 MAX_ARGON2_PASSES = 32
@@ -44,7 +44,7 @@ MAX_ARGON2_LANES = 16
 MAX_ARGON2_WORK = 3 * MAX_ARGON2_KIB
 """KiB times passes."""
 
-# The unused bits of the last character are zero: otherwise something was cut off, or in.
+# The unused bits of the last character are zero: otherwise the hash was truncated or altered.
 _BCRYPT = re.compile(
     r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$"
     r"[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
@@ -93,7 +93,7 @@ def check_password(password: str, *, username: str) -> str:
 
 
 def check_hash(password_hash: str) -> str:
-    """A hash from elsewhere, as it is, if a login may be checked by it. Raises Refused."""
+    """Return an imported hash unchanged if logins can be verified with it. Raises Refused."""
     if bcrypt := _BCRYPT.fullmatch(password_hash):
         affordable = int(bcrypt[1]) <= MAX_BCRYPT_ROUNDS
     elif argon2 := _ARGON2.fullmatch(password_hash):
@@ -111,7 +111,7 @@ def check_hash(password_hash: str) -> str:
     else:
         raise Refused("This is not a hash by bcrypt or argon2.")
     if not affordable:
-        raise Refused("This hash costs more to verify than a login may.")
+        raise Refused("This hash is too expensive to verify at a login.")
     return password_hash
 
 
@@ -264,10 +264,11 @@ class PasswordHasher:
         except BaseException:
             self._queue.give_back()
             raise
-        # When the thread is done: what it has begun costs its work, also if the caller goes.
+        # The turn ends when the thread is done, even if the client disconnects: a started hash is
+        # finished.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._queue.give_back))
         if gone is not None:
-            # Does nothing once a thread has begun. What has not, no thread will begin.
+            # If no thread has started the call, none will. A call that has started is not stopped.
             gone.add_done_callback(lambda _: future.cancel())
         try:
             return await asyncio.wrap_future(future)

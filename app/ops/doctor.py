@@ -29,7 +29,7 @@ from app.db.schema import (
     refuse_foreign,
 )
 from app.db.servers import ServerReplaced, TakesNoWrites
-from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
+from app.db.triggers import TABLES, TRIGGER_QUERY, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
 from app.env_file import PREFIX, read_env_file
 from app.errors import ScopegateError, first_line
@@ -42,7 +42,7 @@ KNOWN_SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 ALIKE = 0.9
 """How much of a misspelt name is a setting's."""
 CLOCK_TOLERANCE = 1.0
-"""Seconds that a machine's clock may be off before it is worth a word."""
+"""Seconds that a machine's clock may be off before the doctor warns."""
 WRONG = (ScopegateError, DBAPIError, *DATABASE_GONE)
 FEED_REMEDIES: dict[type[BaseException], str] = {
     FeedDeaf: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database "
@@ -62,7 +62,7 @@ CONNECT_REMEDIES: dict[type[BaseException], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is the case, and what to do about it if that is not as it should be."""
+    """What a check found, and what to do if something is wrong."""
 
     check: str
     state: Literal["ok", "warning", "wrong"]
@@ -71,7 +71,7 @@ class Finding:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """All findings; what rests on something that is wrong is left out."""
+    """Return all findings. Checks that depend on a failed one are left out."""
     findings = [_environment(settings), _issuer(settings)]
     try:
         findings += _unproven_servers(settings)
@@ -109,7 +109,7 @@ def _environment(settings: Settings) -> Finding:
 
 
 def unknown_settings(names: Iterable[str]) -> list[str]:
-    """Those of the names that look like settings and are none: misspelt, mostly."""
+    """Return the names that look like settings but are none: most are misspelled."""
     start = PREFIX.rstrip("_")
     ours = {name for name in names if name.upper().startswith(start) or _resembles(name)}
     return sorted(name for name in ours if name.upper() not in KNOWN_SETTINGS)
@@ -155,7 +155,7 @@ async def _database(runtime: Runtime) -> Finding:
 
 
 async def _clock(runtime: Runtime) -> Finding:
-    # What it is set by takes into account how long the database took to answer.
+    # `set_clock` takes into account how long the database took to answer.
     clock = DatabaseClock()
     async with runtime.engine.connect() as connection:
         await set_clock(clock, connection)
@@ -179,7 +179,7 @@ async def _feed(runtime: Runtime) -> Finding:
 
 async def _triggers(runtime: Runtime) -> Finding:
     async with runtime.engine.connect() as connection:
-        rows = (await connection.exec_driver_sql(LOOK, (TABLES,))).all()
+        rows = (await connection.exec_driver_sql(TRIGGER_QUERY, (TABLES,))).all()
     if wrong := judge(rows, sorted(TRIGGERS)).wrong:
         remedy = "run scopegate migrate, which puts them back: till then every request asks the "
         remedy += "database, if they notify of changes"

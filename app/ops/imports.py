@@ -1,7 +1,8 @@
 """Importing people who come from another system: a CSV file of any length, by whole rows.
 
 A batch of rows is one transaction: users, hashes, grants and audit entries. So wherever an import
-ends, every row is there wholly or not at all, and the same file again takes up what is missing.
+stops, each row is imported completely or not at all, and importing the same file again adds the
+missing rows.
 """
 
 import csv
@@ -37,7 +38,7 @@ _ESCAPED = re.compile(r'\\(?:"|$)')
 
 
 class NotThisFile(Refused):
-    """The file's first line does not say what stands in it."""
+    """The file's first line does not name its columns."""
 
     text = (
         "The first line must name the columns: username, password_hash or password or both, "
@@ -46,13 +47,13 @@ class NotThisFile(Refused):
 
 
 class NotCsv(Refused):
-    """The line is no row, so whether the next one begins a row can't be told either."""
+    """The line is not a valid row, so the next line may not be the start of a row either."""
 
 
 class Refusal(NamedTuple):
-    """A row that was not imported: its line in the file, and why.
+    """A row that was not imported: its line in the file and the reason.
 
-    Nothing that is in it, except for the names of scopes that are not registered.
+    Of its content, only the names of unknown scopes.
     """
 
     line: int
@@ -60,7 +61,7 @@ class Refusal(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """The line that reading can't go past, and why. Nothing that is in it."""
+    """The line where reading stopped and the reason, without its content."""
 
     line: int
     reason: str
@@ -68,7 +69,7 @@ class Stop(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """What became of the rows so far.
+    """The results of the rows so far.
 
     `stopped`: where reading ended before the file did. Nothing from that line on was imported.
     """
@@ -80,13 +81,13 @@ class Report:
 
     @property
     def rows(self) -> int:
-        """How many rows were dealt with."""
+        """The number of rows that were processed."""
         return self.made + self.already_there + len(self.refused)
 
 
 @dataclass(slots=True)
 class Newcomer:
-    """A row that can be imported, as far as it can be told by itself."""
+    """A row that passed every check that needs no database."""
 
     line: int
     username: str
@@ -99,10 +100,11 @@ class Newcomer:
 async def import_people(
     runtime: Runtime, file: BinaryIO, *, by: Caller, progress: Callable[[Report], None]
 ) -> Report:
-    """Make a person of each row of a CSV file, and close it; `progress` is told after every batch.
+    """Create a person from each row of a CSV file, and close it; call `progress` after each batch.
 
-    Who has exactly that name already is there already, and stays as they are. What can't be
-    imported is refused, row by row. At a line that is no row the import stops. Raises NotThisFile.
+    A user who has exactly that name counts as already there, and is not changed. A row that can't
+    be imported is refused, and the import continues. A line that is not a row stops the import.
+    Raises NotThisFile.
     """
     report = Report()
     rows = _read(file)
@@ -119,7 +121,7 @@ async def import_people(
 
 def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
     """The rows of the file, one after the other: it may be larger than memory."""
-    # What is not UTF-8 comes through as no text at all, and its row alone is refused. By default a
+    # Bytes that are not UTF-8 become surrogates, so only their row is refused. By default a
     # carriage return would end a line too: some programs write one into a field without quoting it.
     with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         columns = _columns(lines)
@@ -138,7 +140,7 @@ def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
 
 
 def _columns(lines: TextIO) -> list[str]:
-    """What the first line says that stands in the others. Raises NotThisFile."""
+    """Return the columns that the first line names. Raises NotThisFile."""
     try:
         columns = _fields(lines) or []
     except NotCsv:
@@ -156,9 +158,9 @@ def _columns(lines: TextIO) -> list[str]:
 def _fields(lines: TextIO) -> list[str] | None:
     """The fields of the next line, none of a blank one; None at the end. Raises NotCsv.
 
-    Stricter than RFC 4180, by which a row may go on in the next line. Nothing that is imported has
-    a line's end in it; so where a quotation mark is left open, or is not one by the rule, what
-    follows may be a user's text, made to look like a row that grants them `admin`.
+    Stricter than RFC 4180, which lets a row continue in the next line. No imported field contains a
+    line break. So after a quotation mark that is left open or wrongly escaped, the next lines may
+    be a user's text, written to look like a row that grants them `admin`.
     """
     line = lines.readline(MAX_LINE + 1)
     if not line:
@@ -181,7 +183,7 @@ def _fields(lines: TextIO) -> list[str] | None:
 
 
 def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
-    """What the row says, if it can be so. Raises Refused."""
+    """Return the row's values, checked. Raises Refused."""
     if len(row) != len(columns):
         raise Refused(
             f"The row has {len(row)} fields, not {len(columns)}: what has commas in it, as argon2 "
@@ -204,7 +206,7 @@ def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
 async def _take_in(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> None:
-    """Make those who are not there yet, in one transaction."""
+    """Create the people who do not exist yet, in one transaction."""
     while newcomers := await _absent(runtime, newcomers, by=by, report=report):
         plain = [each for each in newcomers if each.password_hash is None]
         hashes = await runtime.hasher.hash_all(each.password or "" for each in plain)
@@ -215,7 +217,7 @@ async def _take_in(
         async with runtime.work(by) as work:
             made = await create_people(work, users, scopes)
         report.made += len(made)
-        # Another process has just taken the other names: look again which.
+        # Another process has just taken the other names: check these again.
         newcomers = [
             each for user, each in zip(users, newcomers, strict=True) if user.id not in made
         ]
@@ -224,9 +226,9 @@ async def _take_in(
 async def _absent(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> list[Newcomer]:
-    """Those who can be made; the others are added to the report.
+    """Return the rows to create, and add the others to the report.
 
-    Asked before any password is hashed: hashing is what takes long, and is not done twice.
+    This runs before any password is hashed, because hashing is slow and must not be repeated.
     """
     # A unit of work, because missing skeletons of names are written on the way.
     async with runtime.work(by) as work:

@@ -294,7 +294,7 @@ async def test_the_feed_goes_its_own_way_where_one_is_set(own_database_url: str)
             ready = await client.get("/health/ready")
             assert ready.json() == {"status": "ready", "checks": "database"}
             assert (await client.get("/users/me", headers=token)).status_code == 200
-            assert runtime.principals.counts.unvouched == 1
+            assert runtime.principals.counts.bypassed == 1
 
 
 async def test_a_database_that_is_away_is_tried_again_and_said_once_a_try(
