@@ -8,7 +8,7 @@ import yaml
 from app.ops.metrics import Requests, render_metrics
 from app.runtime import Runtime
 from app.settings import PROJECT
-from tests.ops.test_metrics import Found, read
+from tests.support.metrics import Found, read
 from tests.support.prometheus import DASHBOARD, FOLDER, RULES
 
 METRICS = (PROJECT / "docs" / "reference" / "metrics.md").read_text()

@@ -14,12 +14,8 @@ from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.factories import bearer, make_user
+from tests.support.answers import HARDENING
 
-HARDENING = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 ORIGIN = "https://app.example"
 METRICS_TOKEN = "a-metrics-token-for-the-tests-0123456789"
