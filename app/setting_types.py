@@ -1,6 +1,7 @@
 """Types of settings that check themselves, with errors that say what to do."""
 
 import re
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
@@ -40,6 +41,21 @@ def _read_networks(value: object) -> object:
         return tuple(map(ip_network, _words(value)))
     except ValueError as error:
         raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
+
+
+def _read_seconds(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=float(str(value)))
+    except (ValueError, OverflowError):
+        raise ValueError("a number of seconds is needed, like 900") from None
+
+
+def _refuse_parts_of_a_second(value: timedelta) -> timedelta:
+    if value.microseconds:
+        raise ValueError("whole seconds are needed, like 900")
+    return value
 
 
 def _refuse_weak_secrets(value: SecretStr) -> SecretStr:
@@ -88,9 +104,11 @@ def _refuse_what_is_no_host(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""Seconds, or none."""
+Delay = Annotated[timedelta, BeforeValidator(_read_seconds), Field(ge=timedelta(0))]
+"""Written as seconds; `0` is none."""
+Seconds = Annotated[Delay, Field(gt=timedelta(0))]
+WholeDelay = Annotated[Delay, AfterValidator(_refuse_parts_of_a_second)]
+WholeSeconds = Annotated[Seconds, AfterValidator(_refuse_parts_of_a_second)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[Words, AfterValidator(_refuse_what_is_no_origin)]
 Hosts = Annotated[Words, AfterValidator(_refuse_what_is_no_host)]

@@ -66,7 +66,6 @@ JUDGES = {
         "api/test_security",
     ),
     "app.access.registry": ("access/test_scopes", "api/test_scopes"),
-    "app.access.remarks": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
     "app.tokens.introspection": ("api/test_introspection", "api/test_security"),
     "app.tokens.issuing": (

@@ -4,7 +4,7 @@ import uuid
 
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
-from app.api.schemas import Limit, Moment, Page
+from app.api.schemas import Moment, Page, PageSize
 from app.api.security import CanReadAudit, Router
 from app.audit.log import Action, list_entries
 from app.views import AuditAnswer
@@ -19,7 +19,7 @@ async def read_audit(
     user: uuid.UUID | None = None,
     action: Action | None = None,
     since: Moment | None = None,
-    limit: Limit = 20,
+    limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> Page[AuditAnswer]:
     """What was done, newest first; `user` is who did it, or whom it was done to."""

@@ -10,11 +10,11 @@ from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
-from app.api.security import CAN_INTROSPECT, PUBLIC, Router
+from app.api.security import CAN_INTROSPECT, PUBLIC, OAuthRoute, Router
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token
 
-router = Router(tags=["tokens"])
+router = Router(route_class=OAuthRoute, tags=["tokens"])
 
 FORM = form_body(
     "token",

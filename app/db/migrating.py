@@ -1,5 +1,7 @@
 """Bringing the schema up to this version, by Alembic: only those who migrate need that."""
 
+from datetime import timedelta
+
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
@@ -11,8 +13,7 @@ from app.db.triggers import restore_triggers
 from app.errors import ScopegateError
 from app.settings import Settings
 
-MIGRATION_TIMEOUT = 600.0
-"""Seconds."""
+MIGRATION_TIMEOUT = timedelta(minutes=10)
 
 
 class CannotMigrate(ScopegateError):

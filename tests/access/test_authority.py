@@ -102,7 +102,7 @@ async def test_a_scope_held_for_an_hour_is_passed_on_for_that_hour_and_no_moment
 
 async def test_a_request_of_no_session_has_no_authority(runtime: Runtime) -> None:
     root = await make_user(runtime, "admin")
-    caller = Caller(user_id=root.id, scopes=frozenset({"admin"}))
+    caller = Caller(user_id=root.id)
     async with runtime.work(caller) as work:
         with pytest.raises(InvalidToken):
             await confirm_caller(work)

@@ -24,7 +24,7 @@ from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.session_writes import end_session, end_sessions_of
 from app.identity.users import user_of_id
 from app.runtime import Runtime
-from tests.factories import PASSWORD, bearer, make_user, signed_in
+from tests.factories import PASSWORD, bearer, caller_of, make_user, signed_in
 from tests.holding import hashing_held
 
 
@@ -72,7 +72,7 @@ async def test_who_is_put_out_while_a_password_is_hashed_makes_nobody_and_sets_n
     clerk = await make_user(own_runtime, "write:users")
     token = await bearer(own_client, clerk)
     me = (await own_client.get("/users/me/sessions", headers=token)).json()["items"][0]
-    caller = Caller(user_id=clerk.id, session_id=uuid.UUID(me["id"]))
+    caller = await caller_of(own_runtime, clerk, uuid.UUID(me["id"]))
     new = {"username": "mine", "password": PASSWORD}
     async with hashing_held(own_runtime) as held:
         making = asyncio.create_task(own_client.post("/users", json=new, headers=token))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.identity import throttle
 from app.identity.throttle import (
     MAX_WAIT,
-    Limit,
+    FailureLimit,
 )
 from app.runtime import Runtime
 from tests.clock import MovableClock, StandingClock
@@ -28,7 +28,7 @@ def clock() -> MovableClock:
 class Model:
     """GCRA as the books have it, in seconds: a theoretical arrival time, and a tolerance."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: FailureLimit) -> None:
         self._interval = int(limit.interval.total_seconds())
         self._tolerance = (limit.burst - 1) * self._interval
         self._arrival = 0
@@ -45,7 +45,7 @@ class Model:
 
 
 limits = st.builds(
-    Limit,
+    FailureLimit,
     counted=st.sampled_from(["address", "account"]),
     burst=st.integers(1, 6),
     interval=st.integers(1, 400).map(lambda seconds: timedelta(seconds=seconds)),
@@ -59,7 +59,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
     loop = asyncio.get_running_loop()
     start = clock()
 
-    async def charge_and_compare(limit: Limit, pauses: list[int]) -> None:
+    async def charge_and_compare(limit: FailureLimit, pauses: list[int]) -> None:
         model, now = Model(limit), 0
         attempt = throttle.Attempt({limit: b"key"}, user_id=None, network=HOME, admitted_at=start)
         async with runtime.sessions() as db:
@@ -74,7 +74,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
 
     @settings(max_examples=60, deadline=None)
     @given(limit=limits, pauses=pauses)
-    def explore(limit: Limit, pauses: list[int]) -> None:
+    def explore(limit: FailureLimit, pauses: list[int]) -> None:
         asyncio.run_coroutine_threadsafe(charge_and_compare(limit, pauses), loop).result()
 
     await asyncio.to_thread(explore)

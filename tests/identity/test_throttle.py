@@ -9,7 +9,7 @@ from sqlalchemy import event, select, text
 
 from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity import throttle
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.networks import remember_network
@@ -20,7 +20,7 @@ from app.identity.throttle import (
     LOGIN,
     MAX_WAIT,
     AttemptSource,
-    Limit,
+    FailureLimit,
     Throttled,
 )
 from app.runtime import Runtime
@@ -44,7 +44,7 @@ def clock() -> MovableClock:
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_each_limit_lets_its_burst_through_then_one_every_interval(
-    runtime: Runtime, clock: MovableClock, limit: Limit
+    runtime: Runtime, clock: MovableClock, limit: FailureLimit
 ) -> None:
     def attempt(number: int) -> dict[str, Any]:
         return {
@@ -91,7 +91,7 @@ async def test_addresses_of_one_64_are_one_and_of_two_are_two(runtime: Runtime) 
 
 async def test_somebody_known_in_a_64_is_known_in_all_of_it(runtime: Runtime) -> None:
     alice = await make_user(runtime)
-    async with runtime.work(Actor(address="2001:db8:0:1::1")) as work:
+    async with runtime.work(Actor(origin=Origin(address="2001:db8:0:1::1"))) as work:
         await remember_network(work, alice.id)
     for number in range(ACCOUNT.burst):
         await fail(runtime, alice.username, address=numbered(number))
@@ -107,17 +107,17 @@ async def test_a_login_from_a_known_address_waits_for_no_other_and_is_remembered
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
     alice = await make_user(own_runtime)
-    async with own_runtime.work(Actor(address=HOME)) as work:
+    async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
         await remember_network(work, alice.id)
     first = clock()
     async with own_runtime.sessions() as held:
         await held.execute(select(KnownNetwork).with_for_update())
-        async with own_runtime.work(Actor(address=HOME)) as work:
+        async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             await work.db.execute(text("SET LOCAL lock_timeout = '1s'"))
             await remember_network(work, alice.id)
     clock.move(hours=25)
     for moment in (first, clock()):
-        async with own_runtime.work(Actor(address=HOME)) as work:
+        async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             assert await work.db.scalar(select(KnownNetwork.signed_in_at)) == moment
             await remember_network(work, alice.id)
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.access.authority import OPERATOR
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity.clients import ClientRefused, authenticate_client
 from app.identity.login import WrongPassword, confirm_password
 from app.identity.models import FailureBudget
@@ -19,7 +19,7 @@ from app.identity.throttle import (
     ACCOUNT_AND_ADDRESS,
     LOGIN,
     SESSION,
-    Limit,
+    FailureLimit,
     Throttled,
 )
 from app.runtime import Runtime
@@ -114,7 +114,7 @@ async def test_failures_charged_at_once_by_two_replicas_add_up_exactly(
 
 
 async def charge_beforehand(
-    runtime: Runtime, limit: Limit, failures: int, user: Someone
+    runtime: Runtime, limit: FailureLimit, failures: int, user: Someone
 ) -> Callable[[int], str]:
     """Charge so many failures to this limit's budget alone, for logins as this user.
 
@@ -129,7 +129,7 @@ async def charge_beforehand(
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_of_eleven_attempts_at_once_the_right_one_is_let_in_wherever_it_stands(
-    own_database_url: str, clock: MovableClock, limit: Limit
+    own_database_url: str, clock: MovableClock, limit: FailureLimit
 ) -> None:
     """On two replicas, with ten failures left."""
     async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
@@ -155,7 +155,7 @@ async def test_of_eleven_attempts_at_once_the_right_one_is_let_in_wherever_it_st
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_guesses_at_once_on_two_replicas_are_about_as_many_as_the_limit_lets_through(
-    own_database_url: str, clock: MovableClock, limit: Limit
+    own_database_url: str, clock: MovableClock, limit: FailureLimit
 ) -> None:
     async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
         alice = await make_user(one)
@@ -182,7 +182,7 @@ async def test_a_right_password_behind_eleven_charged_failures_waits_as_long_as_
     async with replica(own_database_url, clock) as runtime:
         alice = await make_user(runtime)
         async with hashing_held(runtime) as held:
-            actor = Actor(address=HOME)
+            actor = Actor(origin=Origin(address=HOME))
             queued = asyncio.create_task(authenticated(runtime, alice.username, actor=actor))
             await held.until_waiting()
             await charge_beforehand(runtime, ACCOUNT_AND_ADDRESS, 11, alice)
@@ -232,7 +232,7 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
                 own_runtime.throttle,
                 client_id="worker",
                 secret="wrong",
-                actor=Actor(address=HOME),
+                actor=Actor(origin=Origin(address=HOME)),
             ):
                 pass
 
@@ -272,7 +272,7 @@ async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_m
                     alice.id,
                     session_id=session,
                     password=f"guess {number}",
-                    actor=Actor(user_id=alice.id, address=numbered(number)),
+                    actor=Actor(user_id=alice.id, origin=Origin(address=numbered(number))),
                 ):
                     pass
             except WrongPassword:

@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity import throttle
 from app.identity.login import LoginRefused
 from app.identity.models import FailureBudget
 from app.identity.throttle import (
     LOGIN,
     AttemptSource,
-    Limit,
+    FailureLimit,
     Throttled,
 )
 from app.runtime import Runtime
@@ -39,7 +39,7 @@ async def sign_in(
     runtime: Runtime, username: str, password: str = PASSWORD, *, address: str
 ) -> str:
     """A whole login by password: `in`, `refused` after it was checked, or `throttled`."""
-    actor = Actor(address=address)
+    actor = Actor(origin=Origin(address=address))
     try:
         user = await authenticated(runtime, username, password, actor=actor)
     except LoginRefused:
@@ -57,7 +57,7 @@ async def fail(
     *,
     address: str,
     user: Someone | None = None,
-    limits: tuple[Limit, ...] = LOGIN,
+    limits: tuple[FailureLimit, ...] = LOGIN,
 ) -> None:
     """A failure as a login charges it, without the hash that it costs. Raises Throttled."""
     source = AttemptSource(name, user.id if user else None, address)
