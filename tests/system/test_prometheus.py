@@ -172,8 +172,9 @@ def switch_a_trigger_off(monitored: Monitored) -> None:
 
 
 def age_the_key(monitored: Monitored) -> None:
-    older = "UPDATE signing_keys SET signs_from = signs_from - interval '91 days'"
+    older = "UPDATE signing_keys SET signs_from = now() - interval '91 days'"
     assert psql(monitored.database_url, older).returncode == 0
+    monitored.use()  # A process reads the keys again when it needs one.
 
 
 FAULTS: dict[str, tuple[Callable[[Monitored], None], str]] = {
