@@ -259,7 +259,8 @@ class Settings(BaseSettings):
         Hosts,
         Field(
             description="Names that a request's `Host` must be one of (`auth.example`, "
-            "`*.example`), `/health/…` excepted; unset: any, it is never relied on."
+            "`*.example`), `/health/…` and `/metrics` excepted; unset: any, it is never "
+            "relied on."
         ),
     ] = ()
 
