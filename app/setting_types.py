@@ -1,8 +1,10 @@
 """Types of settings that check themselves, with errors that say what to do."""
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -24,6 +26,25 @@ HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 def split_secrets(value: SecretStr | None) -> list[str]:
     """Return the secrets of a comma-separated setting, the encrypting one first."""
     return _words(value.get_secret_value()) if value else []
+
+
+def secrets_from_files(values: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
+    """Read those of these settings that have no value of their own, and a file in `*_FILE`."""
+    return {
+        name: _read(name, path)
+        for name in names
+        if (path := values.get(f"{name}_file")) and not values.get(name)
+    }
+
+
+def _read(name: str, path: object) -> str:
+    try:
+        return Path(str(path)).read_text().strip()
+    except OSError as error:
+        raise ValueError(
+            f"SCOPEGATE_{name.upper()}_FILE: {path} can't be read "
+            f"({error.strerror}); make it readable for this user"
+        ) from error
 
 
 def _words(text: str) -> list[str]:

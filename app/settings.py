@@ -19,12 +19,17 @@ from app.setting_types import (
     Secrets,
     WholeDelay,
     WholeSeconds,
+    secrets_from_files,
     split_secrets,
 )
 
 Algorithm = Literal["ES256", "RS256", "EdDSA", "HS256"]
 
-PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+PROJECT = PACKAGE.parent
+# A wheel has the migrations inside the package, and a checkout has them beside it.
+INSTALLED = (PACKAGE / "migrations").is_dir()
+MIGRATIONS = (PACKAGE if INSTALLED else PROJECT) / "migrations"
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
 
 
@@ -45,8 +50,12 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="The port to listen on.")] = 8000
     home: Annotated[
-        Path, Field(description="Where development keeps its secret and its Postgres.")
-    ] = PROJECT / ".scopegate"
+        Path,
+        Field(
+            description="Where development keeps its secret and its Postgres. Installed from a "
+            "wheel: `.scopegate` in the current folder."
+        ),
+    ] = (Path() if INSTALLED else PROJECT) / ".scopegate"
     database_url: Annotated[
         SecretStr | None, Field(description="Postgres 15 or later: `postgresql://user@host/name`.")
     ] = None
@@ -258,17 +267,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in SECRETS_FROM_FILES:
-            path = values.get(f"{name}_file")
-            if path and not values.get(name):
-                try:
-                    values[name] = Path(str(path)).read_text().strip()
-                except OSError as error:
-                    raise ValueError(
-                        f"SCOPEGATE_{name.upper()}_FILE: {path} can't be read "
-                        f"({error.strerror}); make it readable for this user"
-                    ) from error
-        return values
+        return values | secrets_from_files(values, SECRETS_FROM_FILES)
 
     @model_validator(mode="after")
     def _refuse_to_guess_in_production(self) -> Self:

@@ -67,7 +67,11 @@ JUDGES = {
     ),
     "app.access.registry": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
-    "app.tokens.introspection": ("api/test_introspection", "api/test_security"),
+    "app.tokens.introspection": (
+        "api/test_introspection",
+        "api/test_security",
+        "tokens/test_lookup",
+    ),
     "app.tokens.issuing": (
         "api/test_refresh",
         "api/test_service_accounts",
@@ -78,9 +82,10 @@ JUDGES = {
     "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
     "app.tokens.keyring": ("tokens/test_keyring", "tokens/test_rotation"),
     "app.tokens.keys": ("tokens/test_keyring", "tokens/test_rotation"),
+    "app.tokens.lookup": ("api/test_introspection", "tokens/test_lookup"),
     "app.tokens.opaque": ("api/test_security", "tokens/test_verification"),
     "app.tokens.refresh": ("api/test_refresh", "tokens/test_refresh"),
-    "app.tokens.revocation": ("api/test_introspection",),
+    "app.tokens.revocation": ("api/test_introspection", "tokens/test_lookup"),
     "app.tokens.verification": ("api/test_security", "tokens/test_verification"),
 }
 """Whose task it is to see that something is wrong there; nearly every test comes by there."""
