@@ -82,7 +82,7 @@ JUDGES = {
     "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
     "app.tokens.keyring": ("tokens/test_keyring", "tokens/test_rotation"),
     "app.tokens.keys": ("tokens/test_keyring", "tokens/test_rotation"),
-    "app.tokens.lookup": ("api/test_sessions", "tokens/test_lookup"),
+    "app.tokens.lookup": ("api/test_introspection", "tokens/test_lookup"),
     "app.tokens.opaque": ("api/test_security", "tokens/test_verification"),
     "app.tokens.refresh": ("api/test_refresh", "tokens/test_refresh"),
     "app.tokens.revocation": ("api/test_introspection", "tokens/test_lookup"),
