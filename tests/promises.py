@@ -167,6 +167,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/api/test_audit.py",
         ),
         "A refusal after a right password or secret is audited": ("tests/api/test_refusals.py",),
+        "An entry names the operator who ran the command": (
+            "test_every_change_by_a_command_names_who_ran_it",
+        ),
         "No statement rewrites the audit log": ("tests/audit/test_append_only.py",),
         "`audit --follow` shows each entry once, however slowly it is read": (
             "test_follow_tells_each_entry_once_in_whatever_order_they_are_committed",
@@ -252,6 +255,16 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_operating_does_what_it_says",
         ),
         "`scopegate doctor` finds what is wrong": ("tests/cli/test_doctor.py",),
+        "A database of another project is left as it is": ("tests/db/test_foreign.py",),
+        "Only `migrate` makes a database; a command says which one it uses": (
+            "tests/cli/test_which_database.py",
+        ),
+        "A line of `.env` that can't be read stops the start": (
+            "test_a_line_that_cant_be_read_is_refused_with_its_place",
+        ),
+        "A database can be shared, in a schema of Scopegate's own": (
+            "tests/db/test_own_schema.py",
+        ),
     },
     "Postgres failures": {
         "Postgres may stop and come back under load: no 500, no wrong pass": (

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.access.authority import END_OF_TIME, Caller, keep_an_admin, managed_user, require_holding
 from app.access.models import Grant
-from app.access.scopes import ADMIN, ScopeNotRegistered, is_scope_name
+from app.access.scopes import ADMIN, SHIPPED, ScopeNotRegistered, is_scope_name
 from app.audit.log import record
 from app.db.base import is_storable
 from app.db.changes import Change
@@ -68,7 +68,7 @@ async def grant(
         async with work.savepoint():
             changed = await work.db.scalar(statement)
     except IntegrityError:
-        raise ScopeNotRegistered from None
+        raise ScopeNotRegistered(*({scope} & SHIPPED.keys())) from None
     if changed:
         record(work, "grant.made", subject=user_id, scope=scope, **terms)
 

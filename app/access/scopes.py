@@ -39,6 +39,12 @@ class ScopeNotRegistered(NotFound):
     """There is no such scope; its name, where the caller may know it."""
 
     def __init__(self, *names: str) -> None:
+        if waiting := SHIPPED.keys() & set(names):
+            super().__init__(
+                f"This version ships {', '.join(sorted(waiting))}, but the database does not have "
+                "it yet: run scopegate migrate."
+            )
+            return
         which = f"no scope {', '.join(sorted(names))}" if names else "no such scope"
         super().__init__(f"There is {which}: see the list of scopes.")
 

@@ -1,14 +1,17 @@
 """`scopegate user import`: people who come from another system."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.access.authority import OPERATOR
-from app.cli.console import AsJson, end_progress, run, show, show_progress
+from app.cli.console import AsJson, end_progress, operator, run, show, show_progress
 from app.errors import ScopegateError
-from app.ops.imports import Report, import_people
-from app.runtime import Runtime
+
+if TYPE_CHECKING:
+    from app.ops.imports import Report
+    from app.runtime import Runtime
 
 REFUSED_SOME = 3
 """The exit code when some rows were refused and the others are in."""
@@ -28,11 +31,13 @@ def user_import(file: File, as_json: AsJson = False) -> None:
     row the import stops, with exit code 1. Exit code 3: some rows were refused, as reported.
     """
 
+    from app.ops.imports import import_people
+
     def progress(report: Report) -> None:
         show_progress(_counts(report))
 
     async def work(runtime: Runtime) -> Report:
-        return await import_people(runtime, file, by=OPERATOR, progress=progress)
+        return await import_people(runtime, file, by=operator(), progress=progress)
 
     report = run(work)
     end_progress()

@@ -1,14 +1,16 @@
-"""What a database error means to an operator, and the wait for a database at start-up."""
+"""What an error means to an operator, and the wait for a database at start-up."""
 
 import time
 from collections.abc import Callable
 
 import typer
-from sqlalchemy.exc import InterfaceError, OperationalError
+from pydantic import ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from app.cli.console import problem_with_settings
 from app.db.engine import DATABASE_GONE, STATEMENT_LOST, TAKES_NO_WRITES, sqlstate_of
 from app.db.servers import TakesNoWrites
-from app.errors import first_line
+from app.errors import ScopegateError, first_line
 
 SILENT = (OSError, TimeoutError, OperationalError, InterfaceError)
 IN_RECOVERY = "55000"
@@ -17,6 +19,18 @@ PASSES = ("08", "53", "57")
 """SQLSTATE classes of errors that pass by themselves: connections, resources, start and stop."""
 AGAIN = 0.5
 """Seconds between two attempts to start."""
+
+
+def problem_of(error: Exception) -> str | None:
+    """Return in one line what an operator can mend; None where the fault is ours."""
+    match error:
+        case ValidationError():
+            return problem_with_settings(error)
+        case ScopegateError():
+            return str(error)
+        case UnicodeDecodeError():
+            return "the settings in .env are not UTF-8"
+    return explain(error) if isinstance(error, (*DATABASE_GONE, SQLAlchemyError)) else None
 
 
 def explain(error: Exception) -> str:

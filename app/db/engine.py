@@ -174,16 +174,17 @@ def _connect_args(url: URL, settings: Settings, *, purpose: str = "") -> dict[st
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, primary: Primary | None = None
+    settings: Settings, primary: Primary | None = None, *, creating: bool = False
 ) -> AsyncIterator[AsyncEngine]:
     """The engine for these settings; without a database URL, on the embedded Postgres.
 
-    Closes its connections at the end, and lets go of the embedded server last. A database that
-    does not answer is not waited for.
+    `creating`: where there is no embedded database it is made; else NoDatabaseHere is raised.
+    Closes its connections at the end, and lets go of the embedded server last. A database that does
+    not answer is not waited for.
     """
     embedded: EmbeddedPostgres | None = None
     if settings.database_url is None:
-        embedded = await asyncio.to_thread(EmbeddedPostgres.start, settings.home)
+        embedded = await asyncio.to_thread(EmbeddedPostgres.start, settings.home, creating=creating)
         url = make_url(embedded.url)
     else:
         url = configured_url(settings.database_url, settings, setting="SCOPEGATE_DATABASE_URL")

@@ -27,13 +27,15 @@ SELECT (SELECT min(version_num) FROM alembic_version), listed.name || '.' || mad
     made.tgenabled = 'A',
     pg_get_triggerdef(made.oid, true),
     replace(
-        replace(pg_get_functiondef(code.oid), format('FUNCTION %I.', home.nspname), 'FUNCTION '),
-        format('FROM %I.', home.nspname), 'FROM SCHEMA.'),
+        replace(pg_get_functiondef(code.oid), 'FUNCTION ' || home.name || '.', 'FUNCTION '),
+        'FROM ' || home.name || '.', 'FROM SCHEMA.'),
     concat_ws(' ', made.oid, made.xmin, code.xmin)
 FROM unnest($1::text[]) AS listed(name)
 LEFT JOIN pg_trigger AS made ON made.tgrelid = to_regclass(listed.name) AND NOT made.tgisinternal
 LEFT JOIN pg_proc AS code ON code.oid = made.tgfoid
-LEFT JOIN pg_namespace AS home ON home.oid = code.pronamespace
+LEFT JOIN LATERAL (
+    SELECT quote_ident(nspname) AS name FROM pg_namespace WHERE oid = code.pronamespace
+) AS home ON true
 """
 
 

@@ -18,11 +18,12 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request comes from. A command and the service itself have none of these."""
+    """Where a request comes from, or who runs a command. The service itself has none of these."""
 
     address: str | None = None
     user_agent: str | None = None
     request_id: str | None = None
+    operator: str | None = None
 
 
 NOWHERE = Origin()

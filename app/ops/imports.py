@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, TextIO
 
 from app.access.accounts import create_people
 from app.access.authority import Caller
-from app.access.scopes import ScopeNotRegistered, registered_of
+from app.access.scopes import MAX_SCOPE, ScopeNotRegistered, registered_of
 from app.errors import DomainError, Refused
 from app.identity.names import normalise_username, username_key
 from app.identity.passwords import check_hash, check_password
@@ -51,7 +51,10 @@ class NotCsv(Refused):
 
 
 class Refusal(NamedTuple):
-    """A row that was not imported: its line in the file and the reason, without its content."""
+    """A row that was not imported: its line in the file and the reason.
+
+    Of its content, only the names of unknown scopes.
+    """
 
     line: int
     reason: str
@@ -245,9 +248,15 @@ async def _absent(
         elif name is not None or each.username not in unlike_others:
             report.refused.append(Refusal(each.line, str(UsernameTaken())))
         elif not each.scopes <= registered:
-            report.refused.append(Refusal(each.line, str(ScopeNotRegistered())))
+            unknown = [name for name in each.scopes - registered if _can_be_named(name)]
+            report.refused.append(Refusal(each.line, str(ScopeNotRegistered(*unknown))))
         else:
             # For the rows that follow.
             taken[key] = (each.username, "person")
             absent.append(each)
     return absent
+
+
+def _can_be_named(scope: str) -> bool:
+    """Whether a report may show it: not what may be a password or hash in the wrong column."""
+    return len(scope) <= MAX_SCOPE and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.:/-]*", scope) is not None

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from app.audit.log import Action
+from app.audit.actions import Action
 from app.db.servers import ServerReplaced
 from app.runtime import Runtime
 from app.tokens.keyring import NoSigningKey

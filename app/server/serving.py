@@ -21,6 +21,7 @@ from app.ops.logging import configure_logging
 from app.server.connections import MakeApp, ServerConfig
 from app.server.memory import share_one_heap
 from app.server.workers import Worker
+from app.setting_types import is_any_address
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 HANGUP = getattr(signal, "SIGHUP", None)
 """The signal that a closing terminal sends, more than once. Windows does not have it."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *filter(None, [HANGUP]))
+SHUTTING_DOWN = "shutting down"
 POLL_INTERVAL = 0.1  # seconds
 RESPAWN_PAUSE = 1.0  # seconds
 
@@ -60,10 +62,13 @@ def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
             _supervise(workers, listener, make_app)
         else:
             _run(Server(config, settings), listener)
+    logger.info("stopped")
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, which drains at the first signal and then returns."""
+
+    _announced = False
 
     def __init__(self, config: ServerConfig, settings: Settings) -> None:
         super().__init__(config)
@@ -86,12 +91,18 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether it is time to stop."""
+        # Not where the signal is handled: that may be in the middle of another line.
+        if self._stop_at is not None and not self._announced:
+            self._announced = True
+            logger.info(SHUTTING_DOWN)
         over = self._stop_at is not None and self._stop_at <= time.monotonic()
         return await super().on_tick(counter) or over
 
 
 class WorkerServer(Server):
     """A worker's server: it stops when its parent says so, or when its parent has died."""
+
+    _announced = True  # by its parent, once for all workers
 
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
         """Drain at SIGTERM, however often it comes: a service manager may signal both processes.
@@ -128,8 +139,10 @@ def _catch(signals: Iterable[int | None], handler: Callable[[int, FrameType | No
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # On all addresses by IPv6: on those of IPv4 as well.
+    both = is_any_address(host) and family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         # Python adds the address in brackets; the message below has it already.
         why = (error.strerror or "").partition(" (")[0]
@@ -158,6 +171,8 @@ def _supervise(count: int, listener: socket.socket, make_app: MakeApp) -> None:
             for worker in ended:
                 del running[worker]
             if len(signals) > heard:
+                if not heard:
+                    logger.info(SHUTTING_DOWN)
                 heard = len(signals)
                 listener.close()
                 for process in running.values():

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from sqlalchemy import select, text
 
-from app.audit.log import Action
+from app.audit.actions import Action
 from app.identity.models import ClientSecret, Session, User
 from app.main import create_app
 from app.runtime import Runtime

@@ -123,7 +123,7 @@ async def test_refused_rows_are_reported_with_their_lines_and_the_others_are_in(
         5: "A username has no spaces and no control characters.",
         6: "This is not a hash by bcrypt or argon2.",
         7: "This hash by bcrypt or argon2 is broken: perhaps it was cut off.",
-        8: "There is no such scope: see the list of scopes.",
+        8: "There is no scope no:such: see the list of scopes.",
         9: "A password has at least 8 bytes.",
         10: "A row has either a password or a password_hash.",
         11: "A row has either a password or a password_hash.",

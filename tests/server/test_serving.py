@@ -193,6 +193,29 @@ async def test_a_database_that_hangs_does_not_keep_it_from_ending(
         assert "Traceback" not in service.output()
 
 
+@pytest.mark.parametrize(
+    ("workers", "number"),
+    [(1, signal.SIGTERM), (2, signal.SIGTERM), (1, signal.SIGINT), (2, signal.SIGHUP)],
+)
+def test_the_log_says_once_when_the_shutdown_begins_and_ends(
+    settings: dict[str, Any], workers: int, number: signal.Signals
+) -> None:
+    with serving((*SERVE, "--workers", str(workers)), **settings) as service:
+        assert "shutting down" not in service.output()
+        with begin_login(service) as login:
+            service.process.send_signal(number)
+            eventually(lambda: "shutting down" in service.output())
+            assert "stopped" not in service.output()
+            login.sendall(BODY)
+            assert b"200 OK" in read(login)
+        service.process.wait(PATIENCE)
+        lines = service.output().splitlines()
+    ours = [line for line in lines if "app.server.serving" in line]
+    told = [word for line in ours for word in ("shutting down", "stopped") if word in line]
+    assert told == ["shutting down", "stopped"]
+    assert lines[-1] == ours[-1]
+
+
 async def test_production_says_at_the_start_that_the_database_is_not_verified(
     own_database_url: str,
 ) -> None:
