@@ -11,7 +11,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from passlib import hash as hashers
@@ -145,9 +145,9 @@ def _no_cost(_: re.Match[str]) -> Cost:
     return Cost(1)
 
 
-def _fits_by(hasher: Any) -> Callable[[str, str], bool]:
-    # Its method is looked up at each call: passlib replaces it when it loads what computes a hash.
-    return lambda secret, text: hasher.verify(secret, text)
+def _fits_by(hasher: str) -> Callable[[str, str], bool]:
+    # By name: passlib imports a hasher when it is first needed, which most processes never do.
+    return lambda secret, text: getattr(hashers, hasher).verify(secret, text)
 
 
 def _fits_bcrypt(secret: str, text: str) -> bool:
@@ -207,7 +207,7 @@ KINDS = (
         rf"\$argon2(?:id|i|d)\$(?:v=(?:16|19)\$)?m={NUMBER},t={NUMBER},p={NUMBER}"
         rf"\$(?=[^$]{{11,86}}\$){BASE64}\$(?=[^$]{{22,171}}$){BASE64}",
         _argon2_cost,
-        _fits_by(hashers.argon2),
+        _fits_by("argon2"),
     ),
     Kind("bcrypt", ("$2a$", "$2b$", "$2y$"), BCRYPT, _bcrypt_cost, _fits_bcrypt),
     Kind(
@@ -216,14 +216,14 @@ KINDS = (
         r"\$bcrypt-sha256\$(?:v=2,t=2b,r=|2[ab],)([4-9]|[12][0-9]|3[01])"
         rf"\${BCRYPT_SALT}\${BCRYPT_DIGEST}",
         _bcrypt_cost,
-        _fits_by(hashers.bcrypt_sha256),
+        _fits_by("bcrypt_sha256"),
     ),
     Kind(
         "Django's bcrypt_sha256",
         ("bcrypt_sha256$",),
         rf"bcrypt_sha256\${BCRYPT}",
         _bcrypt_cost,
-        _fits_by(hashers.django_bcrypt_sha256),
+        _fits_by("django_bcrypt_sha256"),
     ),
     Kind("WordPress", ("$wp$",), rf"\$wp{BCRYPT}", _bcrypt_cost, _fits_wordpress),
     Kind(
@@ -242,9 +242,9 @@ KINDS = (
             _fits_by(hasher),
         )
         for digest, start, length, hasher in (
-            ("SHA1", "$pbkdf2$", 27, hashers.pbkdf2_sha1),
-            ("SHA256", "$pbkdf2-sha256$", 43, hashers.pbkdf2_sha256),
-            ("SHA512", "$pbkdf2-sha512$", 86, hashers.pbkdf2_sha512),
+            ("SHA1", "$pbkdf2$", 27, "pbkdf2_sha1"),
+            ("SHA256", "$pbkdf2-sha256$", 43, "pbkdf2_sha256"),
+            ("SHA512", "$pbkdf2-sha512$", 86, "pbkdf2_sha512"),
         )
     ),
     Kind(
@@ -253,7 +253,7 @@ KINDS = (
         rf"\$scrypt\$ln=([1-9][0-9]?),r={NUMBER},p={NUMBER}"
         rf"\$(?=[^$]{{0,342}}\$){BASE64}\$[A-Za-z0-9+/]{{42}}[AEIMQUYcgkosw048]",
         _scrypt_cost,
-        _fits_by(hashers.scrypt),
+        _fits_by("scrypt"),
     ),
     Kind("Firebase", ("$fbscrypt$",), _FIREBASE, _firebase_cost, _fits_firebase),
     Kind(
@@ -261,14 +261,14 @@ KINDS = (
         ("$5$",),
         rf"\$5{_SHA_CRYPT}[./0-9A-Za-z]{{42}}[./0-9A-D]",
         _sha_crypt_cost,
-        _fits_by(hashers.sha256_crypt),
+        _fits_by("sha256_crypt"),
     ),
     Kind(
         "sha512-crypt",
         ("$6$",),
         rf"\$6{_SHA_CRYPT}[./0-9A-Za-z]{{85}}[./01]",
         _sha_crypt_cost,
-        _fits_by(hashers.sha512_crypt),
+        _fits_by("sha512_crypt"),
     ),
     # A salt of 4 to 16 bytes behind the digest.
     *(
@@ -280,9 +280,9 @@ KINDS = (
             _fits_by(hasher),
         )
         for start, least, most, hasher in (
-            ("{SSHA}", 32, 48, hashers.ldap_salted_sha1),
-            ("{SSHA256}", 48, 64, hashers.ldap_salted_sha256),
-            ("{SSHA512}", 91, 107, hashers.ldap_salted_sha512),
+            ("{SSHA}", 32, 48, "ldap_salted_sha1"),
+            ("{SSHA256}", 48, 64, "ldap_salted_sha256"),
+            ("{SSHA512}", 91, 107, "ldap_salted_sha512"),
         )
     ),
 )
