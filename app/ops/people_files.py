@@ -31,21 +31,19 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 class NotThisFile(Refused):
     """The file's first line does not say what stands in it."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The first line must name the columns: username, password_hash or password or both, "
-            "and scopes if there are any. Nothing was imported."
-        )
+    text = (
+        "The first line must name the columns: username, password_hash or password or both, "
+        "and scopes if there are any. Nothing was imported."
+    )
 
 
 class NotUtf8(Refused):
     """The file is in another encoding, or no text."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "This file is not UTF-8, but perhaps UTF-16 or Latin-1: save it as UTF-8. "
-            "Nothing was imported."
-        )
+    text = (
+        "This file is not UTF-8, but perhaps UTF-16 or Latin-1: save it as UTF-8. "
+        "Nothing was imported."
+    )
 
 
 class NotCsv(Refused):
