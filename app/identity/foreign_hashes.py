@@ -166,6 +166,6 @@ UNSUPPORTED = {
     "a hash by LDAP's {SHA}, {MD5} or {SMD5}": r"\{(?:SHA\d*|S?MD5)\}",
     "a hash by an old Django or Werkzeug (MD5 or SHA)": r"(?:md5|sha1|sha256|sha512|crypt)\$",
     "no password (an account that was locked, or signs in elsewhere)": r"[!*]|x$",
-    "JSON in a field: import Keycloak's export file itself": r"\s*[{\[]\s*[\"{\]}]",
+    "JSON in a field (import Keycloak's export file itself)": r"\s*[{\[]\s*[\"{\]}]",
 }
 """What has a name, and is refused by it: too weak to be worth it, or by no library here."""
