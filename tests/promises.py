@@ -122,6 +122,16 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "An accepted imported hash can verify a login": (
             "test_whatever_hash_is_not_refused_a_password_can_be_checked_by",
+            "test_people_sign_in_with_hashes_of_every_kind",
+        ),
+        "A password that was hashed as it was typed elsewhere verifies": (
+            "test_hashes_of_what_was_typed_verify_and_are_replaced_by_the_normal_forms",
+        ),
+        "No login waits for imported hashes that cost far more than others": (
+            "test_no_login_waits_for_hashes_that_cost_far_more",
+        ),
+        "A wrong password costs as much for a cheap imported hash as for an unknown name": (
+            "test_a_wrong_password_costs_no_less_than_for_an_unknown_name",
         ),
     },
     "Administration": {
