@@ -1,29 +1,50 @@
 """The audit log, to be read."""
 
 import uuid
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import BaseModel, Field
 
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
 from app.api.schemas import Limit, Moment, Page
 from app.api.security import CanReadAudit, Router
-from app.audit.log import Action, list_entries
+from app.audit.log import Action, EntryFilter, list_entries
+from app.identity.users import usernames_of
 from app.views import AuditAnswer
 
 router = Router(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(422))
 
 
-@router.get("")
-async def read_audit(
-    _: CanReadAudit,
-    db: ReadDep,
-    user: uuid.UUID | None = None,
-    action: Action | None = None,
-    since: Moment | None = None,
-    limit: Limit = 20,
-    after: uuid.UUID | None = None,
-) -> Page[AuditAnswer]:
-    """What was done, newest first; `user` is who did it, or whom it was done to."""
-    found = await list_entries(
-        db, user_id=user, action=action, since=since, after=after, limit=limit + 1
+class EntryQuery(BaseModel):
+    """Which entries are wanted: those to which all of this applies."""
+
+    user: uuid.UUID | None = Field(None, description="Who did it, or whom it was done to.")
+    action: Action | None = None
+    since: Moment | None = Field(None, description="At this time or later.")
+    until: Moment | None = Field(None, description="Before this time.")
+    limit: Limit = 20
+    after: uuid.UUID | None = None
+
+
+class AuditPage(Page[AuditAnswer]):
+    """One page of entries, newest first."""
+
+    names: dict[uuid.UUID, str] = Field(
+        default_factory=dict,
+        description="What the actors and subjects of this page are called, by their ids.",
     )
-    return Page.of([AuditAnswer.model_validate(each) for each in found], limit=limit)
+
+
+@router.get("", summary="List audit entries")
+async def read_audit(
+    _: CanReadAudit, db: ReadDep, query: Annotated[EntryQuery, Query()]
+) -> AuditPage:
+    """What was done, newest first."""
+    which = EntryFilter(query.user, query.action, query.since, query.until)
+    found = await list_entries(db, which, after=query.after, limit=query.limit + 1)
+    page = AuditPage.of([AuditAnswer.model_validate(each) for each in found], limit=query.limit)
+    named = {each for entry in page.items for each in (entry.actor, entry.subject) if each}
+    page.names = await usernames_of(db, named)
+    return page

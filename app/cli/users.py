@@ -30,9 +30,9 @@ from app.db.work import Work
 from app.identity.clients import NewSecret, secrets_of
 from app.identity.models import User
 from app.identity.sessions import live_sessions
-from app.identity.users import get_user, list_users
+from app.identity.users import UserFilter, get_user, list_users
 from app.runtime import Runtime
-from app.views import GrantAnswer, SessionAnswer, UserAnswer
+from app.views import GrantAnswer, SecretAnswer, SessionAnswer, UserAnswer
 
 user = typer.Typer(
     help="Make, find, change, disable and import users; their passwords and secrets.",
@@ -85,11 +85,11 @@ def user_create(
 
 @user.command("list")
 def user_list(search: Search = None, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """Users, oldest first, with what they are granted."""
+    """Users, newest first, with what they are granted."""
 
     async def act(runtime: Runtime) -> list[dict[str, Any]]:
         async with runtime.sessions() as db:
-            users = await list_users(db, name=search, limit=limit + 1)
+            users = await list_users(db, UserFilter(name=search), limit=limit + 1)
             held = await scopes_of_each(db, [each.id for each in users], now=runtime.now())
         return [{**UserAnswer.of(each).model_dump(), "granted": held[each.id]} for each in users]
 
@@ -111,7 +111,7 @@ def user_show(name: Name, as_json: AsJson = False) -> None:
             **UserAnswer.of(found).model_dump(),
             "grants": [GrantAnswer.model_validate(each).model_dump() for each in held],
             "sessions": [SessionAnswer.model_validate(each).model_dump() for each in signed_in],
-            "secrets": [{"secret_id": each.id, "created_at": each.created_at} for each in secrets],
+            "secrets": [SecretAnswer.of(each).model_dump() for each in secrets],
         }
 
     found = run(act)
