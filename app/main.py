@@ -62,7 +62,6 @@ TAGS = [
     {"name": "items", "description": "The sample resource, protected by scopes."},
     {"name": "discovery", "description": "What clients and other services need to know."},
     {"name": "health", "description": "For probes: does it run, and can it serve?"},
-    {"name": "metrics", "description": "For Prometheus."},
 ]
 """In the order in which /docs shows them."""
 

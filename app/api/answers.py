@@ -1,6 +1,6 @@
 """The refusals, and the headers of answers, as OpenAPI declares them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -100,19 +100,27 @@ def oauth_answers(
     return answers
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declaration of refusals; 422 is a list of problems, or one text."""
+def refusals(
+    *statuses: int, texts: Mapping[int, str] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """The declaration of refusals; 422 is a list of problems, or one text.
+
+    `texts` are what this route says, where that is not what most routes say.
+    """
+    said = EXAMPLES | {status: [text] for status, text in (texts or {}).items()}
     return {
         status: {
             "model": ValidationAnswer | ErrorAnswer if status == 422 else ErrorAnswer,
             "headers": HEADERS.get(status, {}),
-            "content": _examples([{"detail": each} for each in EXAMPLES[status]]),
+            "content": _examples([{"detail": each} for each in said[status]]),
         }
         for status in statuses
     }
 
 
 def _examples(bodies: Sequence[object]) -> dict[str, Any]:
+    if len(bodies) == 1:
+        return {"application/json": {"example": bodies[0]}}
     named = {f"example {number}": {"value": body} for number, body in enumerate(bodies, 1)}
     return {"application/json": {"examples": named}}
 

@@ -25,8 +25,8 @@ router = Router(include_in_schema=False, dependencies=[PUBLIC])
 def add_docs(app: FastAPI) -> None:
     """Serve the page and its files: ours, and Swagger UI's own."""
     app.router.routes.extend(router.routes)
-    swagger = [("fastapi_swagger", "resources")]
-    app.mount(ASSETS, StaticFiles(directory=FILES / "assets", packages=swagger))
+    files = StaticFiles(directory=FILES / "assets", packages=[("fastapi_swagger", "resources")])
+    app.mount(ASSETS, files)
 
 
 @router.get("/docs")

@@ -5,6 +5,7 @@ import uuid
 from pydantic import BaseModel
 
 from app.access import grants
+from app.access.authority import LastAdmin
 from app.access.holdings import grants_of
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
@@ -16,6 +17,9 @@ from app.views import GrantAnswer, example
 router = Router(
     prefix="/users/{user_id}/grants", tags=["grants"], responses=PROTECTED | refusals(404, 422)
 )
+
+
+LAST_ADMIN = str(LastAdmin())
 
 
 class GrantTerms(BaseModel):
@@ -46,7 +50,12 @@ async def list_grants(
     return GrantPage.of([GrantAnswer.model_validate(each) for each in found], limit=limit)
 
 
-@router.put("/{scope}", summary="Grant scope", status_code=204, responses=refusals(409, 413))
+@router.put(
+    "/{scope}",
+    summary="Grant scope",
+    status_code=204,
+    responses=refusals(409, 413, texts={409: LAST_ADMIN}),
+)
 async def grant(
     user_id: uuid.UUID,
     scope: str,
@@ -61,7 +70,12 @@ async def grant(
     await grants.grant(work, user_id, scope, expires_at=terms.expires_at, reason=terms.reason)
 
 
-@router.delete("/{scope}", summary="Revoke scope", status_code=204, responses=refusals(409))
+@router.delete(
+    "/{scope}",
+    summary="Revoke scope",
+    status_code=204,
+    responses=refusals(409, texts={409: LAST_ADMIN}),
+)
 async def revoke(user_id: uuid.UUID, scope: str, work: CanWriteGrants) -> None:
     """Take back a scope that the caller holds, from live tokens too. Repeating changes nothing."""
     await grants.revoke(work, user_id, scope)

@@ -18,6 +18,8 @@ from app.views import ALICE, Listed, example
 
 router = Router(prefix="/items", tags=["items"], responses=PROTECTED | refusals(422))
 
+MISSING = refusals(404, texts={404: str(items.ItemNotFound())})
+
 
 Title = Annotated[Text, Field(min_length=1, max_length=200)]
 Description = Annotated[Text, Field(max_length=10_000)]
@@ -92,14 +94,14 @@ async def create_item(new: NewItem, work: CanWriteItems) -> ItemAnswer:
     return ItemAnswer.model_validate(item)
 
 
-@router.get("/{item_id}", summary="Get item", responses=refusals(404))
+@router.get("/{item_id}", summary="Get item", responses=MISSING)
 async def get_item(item_id: uuid.UUID, principal: CanReadItems, db: ReadDep) -> ItemAnswer:
     """One item."""
     item = await items.get_item(db, item_id, owner_id=_visible_to(principal))
     return ItemAnswer.model_validate(item)
 
 
-@router.patch("/{item_id}", summary="Change item", responses=refusals(404, 413))
+@router.patch("/{item_id}", summary="Change item", responses=MISSING | refusals(413))
 async def change_item(item_id: uuid.UUID, change: ItemChange, work: CanWriteItems) -> ItemAnswer:
     """The item, changed."""
     item = await items.change_item(
@@ -111,7 +113,7 @@ async def change_item(item_id: uuid.UUID, change: ItemChange, work: CanWriteItem
     return ItemAnswer.model_validate(item)
 
 
-@router.delete("/{item_id}", summary="Delete item", status_code=204, responses=refusals(404))
+@router.delete("/{item_id}", summary="Delete item", status_code=204, responses=MISSING)
 async def delete_item(item_id: uuid.UUID, work: CanWriteItems) -> None:
     """The item is gone."""
     await items.delete_item(work, item_id, owner_id=_visible_to(work.actor))

@@ -11,7 +11,7 @@ from app.api.dependencies import ActorDep, ReadDep, RuntimeDep
 from app.api.schemas import Limit, Page
 from app.api.security import AnyCaller, AnyPrincipal, Router
 from app.identity.login import change_password
-from app.identity.sessions import live_sessions
+from app.identity.sessions import SessionNotFound, live_sessions
 from app.views import ALICE, SessionAnswer, example
 
 router = Router(prefix="/users/me", tags=["me"], responses=PROTECTED)
@@ -118,7 +118,7 @@ async def list_sessions(
     "/sessions/{session_id}",
     summary="End my session",
     status_code=204,
-    responses=refusals(404, 422),
+    responses=refusals(404, 422, texts={404: str(SessionNotFound())}),
 )
 async def end_one_session(session_id: uuid.UUID, work: AnyCaller) -> None:
     """End one of one's own sessions; repeating it changes nothing."""

@@ -5,8 +5,13 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import BaseModel
 
-from app.access.registry import register_scope, remove_scope
-from app.access.scopes import MAX_SCOPE, SCOPE_TOKEN, registered_scopes
+from app.access.registry import ScopeGranted, ScopeShips, register_scope, remove_scope
+from app.access.scopes import (
+    MAX_SCOPE,
+    SCOPE_TOKEN,
+    ScopeNotRegistered,
+    registered_scopes,
+)
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
 from app.api.schemas import Limit, Page, Remark, Text
@@ -40,7 +45,11 @@ async def list_scopes(
     return ScopePage.of([ScopeAnswer.of(each) for each in found], limit=limit)
 
 
-@router.put("/{name}", summary="Register scope", responses=refusals(409, 413))
+@router.put(
+    "/{name}",
+    summary="Register scope",
+    responses=refusals(409, 413, texts={409: str(ScopeShips())}),
+)
 async def put_scope(
     name: NewScopeName, scope: ScopeDescription, work: CanWriteScopes
 ) -> ScopeAnswer:
@@ -49,7 +58,12 @@ async def put_scope(
     return ScopeAnswer.of(registered)
 
 
-@router.delete("/{name}", summary="Delete scope", status_code=204, responses=refusals(404, 409))
+@router.delete(
+    "/{name}",
+    summary="Delete scope",
+    status_code=204,
+    responses=refusals(404, 409, texts={404: str(ScopeNotRegistered()), 409: str(ScopeGranted())}),
+)
 async def delete_scope(name: str, work: CanWriteScopes) -> None:
     """Delete a scope. Not while it is granted, and not one that ships."""
     await remove_scope(work, name)

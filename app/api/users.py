@@ -8,6 +8,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, Field, model_validator
 
 from app.access import accounts
+from app.access.authority import LastAdmin
 from app.access.holdings import holds
 from app.access.scopes import MAX_SCOPE
 from app.api.answers import PROTECTED, refusals
@@ -15,8 +16,8 @@ from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.schemas import Limit, Page, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
-from app.identity.clients import MAX_SECRETS, secrets_of
-from app.identity.sessions import live_sessions
+from app.identity.clients import MAX_SECRETS, SecretNotFound, TooManySecrets, secrets_of
+from app.identity.sessions import SessionNotFound, live_sessions
 from app.identity.users import MOST_COUNTED, Kind, UserFilter, count_users, list_users, user_of_id
 from app.views import ALICE, SecretAnswer, SessionAnswer, UserAnswer, example
 
@@ -207,7 +208,7 @@ async def set_password(
     "/{user_id}/secrets",
     summary="Create user secret",
     status_code=201,
-    responses=refusals(404, 409),
+    responses=refusals(404, 409, texts={409: str(TooManySecrets())}),
 )
 async def add_secret(
     user_id: uuid.UUID, work: CanWriteUsers, response: Response
@@ -230,7 +231,7 @@ async def list_secrets(user_id: uuid.UUID, _: CanReadUsers, db: ReadDep) -> Secr
     "/{user_id}/secrets/{secret_id}",
     summary="Revoke user secret",
     status_code=204,
-    responses=refusals(404, 409),
+    responses=refusals(404, 409, texts={404: str(SecretNotFound()), 409: str(LastAdmin())}),
 )
 async def remove_secret(user_id: uuid.UUID, secret_id: uuid.UUID, work: CanWriteUsers) -> None:
     """Revoke a secret: no request can authenticate with it any more."""
@@ -264,7 +265,7 @@ async def end_sessions(user_id: uuid.UUID, work: CanWriteUsers) -> None:
     "/{user_id}/sessions/{session_id}",
     summary="End user session",
     status_code=204,
-    responses=refusals(404),
+    responses=refusals(404, texts={404: str(SessionNotFound())}),
 )
 async def end_session(user_id: uuid.UUID, session_id: uuid.UUID, work: CanWriteUsers) -> None:
     """End one session of the user; repeating it changes nothing."""

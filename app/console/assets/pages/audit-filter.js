@@ -92,7 +92,7 @@ export async function auditFilter({ query, may, signal }, narrow) {
     const request = ++searches;
     const found = typed && !ID.test(typed) && search ? await usersNamed(typed) : [];
     if (request !== searches || signal.aborted) return;
-    offers.replaceChildren(...found.map(({ username }) => new Option(username, username)));
+    offers.replaceChildren(...found.map(({ username }) => el("option", { value: username })));
     const exact = found.find(({ username }) => username.toLowerCase() === typed.toLowerCase());
     const meant = exact ?? (found.length === 1 ? found[0] : undefined);
     const id = ID.test(typed) ? typed : (meant?.id ?? "");
