@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
-from app.api.schemas import Limit, Moment, Page
+from app.api.schemas import Moment, Page, PageSize
 from app.api.security import CanReadAudit, Router
 from app.audit.log import Action, EntryFilter, list_entries
 from app.identity.users import usernames_of
@@ -17,14 +17,14 @@ from app.views import AuditAnswer
 router = Router(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(422))
 
 
-class EntryQuery(BaseModel):
+class AuditQuery(BaseModel):
     """Which entries are wanted: those to which all of this applies."""
 
     user: uuid.UUID | None = Field(None, description="Who did it, or whom it was done to.")
     action: Action | None = None
     since: Moment | None = Field(None, description="At this time or later.")
     until: Moment | None = Field(None, description="Before this time.")
-    limit: Limit = 20
+    limit: PageSize = 20
     after: uuid.UUID | None = None
 
 
@@ -39,7 +39,7 @@ class AuditPage(Page[AuditAnswer]):
 
 @router.get("", summary="List audit entries")
 async def read_audit(
-    _: CanReadAudit, db: ReadDep, query: Annotated[EntryQuery, Query()]
+    _: CanReadAudit, db: ReadDep, query: Annotated[AuditQuery, Query()]
 ) -> AuditPage:
     """What was done, newest first."""
     which = EntryFilter(query.user, query.action, query.since, query.until)

@@ -14,7 +14,7 @@ from app.access.scopes import (
 )
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
-from app.api.schemas import Limit, Page, Remark, Text
+from app.api.schemas import Page, PageSize, Remark, Text
 from app.api.security import AnyPrincipal, CanWriteScopes, Router
 from app.views import ScopeAnswer, example
 
@@ -38,7 +38,7 @@ class ScopePage(Page[ScopeAnswer]):
 
 @router.get("", summary="List scopes")
 async def list_scopes(
-    _: AnyPrincipal, db: ReadDep, limit: Limit = 20, after: Text | None = None
+    _: AnyPrincipal, db: ReadDep, limit: PageSize = 20, after: Text | None = None
 ) -> ScopePage:
     """Every scope that can be granted, by name."""
     found = await registered_scopes(db, after=after, limit=limit + 1)

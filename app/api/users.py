@@ -14,7 +14,7 @@ from app.access.scopes import MAX_SCOPE
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
-from app.api.schemas import Limit, Page, Text
+from app.api.schemas import Page, PageSize, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
 from app.identity.clients import MAX_SECRETS, SecretNotFound, TooManySecrets, secrets_of
 from app.identity.sessions import SessionNotFound, live_sessions
@@ -92,7 +92,7 @@ class UserQuery(BaseModel):
         examples=["read:items"],
         description="A scope that is granted to them. `admin` does not count for others here.",
     )
-    limit: Limit = 20
+    limit: PageSize = 20
     after: uuid.UUID | None = None
 
     def filter(self, *, now: datetime) -> UserFilter:
@@ -244,7 +244,7 @@ async def list_sessions(
     _: CanReadUsers,
     runtime: RuntimeDep,
     db: ReadDep,
-    limit: Limit = 20,
+    limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> SessionPage:
     """The user's live sessions, soonest to expire first."""

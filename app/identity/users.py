@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
 
 from app.db.locks import Lock, share_lock, take_lock
+from app.db.paging import paginate
 from app.errors import Conflict, NotFound
 from app.identity.models import User
 from app.identity.names import (
@@ -43,15 +44,13 @@ class NewUser:
 class UsernameTaken(Conflict):
     """A user has that name, perhaps in other letter case, or one that looks like it."""
 
-    def __init__(self) -> None:
-        super().__init__("That username is taken: choose another.")
+    text = "That username is taken: choose another."
 
 
 class UserNotFound(NotFound):
     """No user has that name or id."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such user.")
+    text = "There is no such user."
 
 
 async def not_lookalikes(
@@ -186,10 +185,8 @@ async def list_users(
     limit: int | None = None,
 ) -> list[User]:
     """Return these users, newest first: up to `limit` of those that come after the given one."""
-    statement = select(User).where(*which.conditions()).order_by(User.id.desc()).limit(limit)
-    if after is not None:
-        statement = statement.where(User.id < after)
-    return list(await db.scalars(statement))
+    statement = select(User).where(*which.conditions())
+    return await paginate(db, statement, User.id, after=after, limit=limit, descending=True)
 
 
 async def count_users(db: AsyncSession, which: UserFilter = EVERYBODY) -> int:
