@@ -162,6 +162,15 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "The console contacts no other host, keeps its policy and stores nothing": (
             "tests/test_console_in_browser.py",
         ),
+        "A secret stays on the screen until its reader has saved it": (
+            "test_a_secret_stays_until_it_is_saved_and_is_listed_and_revoked",
+        ),
+        "axe finds nothing in the console, on a phone or a desk, light or dark": (
+            "test_axe_finds_nothing",
+        ),
+        "The end of a session by an administrator is checked like every change of an account": (
+            "test_whoever_holds_less_ends_no_session_of_those_who_hold_more",
+        ),
         "A field of an import never becomes a row": (
             "test_at_a_line_that_is_no_row_the_import_stops_and_what_follows_is_nobody",
         ),
