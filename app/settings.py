@@ -262,7 +262,8 @@ class Settings(EnvFileSettings):
         Hosts,
         Field(
             description="Names that a request's `Host` must be one of (`auth.example`, "
-            "`*.example`), `/health/…` excepted; unset: any, it is never relied on."
+            "`*.example`), `/health/…` and `/metrics` excepted; unset: any, it is never "
+            "relied on."
         ),
     ] = ()
 

@@ -37,7 +37,7 @@ class Jwks(BaseModel):
     keys: list[dict[str, Any]]
 
 
-@router.get("/oauth-authorization-server", responses=refusals(503))
+@router.get("/oauth-authorization-server", summary="Get metadata", responses=refusals(503))
 async def metadata(runtime: RuntimeDep, db: ReadDep) -> Metadata:
     """Where the endpoints are and what they can do (RFC 8414). The issuer is tokens' `iss`."""
     issuer = runtime.issuer.jwt.issuer
@@ -58,7 +58,7 @@ async def metadata(runtime: RuntimeDep, db: ReadDep) -> Metadata:
     )
 
 
-@router.get("/jwks.json", responses=refusals(503))
+@router.get("/jwks.json", summary="Get keys", responses=refusals(503))
 async def jwks(runtime: RuntimeDep) -> Jwks:
     """The public keys that verify this service's tokens (RFC 7517)."""
     return Jwks.model_validate(await runtime.keyring.jwks(runtime.now()))

@@ -195,11 +195,15 @@ class RequestLimitsMiddleware:
 
 
 class TrustedHosts(TrustedHostMiddleware):
-    """Refuses requests for other hosts, except health checks: probes use an IP address."""
+    """Refuses requests for other hosts, except for health and metrics: probes use an IP address.
+
+    Both are the same for every host, and metrics need their token.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400."""
-        if scope["type"] == "http" and scope["path"].startswith("/health/"):
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path.startswith("/health/") or path == "/metrics"):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)

@@ -1,70 +1,34 @@
-"""Importing people who come from another system: a CSV file of any length, by whole rows.
+"""Importing people who come from another system: a file of any length, by whole rows.
 
 A batch of rows is one transaction: users, hashes, grants and audit entries. So wherever an import
 stops, each row is imported completely or not at all, and importing the same file again adds the
 missing rows.
 """
 
-import csv
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from io import TextIOWrapper
-from itertools import count, islice
-from typing import BinaryIO, NamedTuple, TextIO
+from itertools import islice
+from typing import BinaryIO
 
 from app.access.accounts import create_people
 from app.access.authority import Caller
 from app.access.scopes import MAX_SCOPE, ScopeNotRegistered, registered_of
 from app.errors import DomainError, Refused
+from app.identity.foreign_hashes import check_hash
 from app.identity.names import normalise_username, username_key
-from app.identity.passwords import check_hash, check_password
+from app.identity.passwords import check_password
 from app.identity.users import (
     NewUser,
     UsernameTaken,
     names_taken,
     not_lookalikes,
 )
+from app.ops.people_files import Refusal, Row, Stop, rows_of
 from app.runtime import Runtime
 
-COLUMNS = frozenset({"username", "password_hash", "password", "scopes"})
 BATCH = 200
 """Rows a transaction."""
-MAX_LINE = 64 * 1024
-"""Characters a row."""
-
-# How other dialects escape a quotation mark, which RFC 4180 doubles, or a line's end.
-_ESCAPED = re.compile(r'\\(?:"|$)')
-
-
-class NotThisFile(Refused):
-    """The file's first line does not name its columns."""
-
-    text = (
-        "The first line must name the columns: username, password_hash or password or both, "
-        "and scopes if there are any. Nothing was imported."
-    )
-
-
-class NotCsv(Refused):
-    """The line is not a valid row, so the next line may not be the start of a row either."""
-
-
-class Refusal(NamedTuple):
-    """A row that was not imported: its line in the file and the reason.
-
-    Of its content, only the names of unknown scopes.
-    """
-
-    line: int
-    reason: str
-
-
-class Stop(NamedTuple):
-    """The line where reading stopped and the reason, without its content."""
-
-    line: int
-    reason: str
 
 
 @dataclass(slots=True)
@@ -100,11 +64,11 @@ class Newcomer:
 async def import_people(
     runtime: Runtime, file: BinaryIO, *, by: Caller, progress: Callable[[Report], None]
 ) -> Report:
-    """Create a person from each row of a CSV file, and close it; call `progress` after each batch.
+    """Create a person from each row of a file, and close it; call `progress` after each batch.
 
     A user who has exactly that name counts as already there, and is not changed. A row that can't
     be imported is refused, and the import continues. A line that is not a row stops the import.
-    Raises NotThisFile.
+    Raises NotThisFile or NotUtf8.
     """
     report = Report()
     rows = _read(file)
@@ -121,75 +85,16 @@ async def import_people(
 
 def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
     """The rows of the file, one after the other: it may be larger than memory."""
-    # Bytes that are not UTF-8 become surrogates, so only their row is refused. By default a
-    # carriage return would end a line too: some programs write one into a field without quoting it.
-    with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-        columns = _columns(lines)
-        for line in count(2):
-            try:
-                row = _fields(lines)
-                if row is None:
-                    return
-                if row:
-                    yield _check(line, columns, row)
-            except NotCsv as error:
-                yield Stop(line, str(error))
-                return
-            except DomainError as error:
-                yield Refusal(line, str(error))
+    for row in rows_of(file):
+        try:
+            yield _check(row) if isinstance(row, Row) else row
+        except DomainError as error:
+            yield Refusal(row.line, str(error))
 
 
-def _columns(lines: TextIO) -> list[str]:
-    """Return the columns that the first line names. Raises NotThisFile."""
-    try:
-        columns = _fields(lines) or []
-    except NotCsv:
-        raise NotThisFile from None
-    if not (
-        COLUMNS.issuperset(columns)
-        and len(set(columns)) == len(columns)
-        and "username" in columns
-        and COLUMNS.intersection({"password", "password_hash"}).intersection(columns)
-    ):
-        raise NotThisFile
-    return columns
-
-
-def _fields(lines: TextIO) -> list[str] | None:
-    """The fields of the next line, none of a blank one; None at the end. Raises NotCsv.
-
-    Stricter than RFC 4180, which lets a row continue in the next line. No imported field contains a
-    line break. So after a quotation mark that is left open or wrongly escaped, the next lines may
-    be a user's text, written to look like a row that grants them `admin`.
-    """
-    line = lines.readline(MAX_LINE + 1)
-    if not line:
-        return None
-    if len(line) > MAX_LINE:
-        raise NotCsv(f"This line is longer than a row: it has more than {MAX_LINE} characters.")
-    line = line.removesuffix("\n").removesuffix("\r")
-    if "\r" in line:
-        raise NotCsv("A carriage return stands within this line: a row stands in one line.")
-    if line.count('"') % 2:
-        raise NotCsv("A quotation mark is left open in this line: a row stands in one line.")
-    if _ESCAPED.search(line):
-        raise NotCsv(
-            "A backslash stands before a quotation mark, or ends the line: this is not CSV."
-        )
-    try:
-        return next(csv.reader([line], strict=True))
-    except csv.Error:
-        raise NotCsv("This line is not CSV: is a quotation mark in it not doubled?") from None
-
-
-def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
-    """Return the row's values, checked. Raises Refused."""
-    if len(row) != len(columns):
-        raise Refused(
-            f"The row has {len(row)} fields, not {len(columns)}: what has commas in it, as argon2 "
-            "hashes do, is quoted."
-        )
-    values = dict(zip(columns, row, strict=True))
+def _check(row: Row) -> Newcomer:
+    """What the row says, if it can be so. Raises Refused."""
+    line, values = row
     username = normalise_username(values["username"])
     password, password_hash = values.get("password"), values.get("password_hash")
     if bool(password) == bool(password_hash):
@@ -198,7 +103,7 @@ def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
         line,
         username,
         password=check_password(password, username=username) if password else None,
-        password_hash=check_hash(password_hash) if password_hash else None,
+        password_hash=check_hash(password_hash.strip()) if password_hash else None,
         scopes=frozenset(values.get("scopes", "").split()),
     )
 
