@@ -268,6 +268,7 @@ def test_the_keyboard_alone_filters_renames_and_keeps_a_secret(settings: dict[st
         press.press("Tab")
         press.type("A service")
         expect(page.get_by_label("Password")).to_be_hidden()
+        tab_to(page, page.get_by_role("button", name="Create"))
         press.press("Enter")
         secret = page.get_by_label("Client secret")
         expect(secret).to_be_visible()
