@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import HTMLResponse
@@ -32,15 +32,16 @@ def add_docs(app: FastAPI) -> None:
 
 
 @router.get("/docs")
-async def docs(request: Request) -> HTMLResponse:
+async def docs() -> HTMLResponse:
     """The interactive documentation. Its Authorize button is a real login."""
-    prefix = request.scope.get("root_path", "")
+    # Relative links: a proxy may serve this below a path that only the browser sees.
+    assets = ASSETS.removeprefix("/")
     page = get_swagger_ui_html(
-        openapi_url=f"{prefix}/openapi.json",
+        openapi_url="openapi.json",
         title="Scopegate",
-        swagger_js_url=f"{prefix}{ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{prefix}{ASSETS}/swagger-ui.css",
-        swagger_favicon_url=f"{prefix}{ASSETS}/favicon-32x32.png",
+        swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+        swagger_css_url=f"{assets}/swagger-ui.css",
+        swagger_favicon_url=f"{assets}/favicon-32x32.png",
     )
     (script,) = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.S)
     digest = base64.b64encode(hashlib.sha256(script).digest()).decode()

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match
+from starlette.types import Scope
 
 from app.db.engine import DATABASE_GONE, STATEMENT_LOST, sqlstate_of
 from app.errors import (
@@ -48,6 +49,15 @@ class NotificationQueueFull(Unavailable):
             "Postgres' queue of notifications is full: a session that listens, in a transaction "
             "that it does not end, holds it up. Until that session ends, nothing can be changed."
         )
+
+
+def own_path(scope: Scope) -> str:
+    """Return the request's path below the root path, where the app is mounted or served below one.
+
+    In ASGI `path` begins with `root_path`.
+    """
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -181,7 +191,7 @@ def _answer(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     # Not request.url, which is put together from the Host header: whatever a client wrote there.
-    if request.scope["path"] in OAUTH_PATHS:
+    if own_path(request.scope) in OAUTH_PATHS:
         body = {"error": code, "error_description": text}
         return JSONResponse(body, status, headers={**NO_STORE, **(headers or {})})
     return JSONResponse({"detail": text}, status, headers=dict(headers or {}))

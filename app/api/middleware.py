@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.addresses import is_trusted
-from app.api.errors import on_domain_error
+from app.api.errors import on_domain_error, own_path
 from app.db.query_time import QueryTimer
 from app.errors import Unavailable
 from app.ops.logging import Answered, RequestLog
@@ -176,7 +176,7 @@ class RequestLimitsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting what of its body is read."""
         # A busy process is alive: to restart it would make things worse.
-        if "refused" in scope.get("state", ()) and scope["path"] != "/health/live":
+        if "refused" in scope.get("state", ()) and own_path(scope) != "/health/live":
             answer = await on_domain_error(Request(scope), Busy())
             await answer(scope, receive, send)
             return
@@ -198,7 +198,7 @@ class TrustedHosts(TrustedHostMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400."""
-        if scope["type"] == "http" and scope["path"].startswith("/health/"):
+        if scope["type"] == "http" and own_path(scope).startswith("/health/"):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)

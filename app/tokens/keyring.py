@@ -142,6 +142,11 @@ class Keyring:
             ),
         )
 
+    def algorithms(self, now: datetime) -> list[str]:
+        """The algorithms of all keys that are not retired, the chosen one first."""
+        used = {key.algorithm for key in self._keys.values() if not key.is_retired(now)}
+        return sorted(used, key=lambda each: (each != self._algorithm, each))
+
     async def find(self, kid: object, *, now: datetime) -> Key | None:
         """The key of that id, if it is one of ours and not retired."""
         if not isinstance(kid, str):
