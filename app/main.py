@@ -25,13 +25,14 @@ from app.api import (
     users,
 )
 from app.api.default_deny import refuse_undeclared_routes
-from app.api.errors import add_error_handlers, own_path
+from app.api.errors import add_error_handlers
 from app.api.middleware import (
     UNLOGGED,
     RequestContextMiddleware,
     RequestLimitsMiddleware,
     TrustedHosts,
     for_origins,
+    own_path,
 )
 from app.api.security import CallerFirstRoute
 from app.ops.background import background_work

@@ -48,8 +48,7 @@ class Jwks(BaseModel):
 class NoSuchIssuer(NotFound):
     """The path behind the well-known one is not that of the issuer."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no issuer with this path.")
+    text = "There is no issuer with this path."
 
 
 def path_of(issuer: str) -> str:

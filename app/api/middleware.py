@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.addresses import is_trusted
-from app.api.errors import on_domain_error, own_path
+from app.api.errors import on_domain_error
 from app.db.query_time import QueryTimer
 from app.errors import Unavailable
 from app.ops.logging import Answered, RequestLog
@@ -39,11 +39,19 @@ UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
 """Routes that machines ask all day long."""
 
 
+def own_path(scope: Scope) -> str:
+    """Return the request's path below the root path, where the app is mounted or served below one.
+
+    In ASGI `path` begins with `root_path`.
+    """
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class Busy(Unavailable):
     """The server has more to do than it takes on, or shuts down."""
 
-    def __init__(self) -> None:
-        super().__init__("The service is busy: try again in a moment.")
+    text = "The service is busy: try again in a moment."
 
 
 class Hardening:
@@ -52,7 +60,9 @@ class Hardening:
     def __init__(self, settings: Settings) -> None:
         self._constant = list(HARDENING)
         if settings.hsts:
-            self._constant.append((b"strict-transport-security", b"max-age=%d" % settings.hsts))
+            self._constant.append(
+                (b"strict-transport-security", b"max-age=%d" % settings.hsts.total_seconds())
+            )
 
     def around(self, given: RawHeaders, request_id: str, *, stored: bool) -> RawHeaders:
         """Return an answer's own headers, and these; a content policy of its own stays.
