@@ -52,6 +52,7 @@ RUN_ELSEWHERE = {
     ("docs/how-to/run-with-docker.md", "Start"): IN_DOCKER,
     ("docs/tutorials/first-hour.md", "Run it and sign in"): "tests/test_make_run.py runs the last",
     ("docs/tutorials/first-hour.md", "Test and document it"): "tests/test_tutorial.py runs parts",
+    ("docs/how-to/clients-and-gateways.md", "HAProxy"): "tests/cli/test_keys.py runs the command",
     ("docs/how-to/run-in-production.md", "Run several replicas"): "tests/test_scale_out.py runs it",
     ("CONTRIBUTING.md", "Set up"): "CI runs what tests; the rest goes on or changes files",
 }
@@ -137,6 +138,7 @@ def test_what_is_run_elsewhere_is_known() -> None:
         for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
     }
     known = ("sh", "sh elsewhere", "python", "csv", "diff", "mermaid", "nginx", "sql")
+    known += ("caddy", "go", "haproxy", "java", "js", "properties", "rust", "yaml")
     shown = {(language, "anywhere") for language in known}
     assert languages <= shown | {("", "ARCHITECTURE.md")}
 

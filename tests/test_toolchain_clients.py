@@ -127,6 +127,7 @@ async def test_spring_boot_takes_access_tokens_and_gets_its_own(
 async def built(language: str, *words: str | Path, copy: Path) -> Path:
     """Build a copy of this language's program, never in the checkout; where the copy is."""
     shutil.copytree(PROGRAMS / language, copy)
+    # Go would have a C compiler build a part of its own library.
     code, out, err = await run(*words, cwd=copy, env={"CGO_ENABLED": "0"})
     if code != 0:
         # Without its packages, or with an older compiler, it can't be built on this machine.
