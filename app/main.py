@@ -32,6 +32,7 @@ from app.api.middleware import (
     RequestLimitsMiddleware,
     TrustedHosts,
     for_origins,
+    own_path,
 )
 from app.api.security import CallerFirstRoute
 from app.ops.background import background_work
@@ -87,6 +88,8 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
         telemetry=_telemetry(tracing),
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
+        # Below a path, that of the issuer is the one which clients see.
+        servers=[{"url": path}] if (path := discovery.path_of(settings.token_issuer)) else None,
     )
     app.state.requests, app.state.worker = requests, worker
     app.router.route_class = CallerFirstRoute
@@ -132,7 +135,7 @@ def _telemetry(tracing: "Tracing | None") -> TelemetryConfig:
     return TelemetryConfig(
         tracing=tracing is not None,
         tracer_provider=tracing.provider if tracing else None,
-        exclude=lambda scope: scope["path"] in UNLOGGED,
+        exclude=lambda scope: own_path(scope) in UNLOGGED,
         operation_spans=False,
         # These can carry request bodies, and here those hold passwords.
         metrics=False,

@@ -4,13 +4,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
-
-from tests.processes import Service
 
 # A deadline against hanging, not a budget.
 expect.set_options(timeout=60_000)
@@ -26,6 +24,14 @@ QUIET = [
 ]
 
 
+class Site(Protocol):
+    """What a page is opened of: a service, or what is in front of one."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+
+
 def browser() -> str:
     """Where Chromium is; without one the test is skipped, and in CI it fails."""
     for name in BROWSERS:
@@ -38,7 +44,7 @@ def browser() -> str:
 
 
 @contextmanager
-def page_of(service: Service, **options: Any) -> Iterator[Page]:
+def page_of(service: Site, **options: Any) -> Iterator[Page]:
     """A page that, as is asserted at the end, asked no host but the service's."""
     executable = browser()
     with sync_playwright() as playwright:

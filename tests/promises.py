@@ -246,6 +246,28 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_an_answer_to_a_request_with_credentials_is_not_stored",
         ),
     },
+    "Clients": {
+        "Unmodified clients sign in, refresh, introspect and verify": (
+            "tests/test_oauth_clients.py",
+            "tests/test_npm_clients.py",
+            "tests/test_toolchain_clients.py",
+        ),
+        "Clients find the metadata where they look, also below an issuer's path": (
+            "tests/api/test_discovery.py",
+            "test_behind_nginx_with_and_without_a_path_clients_find_the_service_and_sign_in",
+        ),
+        "The issuer and the audience are never changed": (
+            "test_what_clients_would_read_in_another_way_is_no_issuer",
+            "test_a_slash_at_the_end_of_the_issuer_is_refused_and_never_dropped",
+            "test_the_audience_is_kept_byte_for_byte",
+        ),
+        "Below a path that a proxy strips, `/docs` signs in and calls": (
+            "test_below_a_path_that_a_proxy_strips_the_page_shows_signs_in_and_calls",
+        ),
+        "Gateways can check tokens by a PEM file": (
+            "test_the_public_keys_are_printed_as_pem_the_signing_one_first",
+        ),
+    },
     "Starting, stopping, upgrading": {
         "A wheel migrates and serves without a checkout": ("tests/system/test_wheel.py",),
         "`serve` waits for a database, and says for what": (
