@@ -17,7 +17,7 @@ from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
 from app.db.work import Actor
 from app.identity import throttle
-from app.identity.clients import ClientRefused, authenticate_client
+from app.identity.clients import ClientCredentials, ClientRefused, authenticate_client
 from app.identity.login import LoginRefused, WrongPassword, change_password, confirm_password
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.names import username_key
@@ -319,8 +319,7 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
             async with authenticate_client(
                 own_runtime.database,
                 own_runtime.throttle,
-                client_id="worker",
-                secret="wrong",
+                readings=[ClientCredentials("worker", "wrong")],
                 actor=Actor(address=HOME),
             ):
                 pass
