@@ -40,7 +40,7 @@ async def list_grants(
     return Page.of([GrantAnswer.model_validate(each) for each in found], limit=limit)
 
 
-@router.put("/{scope}", status_code=204, responses=refusals(409, 413))
+@router.put("/{scope:scope}", status_code=204, responses=refusals(409, 413))
 async def grant(
     user_id: uuid.UUID,
     scope: str,
@@ -55,7 +55,7 @@ async def grant(
     await grants.grant(work, user_id, scope, expires_at=terms.expires_at, reason=terms.reason)
 
 
-@router.delete("/{scope}", status_code=204, responses=refusals(409))
+@router.delete("/{scope:scope}", status_code=204, responses=refusals(409))
 async def revoke(user_id: uuid.UUID, scope: str, work: CanWriteGrants) -> None:
     """Take back a scope that the caller holds, from live tokens too. Repeating changes nothing."""
     await grants.revoke(work, user_id, scope)

@@ -25,6 +25,10 @@ FORM = form_body(
 )
 
 
+class Revocation(BaseModel):
+    """Empty: some clients read an answer as JSON, although RFC 7009 §2.2 gives it no content."""
+
+
 class Introspection(BaseModel):
     """RFC 7662 §2.2. An inactive token has `active` alone."""
 
@@ -45,18 +49,20 @@ class Introspection(BaseModel):
 @router.post(
     "/revoke",
     dependencies=[PUBLIC],
-    response_class=Response,
     responses=oauth_answers(400, 401, 413, 429, 503),
     openapi_extra=FORM,
 )
-async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
+async def revoke(
+    form: FormDep, actor: ActorDep, runtime: RuntimeDep, response: Response
+) -> Revocation:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
+    response.headers.update(NO_STORE)
     token = form.require("token")
     async with authenticated_client(form, runtime, actor=actor):
         await revoke_token(
             token, runtime.issuer, runtime.access_tokens, runtime.database, actor=actor
         )
-    return Response(headers=NO_STORE)
+    return Revocation()
 
 
 @router.post(

@@ -16,7 +16,14 @@ from app.views import ScopeAnswer
 router = Router(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
 
 
-NewScopeName = Annotated[str, Path(max_length=MAX_SCOPE, pattern=f"^{SCOPE_TOKEN}$")]
+# The pattern is for OpenAPI alone: what does not match is refused in words, by the registry.
+NewScopeName = Annotated[
+    str,
+    Path(
+        max_length=MAX_SCOPE,
+        json_schema_extra={"pattern": rf"^(?!(.*/)?\.\.?(/|$)){SCOPE_TOKEN}$"},
+    ),
+]
 
 
 class ScopeDescription(BaseModel):
@@ -34,7 +41,7 @@ async def list_scopes(
     return Page.of([ScopeAnswer.model_validate(each) for each in found], limit=limit)
 
 
-@router.put("/{name}", responses=refusals(409, 413))
+@router.put("/{name:scope}", responses=refusals(409, 413))
 async def put_scope(
     name: NewScopeName, scope: ScopeDescription, work: CanWriteScopes
 ) -> ScopeAnswer:
@@ -43,7 +50,7 @@ async def put_scope(
     return ScopeAnswer.model_validate(registered)
 
 
-@router.delete("/{name}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{name:scope}", status_code=204, responses=refusals(404, 409))
 async def delete_scope(name: str, work: CanWriteScopes) -> None:
     """Delete a scope. Not while it is granted, and not one that ships."""
     await remove_scope(work, name)

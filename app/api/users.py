@@ -12,6 +12,7 @@ from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.schemas import Limit, Page, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
+from app.identity.names import MAX_USERNAME
 from app.identity.sessions import live_sessions
 from app.identity.users import Kind, list_users, user_of_id
 from app.views import SessionAnswer, UserAnswer
@@ -29,7 +30,7 @@ class NewUser(BaseModel):
     @model_validator(mode="after")
     def _only_people_have_passwords(self) -> Self:
         if (self.kind == "person") != (self.password is not None):
-            raise ValueError("a person has a password and a service account has none")
+            raise ValueError("A person has a password, and a service account has none.")
         return self
 
 
@@ -66,7 +67,9 @@ class NewPassword(BaseModel):
 async def search_users(
     _: CanReadUsers,
     db: ReadDep,
-    q: Annotated[Text | None, Query(max_length=128, description="A part of the name.")] = None,
+    q: Annotated[
+        Text | None, Query(max_length=MAX_USERNAME, description="A part of the name.")
+    ] = None,
     limit: Limit = 20,
     after: uuid.UUID | None = None,
 ) -> Page[UserAnswer]:

@@ -76,7 +76,7 @@ async function addUser() {
     title: "New user",
     text: "A new user has no scopes until you grant some.",
     fields: [
-      field("Username", { name: "username", required: true, maxlength: 128 }),
+      field("Username", { name: "username", required: true, maxlength: 254 }),
       kind,
       password,
     ],
