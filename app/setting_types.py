@@ -15,8 +15,12 @@ PUBLISHED_SECRETS = {"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88
 HOW_TO_MAKE_A_SECRET = (
     'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
 )
-# As a browser sends it, so without a path.
-ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
+# As a browser sends it, so without a path. Hybrid apps and extensions have schemes of their own:
+# capacitor://localhost, chrome-extension://…, whose hosts can have capital letters.
+ORIGIN = re.compile(
+    r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?"
+    r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]+)?"
+)
 HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 
 
@@ -76,9 +80,13 @@ def _refuse_what_is_no_url(value: str) -> str:
 
 
 def _refuse_what_is_no_origin(value: tuple[str, ...]) -> tuple[str, ...]:
-    # Not "*": any page could then guess passwords from its visitors' addresses.
+    # Not "*": a visitor's browser may reach a service that the page's author can't. Nor "null",
+    # which is the origin of any page that wants it.
     if not all(map(ORIGIN.fullmatch, value)):
-        raise ValueError("origins look like this: https://app.example,http://localhost:3000")
+        raise ValueError(
+            "origins look like this: https://app.example,http://localhost:3000,"
+            "capacitor://localhost"
+        )
     return value
 
 

@@ -132,7 +132,8 @@ def test_what_is_run_elsewhere_is_known() -> None:
         for each in documents()
         for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
     }
-    known = ("sh", "sh elsewhere", "python", "csv", "diff", "mermaid", "nginx", "sql")
+    known = {"sh", "sh elsewhere", "python", "csv", "diff", "mermaid", "nginx", "sql"}
+    known |= {"caddyfile", "yaml"}
     shown = {(language, "anywhere") for language in known}
     assert languages <= shown | {("", "ARCHITECTURE.md")}
 

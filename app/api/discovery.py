@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastapi import Depends, Response
 from pydantic import BaseModel
 
 from app.access.scopes import registered_scopes
@@ -10,7 +11,19 @@ from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.security import PUBLIC, Router
 from app.api.token import GRANTS
 
-router = Router(prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC])
+MAX_AGE = 300
+"""Seconds that an answer may be kept at most."""
+
+
+async def may_be_kept(runtime: RuntimeDep, response: Response) -> None:
+    """Let caches keep the answer for less time than a new key is published before it signs."""
+    max_age = min(MAX_AGE, runtime.settings.key_publication // 2)
+    response.headers["Cache-Control"] = f"max-age={max_age}"
+
+
+router = Router(
+    prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC, Depends(may_be_kept)]
+)
 
 CLIENT_SECRETS = ["client_secret_basic", "client_secret_post"]
 

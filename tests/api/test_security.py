@@ -196,6 +196,7 @@ PERMISSIONS = {
     ("GET", "/.well-known/oauth-authorization-server"): None,
     ("POST", "/revoke"): None,
     ("POST", "/introspect"): ["introspect"],
+    ("GET", "/forward-auth"): [],
     ("GET", "/users/me"): [],
     ("POST", "/users/me/password"): [],
     ("GET", "/users/me/sessions"): [],
