@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import textwrap
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,15 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from app.access.authority import OPERATOR
+from app.access.grants import grant, revoke
+from app.access.registry import register_scope
+from app.runtime import Runtime
 from tests import databases
-from tests.conftest import SECRET
+from tests.conftest import SECRET, settings_for
 from tests.documents import Document
-from tests.factories import PASSWORD
-from tests.processes import PATIENCE, Service, command, eventually, free_port, serving
+from tests.factories import PASSWORD, make_user
+from tests.processes import PATIENCE, Service, eventually, free_port, serving
 
 pytestmark = pytest.mark.system
 GUIDE = Document("docs/how-to/forward-authentication.md")
@@ -147,29 +153,35 @@ class Orders(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-async def settings(server_url: str, template: None) -> AsyncIterator[dict[str, Any]]:
-    """A database with a user who reads orders and one who does not, as settings."""
+async def runtime(server_url: str, template: None) -> AsyncIterator[Runtime]:
+    """A database with users who read orders, and one who does not."""
     name = await databases.clone_template(server_url)
-    url = databases.database_url(server_url, name)
-    settings: dict[str, Any] = {"database_url": url, "secret_keys": SECRET}
-    names = [f"orders:{number:02}".ljust(128, "x") for number in range(36)]
-    for scope in ("read:orders", *names):
-        await command("scope", "register", scope, "--description", "x", **settings)
-    for user, scopes in {
-        "jürgen": ["read:orders"],
-        "bob": [],
-        "carl": ["read:orders", *names],
-    }.items():
-        options = [word for scope in scopes for word in ("--scope", scope)]
-        await command("user", "create", user, *options, stdin=PASSWORD, **settings)
-    yield settings
+    settings = settings_for(databases.database_url(server_url, name))
+    async with Runtime.open(settings) as runtime:
+        names = [f"orders:{number:02}".ljust(128, "x") for number in range(36)]
+        async with runtime.work(OPERATOR) as work:
+            for scope in ("read:orders", *names):
+                await register_scope(work, scope, description="")
+        await make_user(runtime, "read:orders", username="jürgen")
+        await make_user(runtime, "read:orders", username="carla")
+        await make_user(runtime, username="bob")
+        await make_user(runtime, "read:orders", *names, username="of-many-scopes")
+        yield runtime
     await databases.drop(server_url, name)
+
+
+@pytest.fixture(scope="module")
+def settings(runtime: Runtime) -> dict[str, Any]:
+    """The settings of a process that serves from that database."""
+    assert runtime.settings.database_url
+    url = runtime.settings.database_url.get_secret_value()
+    return {"database_url": url, "secret_keys": SECRET, "keep_alive_timeout": 60}
 
 
 @pytest.fixture(scope="module")
 def service(settings: dict[str, Any]) -> Iterator[Service]:
     """Scopegate, which serves."""
-    with serving(keep_alive_timeout=60, **settings) as service:
+    with serving(**settings) as service:
         yield service
 
 
@@ -216,6 +228,10 @@ def lets_pass(url: str, token: str) -> int:
         return 0
 
 
+def is_answered(url: str, token: str, status: int) -> bool:
+    return lets_pass(url, token) == status
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -238,7 +254,7 @@ def sign_in(service: Service, username: str) -> str:
 
 
 async def test_a_proxy_lets_pass_whom_scopegate_lets_pass_and_tells_who_it_is(
-    service: Service, proxied: str, settings: dict[str, Any]
+    service: Service, proxied: str, runtime: Runtime
 ) -> None:
     with httpx2.Client(base_url=proxied) as client:
         for token in ("", "forged", "a.b.c"):
@@ -265,14 +281,14 @@ async def test_a_proxy_lets_pass_whom_scopegate_lets_pass_and_tells_who_it_is(
             told = [came["headers"][name] for name in HEADERS]
             assert told == [me["id"], "j%C3%BCrgen", "read:orders"]
 
-        longest = sign_in(service, "carl")
+        longest = sign_in(service, "of-many-scopes")
         assert len(longest) > 6 * 1024
         assert lets_pass(proxied, longest) == 200
 
-        await command("revoke", "jürgen", "read:orders", **settings)
-        eventually(lambda: lets_pass(proxied, token) == 403)
-        await command("grant", "jürgen", "read:orders", **settings)
-        eventually(lambda: lets_pass(proxied, token) == 200)
+        for change, expected in ((revoke, 403), (grant, 200)):
+            async with runtime.work(OPERATOR) as work:
+                await change(work, uuid.UUID(me["id"]), "read:orders")
+            eventually(partial(is_answered, proxied, token, expected))
         httpx2.post(f"{service.url}/revoke", data={"token": token})
         assert lets_pass(proxied, token) == 401
 
@@ -284,7 +300,7 @@ def test_a_proxy_lets_nobody_pass_when_it_can_not_ask(
     with serving(**settings) as service:
         ports = Ports(free_port(), int(urlsplit(service.url).port or 0), orders)
         with running(proxy, ports, tmp_path) as url:
-            token = sign_in(service, "jürgen")
+            token = sign_in(service, "carla")
             assert lets_pass(url, token) == 200
             service.terminate()
             assert lets_pass(url, token) >= 400
