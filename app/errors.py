@@ -1,4 +1,4 @@
-"""The errors that the domain raises. None of them knows HTTP's machinery, only its status.
+"""The errors that the domain raises. Each knows what HTTP says of it: status, code and headers.
 
 An error's text is for the caller: it says what was wrong and what to do, and never repeats
 what the caller sent.
@@ -6,14 +6,23 @@ what the caller sent.
 
 from typing import ClassVar, TypeVar
 
+REALM = "scopegate"
+
 
 class ScopegateError(Exception):
-    """The base of every error of ours; its text may be shown to the client that caused it."""
+    """The base of every error of ours; its text may be shown to the client that caused it.
 
-    reason: str | None = None
-    """What the audit log says of it, where that may tell more than the text."""
+    `reason`: what the audit log says of it, where that may tell more than the text.
+    """
+
+    text: ClassVar[str] = ""
+    """What it says, unless it is raised with a text of its own."""
     audited: bool = False
     """Whether an audit entry of this refusal is written, or will be with the writes it keeps."""
+
+    def __init__(self, text: str | None = None, *, reason: str | None = None) -> None:
+        super().__init__(text or self.text)
+        self.reason = reason
 
 
 E = TypeVar("E", bound=ScopegateError)
@@ -33,8 +42,15 @@ class DomainError(ScopegateError):
     """A request that can't be done, with the HTTP status that says why."""
 
     status: ClassVar[int] = 400
+    code: ClassVar[str] = "invalid_request"
+    """What OAuth's endpoints call it (RFC 6749 §5.2)."""
     keeps_writes: ClassVar[bool] = False
     """True: what the unit of work has written so far is committed although this was raised."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of an answer that tells of it."""
+        return {}
 
 
 class Refused(DomainError):
@@ -59,35 +75,47 @@ class Unavailable(DomainError):
     """The service can't answer just now; the same request may succeed in a moment."""
 
     status = 503
+    code = "temporarily_unavailable"
     retry_after = 1
     """Seconds."""
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again (RFC 9110 §10.2.3)."""
+        return {"Retry-After": str(self.retry_after)}
 
-class BearerError(ScopegateError):
+
+class BearerError(DomainError):
     """A protected request that was refused; answered with RFC 6750's challenge."""
 
-    status: ClassVar[int]
-    code: ClassVar[str | None]
+    status = 401
+    code = "invalid_token"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 6750 §3: the challenge says what was wrong, and which scopes would do."""
+        challenge = ", ".join([f'Bearer realm="{REALM}"', *self.challenge_parameters()])
+        return {"WWW-Authenticate": challenge}
+
+    def challenge_parameters(self) -> list[str]:
+        """Return what the challenge says beside its realm."""
+        return [f'error="{self.code}"', f'error_description="{self}"']
 
 
 class AuthenticationRequired(BearerError):
-    """There were no credentials at all (RFC 6750 §3.1: then the challenge has no error code)."""
+    """There were no credentials at all."""
 
-    status = 401
-    code = None
+    text = "Not authenticated: send a bearer token."
 
-    def __init__(self) -> None:
-        super().__init__("Not authenticated: send a bearer token.")
+    def challenge_parameters(self) -> list[str]:
+        """Return nothing: then the challenge has no error code (RFC 6750 §3.1)."""
+        return []
 
 
 class InvalidToken(BearerError):
     """Malformed, forged, expired or revoked: one answer for all, so that none can be probed."""
 
-    status = 401
-    code = "invalid_token"
-
-    def __init__(self) -> None:
-        super().__init__("The access token is invalid, expired or revoked.")
+    text = "The access token is invalid, expired or revoked."
 
 
 class InsufficientScope(BearerError):
@@ -100,15 +128,17 @@ class InsufficientScope(BearerError):
         self.required = required
         super().__init__(f"This needs the scope: {' '.join(required)}.")
 
+    def challenge_parameters(self) -> list[str]:
+        """Return the scopes too that would do."""
+        return [*super().challenge_parameters(), f'scope="{" ".join(self.required)}"']
+
 
 class AmbiguousCredentials(BearerError):
     """More than one Authorization header (RFC 6750 §2: one method, once)."""
 
     status = 400
     code = "invalid_request"
-
-    def __init__(self) -> None:
-        super().__init__("Send one Authorization header, not several.")
+    text = "Send one Authorization header, not several."
 
 
 def first_line(error: Exception) -> str:
@@ -119,20 +149,21 @@ def first_line(error: Exception) -> str:
 class OAuthError(DomainError):
     """An error of the token endpoint, RFC 6749 §5.2. Its text is the `error_description`."""
 
-    code: ClassVar[str]
-
 
 class InvalidRequest(OAuthError):
     """A parameter is missing, repeated or malformed."""
-
-    code = "invalid_request"
 
 
 class InvalidClient(OAuthError):
     """Client authentication failed."""
 
-    code = "invalid_client"
     status = 401
+    code = "invalid_client"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How a client authenticates (RFC 6749 §5.2)."""
+        return {"WWW-Authenticate": f'Basic realm="{REALM}"'}
 
 
 class InvalidGrant(OAuthError):

@@ -73,45 +73,26 @@ class Runtime:
         another secret.
         """
         async with AsyncExitStack() as stack:
-            primary = Primary(patience=settings.revocation_bound / 5, recovering=recovering)
+            primary = Primary(
+                patience=settings.revocation_bound.total_seconds() / 5, recovering=recovering
+            )
             engine = await stack.enter_async_context(open_engine(settings, primary))
             clock = DatabaseClock()
             await _require_migrated(engine, clock)
-            hasher = PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue)
-            stack.callback(hasher.close)
-            feed = open_feed(engine, settings, clock, primary)
-            sessions = async_sessionmaker(engine, expire_on_commit=False)
-            database = Database(
-                sessions, now or clock, feed.publish, password_grant=settings.password_grant
-            )
-            autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
             secret_keys = secret_keys_of(settings)
-            cipher = key_cipher(secret_keys)
-            keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
-            issuer = make_issuer(settings, keyring, secret_keys, feed)
-            async with database.work(THE_SERVICE) as work:
-                await ensure_first_key(work, cipher, algorithm=settings.signing_algorithm)
-            await keyring.load()
-            if keyring.unreadable:
-                raise UnreadableKey
-            principals = Principals(sessions, feed, size=settings.cache_size)
-            stack.push_async_callback(principals.close)
-            access_tokens = AccessTokens(
-                issuer.jwt, principals, sessions, feed, size=settings.cache_size
-            )
-            yield cls(
-                settings=settings,
-                engine=engine,
-                database=database,
-                hasher=hasher,
-                throttle=Throttle(secret_keys, autocommit),
-                cipher=cipher,
-                feed=feed,
-                keyring=keyring,
-                issuer=issuer,
-                principals=principals,
-                access_tokens=access_tokens,
-            )
+            runtime = assemble(settings, engine, primary, clock, secret_keys=secret_keys, now=now)
+            stack.callback(runtime.hasher.close)
+            stack.push_async_callback(runtime.principals.close)
+            await runtime.load_keys()
+            yield runtime
+
+    async def load_keys(self) -> None:
+        """Read the keys; make the first one, if there is none. Raises UnreadableKey."""
+        async with self.work(THE_SERVICE) as work:
+            await ensure_first_key(work, self.cipher, algorithm=self.settings.signing_algorithm)
+        await self.keyring.load()
+        if self.keyring.unreadable:
+            raise UnreadableKey
 
     async def adopt_signing_algorithm(self) -> None:
         """Rotate to a key of the algorithm that is set, if there is none.
@@ -124,7 +105,7 @@ class Runtime:
                 work,
                 self.cipher,
                 algorithm=self.settings.signing_algorithm,
-                publication=timedelta(seconds=self.settings.key_publication),
+                publication=self.settings.key_publication,
                 overlap=self.key_overlap,
             )
         await self.keyring.load()
@@ -142,7 +123,7 @@ class Runtime:
 
         As long as a token lives, and as long as some replica may not have heard of the new one.
         """
-        return self.issuer.access_token_lifetime + timedelta(seconds=self.settings.revocation_bound)
+        return self.issuer.access_token_lifetime + self.settings.revocation_bound
 
     def work(self, actor: ActorT) -> AbstractAsyncContextManager[Work[ActorT]]:
         """Return a unit of work in this actor's name, to write what is audited or published."""
@@ -192,8 +173,44 @@ async def _require_migrated(engine: AsyncEngine, clock: DatabaseClock) -> None:
             )
 
 
-def open_feed(
-    engine: AsyncEngine, settings: Settings, clock: DatabaseClock, primary: Primary
+def assemble(
+    settings: Settings,
+    engine: AsyncEngine,
+    primary: Primary,
+    clock: DatabaseClock,
+    *,
+    secret_keys: list[str],
+    now: Clock | None = None,
+) -> Runtime:
+    """Return a runtime that has asked the database nothing yet, on this way to it."""
+    feed = _feed(settings, engine, primary, clock)
+    sessions = async_sessionmaker(engine, expire_on_commit=False)
+    autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+    cipher = key_cipher(secret_keys)
+    keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
+    issuer = _issuer(settings, keyring, secret_keys, feed)
+    principals = Principals(sessions, feed, size=settings.cache_size)
+    return Runtime(
+        settings=settings,
+        engine=engine,
+        database=Database(
+            sessions, now or clock, feed.publish, password_grant=settings.password_grant
+        ),
+        hasher=PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue),
+        throttle=Throttle(secret_keys, autocommit),
+        cipher=cipher,
+        feed=feed,
+        keyring=keyring,
+        issuer=issuer,
+        principals=principals,
+        access_tokens=AccessTokens(
+            issuer.jwt, principals, sessions, feed, size=settings.cache_size
+        ),
+    )
+
+
+def _feed(
+    settings: Settings, engine: AsyncEngine, primary: Primary, clock: DatabaseClock
 ) -> ChangeFeed:
     """The change feed, not followed yet, on a way to Postgres that need not be the engine's."""
     listening, writing = listen_url(engine, settings), engine.url
@@ -201,7 +218,7 @@ def open_feed(
         primary,
         to_listen=partial(connect_apart, listening, settings, primary.find, purpose=" changes"),
         to_write=partial(connect_apart, writing, settings, primary.survey, purpose=" beat"),
-        bound=settings.revocation_bound,
+        bound=settings.revocation_bound.total_seconds(),
         clock=clock,
     )
 
@@ -220,21 +237,19 @@ def secret_keys_of(settings: Settings) -> list[str]:
     return split_secrets(settings.secret_keys) or [development_secret(settings.home)]
 
 
-def make_issuer(
+def _issuer(
     settings: Settings, keyring: Keyring, secret_keys: list[str], feed: ChangeFeed
 ) -> Issuer:
     """How tokens are made, by these settings."""
     return Issuer(
         jwt=JwtFormat(keyring, settings.token_issuer, settings.token_audience),
-        refresh_tokens=RefreshTokens(
-            secret_keys, bound=timedelta(seconds=settings.revocation_bound)
-        ),
+        refresh_tokens=RefreshTokens(secret_keys, bound=settings.revocation_bound),
         opaque=settings.access_token_format == "opaque",
-        access_token_lifetime=timedelta(seconds=settings.access_token_lifetime),
-        session_lifetime=timedelta(seconds=settings.session_lifetime),
-        session_idle_timeout=timedelta(seconds=settings.session_idle_timeout),
+        access_token_lifetime=settings.access_token_lifetime,
+        session_lifetime=settings.session_lifetime,
+        session_idle_timeout=settings.session_idle_timeout,
         refresh_grace=Grace(
-            timedelta(seconds=settings.refresh_grace),
+            settings.refresh_grace,
             strict=settings.refresh_grace_strict,
             outage=feed.outage,
         ),

@@ -1,7 +1,10 @@
 """Types of settings that check themselves, with errors that say what to do."""
 
 import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -29,6 +32,25 @@ def split_secrets(value: SecretStr | None) -> list[str]:
     return _words(value.get_secret_value()) if value else []
 
 
+def secrets_from_files(values: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
+    """Read those of these settings that have no value of their own, and a file in `*_FILE`."""
+    return {
+        name: _read(name, path)
+        for name in names
+        if (path := values.get(f"{name}_file")) and not values.get(name)
+    }
+
+
+def _read(name: str, path: object) -> str:
+    try:
+        return Path(str(path)).read_text().strip()
+    except OSError as error:
+        raise ValueError(
+            f"SCOPEGATE_{name.upper()}_FILE: {path} can't be read "
+            f"({error.strerror}); make it readable for this user"
+        ) from error
+
+
 def _words(text: str) -> list[str]:
     return [word for each in text.split(",") if (word := each.strip())]
 
@@ -44,6 +66,21 @@ def _read_networks(value: object) -> object:
         return tuple(map(ip_network, _words(value)))
     except ValueError as error:
         raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
+
+
+def _read_seconds(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=float(str(value)))
+    except (ValueError, OverflowError):
+        raise ValueError("a number of seconds is needed, like 900") from None
+
+
+def _refuse_parts_of_a_second(value: timedelta) -> timedelta:
+    if value.microseconds:
+        raise ValueError("whole seconds are needed, like 900")
+    return value
 
 
 def _refuse_weak_secrets(value: SecretStr) -> SecretStr:
@@ -96,9 +133,11 @@ def _refuse_what_is_no_host(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""Seconds, or none."""
+Delay = Annotated[timedelta, BeforeValidator(_read_seconds), Field(ge=timedelta(0))]
+"""Written as seconds; `0` is none."""
+Seconds = Annotated[Delay, Field(gt=timedelta(0))]
+WholeDelay = Annotated[Delay, AfterValidator(_refuse_parts_of_a_second)]
+WholeSeconds = Annotated[Seconds, AfterValidator(_refuse_parts_of_a_second)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[Words, AfterValidator(_refuse_what_is_no_origin)]
 Hosts = Annotated[Words, AfterValidator(_refuse_what_is_no_host)]

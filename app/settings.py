@@ -1,5 +1,6 @@
 """Settings: `SCOPEGATE_*` in the environment or in `.env`, checked before anything starts."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,12 +17,19 @@ from app.setting_types import (
     Origins,
     Seconds,
     Secrets,
+    WholeDelay,
+    WholeSeconds,
+    secrets_from_files,
     split_secrets,
 )
 
 Algorithm = Literal["ES256", "RS256", "EdDSA", "HS256"]
 
-PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+PROJECT = PACKAGE.parent
+# A wheel has the migrations inside the package, and a checkout has them beside it.
+INSTALLED = (PACKAGE / "migrations").is_dir()
+MIGRATIONS = (PACKAGE if INSTALLED else PROJECT) / "migrations"
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
 
 
@@ -42,8 +50,12 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="The port to listen on.")] = 8000
     home: Annotated[
-        Path, Field(description="Where development keeps its secret and its Postgres.")
-    ] = PROJECT / ".scopegate"
+        Path,
+        Field(
+            description="Where development keeps its secret and its Postgres. Installed from a "
+            "wheel: `.scopegate` in the current folder."
+        ),
+    ] = (Path() if INSTALLED else PROJECT) / ".scopegate"
     database_url: Annotated[
         SecretStr | None, Field(description="Postgres 15 or later: `postgresql://user@host/name`.")
     ] = None
@@ -55,24 +67,20 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Connections that one process keeps.")
     ] = 10
     database_pool_timeout: Annotated[
-        Seconds,
-        Field(
-            description="Seconds to wait for a connection to be free; then: 503.",
-        ),
-    ] = 2.0
+        Seconds, Field(description="Seconds to wait for a connection to be free; then: 503.")
+    ] = timedelta(seconds=2)
     database_connect_timeout: Annotated[
-        Seconds,
-        Field(description="Seconds in which a new connection must be made."),
-    ] = 2.0
+        Seconds, Field(description="Seconds in which a new connection must be made.")
+    ] = timedelta(seconds=2)
     database_statement_timeout: Annotated[
         Seconds, Field(description="Seconds that one statement may take.")
-    ] = 5.0
+    ] = timedelta(seconds=5)
     database_wait: Annotated[
         Delay,
         Field(
-            description="Seconds that `serve` waits at its start for a database that takes writes.",
+            description="Seconds that `serve` waits at its start for a database that takes writes."
         ),
-    ] = 60.0
+    ] = timedelta(minutes=1)
     listen_database_url: Annotated[
         SecretStr | None,
         Field(
@@ -104,18 +112,21 @@ class Settings(BaseSettings):
         Algorithm, Field(description="`ES256`, `RS256`, `EdDSA` or `HS256`.")
     ] = "ES256"
     access_token_lifetime: Annotated[
-        int, Field(ge=1, le=86400, description="Seconds that an access token lives.")
-    ] = 900
+        WholeSeconds,
+        Field(le=timedelta(days=1), description="Seconds that an access token lives."),
+    ] = timedelta(minutes=15)
     access_token_format: Annotated[
         Literal["jwt", "opaque"],
         Field(description="`jwt`, or `opaque`: random strings that only this service can read."),
     ] = "jwt"
     session_lifetime: Annotated[
-        int, Field(ge=60, description="Seconds after which a login ends, however it is used.")
-    ] = 30 * 86400
+        WholeSeconds,
+        Field(ge=timedelta(minutes=1), description="Seconds after which a login ends in any case."),
+    ] = timedelta(days=30)
     session_idle_timeout: Annotated[
-        int, Field(ge=60, description="Seconds without a refresh after which a login ends.")
-    ] = 14 * 86400
+        WholeSeconds,
+        Field(ge=timedelta(minutes=1), description="Seconds without a refresh; then a login ends."),
+    ] = timedelta(days=14)
     max_sessions: Annotated[
         int,
         Field(
@@ -125,14 +136,13 @@ class Settings(BaseSettings):
         ),
     ] = 1000
     refresh_grace: Annotated[
-        int,
+        WholeDelay,
         Field(
-            ge=0,
-            le=600,
+            le=timedelta(minutes=10),
             description="Seconds in which a used refresh token gets its successor again, as long "
             "as that is unused.",
         ),
-    ] = 60
+    ] = timedelta(minutes=1)
     refresh_grace_strict: Annotated[
         bool,
         Field(
@@ -141,17 +151,17 @@ class Settings(BaseSettings):
         ),
     ] = True
     key_publication: Annotated[
-        int, Field(ge=0, description="Seconds that a new signing key is published before it signs.")
-    ] = 300
+        WholeDelay,
+        Field(description="Seconds that a new signing key is published before it signs."),
+    ] = timedelta(minutes=5)
     revocation_bound: Annotated[
-        float,
+        Seconds,
         Field(
-            gt=0,
-            le=3600,
+            le=timedelta(hours=1),
             description="Seconds after which a revocation counts on every replica at the latest; "
             "it mostly takes milliseconds.",
         ),
-    ] = 5.0
+    ] = timedelta(seconds=5)
     cache_size: Annotated[
         int,
         Field(
@@ -161,20 +171,19 @@ class Settings(BaseSettings):
         ),
     ] = 20_000
     housekeeping_interval: Annotated[
-        Seconds,
-        Field(description="Seconds between clearing away what has expired."),
-    ] = 60.0
+        Seconds, Field(description="Seconds between clearing away what has expired.")
+    ] = timedelta(minutes=1)
     ended_sessions_kept: Annotated[
-        int, Field(ge=0, description="Seconds that a session's row is kept after its end.")
-    ] = 7 * 86400
+        WholeDelay, Field(description="Seconds that a session's row is kept after its end.")
+    ] = timedelta(days=7)
     audit_kept: Annotated[
-        int,
+        WholeSeconds,
         Field(
             # Postgres refuses to remove younger ones: see migration 0004.
-            ge=30 * 86400,
+            ge=timedelta(days=30),
             description="Seconds that an audit entry is kept: 30 days at least.",
         ),
-    ] = 365 * 86400
+    ] = timedelta(days=365)
     password_grant: Annotated[
         bool, Field(description="`false` switches the password grant off (RFC 9700 §2.4).")
     ] = True
@@ -209,39 +218,36 @@ class Settings(BaseSettings):
         Seconds,
         Field(
             description="Seconds in which a request must have come in whole, and a client must "
-            "take some of its answer; then its connection is closed.",
+            "take some of its answer; then its connection is closed."
         ),
-    ] = 10.0
+    ] = timedelta(seconds=10)
     keep_alive_timeout: Annotated[
-        int,
+        WholeSeconds,
         Field(
-            ge=1,
             description="Seconds that a connection is kept for its next request: behind a proxy "
             "that keeps connections, more than the proxy does.",
         ),
-    ] = 5
+    ] = timedelta(seconds=5)
     shutdown_delay: Annotated[
         Delay,
         Field(
             description="Seconds to go on serving after SIGTERM while `/health/ready` says 503, "
-            "so that load balancers notice: 10, say, on Kubernetes.",
+            "so that load balancers notice: 10, say, on Kubernetes."
         ),
-    ] = 0.0
+    ] = timedelta(0)
     shutdown_timeout: Annotated[
-        int,
+        WholeSeconds,
         Field(
-            ge=1,
             description="Seconds that requests under way then have to be answered; past it: 503.",
         ),
-    ] = 20
+    ] = timedelta(seconds=20)
     hsts: Annotated[
-        int,
+        WholeDelay,
         Field(
-            ge=0,
             description="Seconds for which browsers shall ask this host by HTTPS only "
-            "(`Strict-Transport-Security`); `0`: no word of it.",
+            "(`Strict-Transport-Security`); `0`: no word of it."
         ),
-    ] = 0
+    ] = timedelta(0)
     cors_origins: Annotated[
         Origins,
         Field(
@@ -260,17 +266,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in SECRETS_FROM_FILES:
-            path = values.get(f"{name}_file")
-            if path and not values.get(name):
-                try:
-                    values[name] = Path(str(path)).read_text().strip()
-                except OSError as error:
-                    raise ValueError(
-                        f"SCOPEGATE_{name.upper()}_FILE: {path} can't be read "
-                        f"({error.strerror}); make it readable for this user"
-                    ) from error
-        return values
+        return values | secrets_from_files(values, SECRETS_FROM_FILES)
 
     @model_validator(mode="after")
     def _refuse_to_guess_in_production(self) -> Self:

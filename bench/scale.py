@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from app.access.principals import load_holder
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity.users import find_user
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
@@ -97,7 +97,7 @@ async def log_in(place: Place) -> None:
     async with place.runtime.sessions() as db:
         user = await find_user(db, username)
     assert user is not None
-    async with place.runtime.work(Actor(address="192.0.2.1")) as work:
+    async with place.runtime.work(Actor(origin=Origin(address="192.0.2.1"))) as work:
         await password_grant(
             work,
             place.runtime.issuer,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity.users import find_user
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
@@ -22,10 +22,12 @@ from bench.report import table
 USERS = 100_000
 TABLES = ("users", "grants", "sessions", "audit_entries")
 BROWSER = Actor(
-    address="203.0.113.207",
-    user_agent="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/142.0.0.0 Safari/537.36",
-    request_id="0123456789abcdef0123456789abcdef",
+    origin=Origin(
+        address="203.0.113.207",
+        user_agent="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        "Chrome/142.0.0.0 Safari/537.36",
+        request_id="0123456789abcdef0123456789abcdef",
+    )
 )
 
 SLICES = 5  # a fifth of a table is what makes autovacuum come

@@ -10,7 +10,8 @@ import httpx2
 from app.access.accounts import create_person, prepare_person
 from app.access.authority import OPERATOR, Caller
 from app.access.grants import grant
-from app.db.work import Actor
+from app.access.principals import load_holder
+from app.db.work import NOWHERE, Actor
 from app.identity.login import authenticate
 from app.identity.models import User
 from app.identity.session_writes import open_session
@@ -58,7 +59,15 @@ async def signed_in(runtime: Runtime, user: Someone, *scopes: str) -> Caller:
             lifetime=lifetime,
             idle_timeout=lifetime,
         )
-    return Caller(user_id=user.id, session_id=opened.id, scopes=frozenset(scopes))
+    return await caller_of(runtime, user, opened.id, *scopes)
+
+
+async def caller_of(runtime: Runtime, user: Someone, session_id: uuid.UUID, *scopes: str) -> Caller:
+    """The user in this session of theirs, by a token of these scopes."""
+    async with runtime.sessions() as db:
+        holder = await load_holder(db, session_id, user_id=user.id, now=runtime.now())
+    assert holder is not None
+    return Caller.of(holder.principal(frozenset(scopes)), NOWHERE)
 
 
 async def login(client: httpx2.AsyncClient, user: Someone, **form: str) -> httpx2.Response:

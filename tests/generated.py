@@ -5,6 +5,7 @@
 
 import ast
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ def _default(field: FieldInfo) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, Path):
         return f"`{default.relative_to(PROJECT)}` in the checkout"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+    if isinstance(default, timedelta):
+        return f"`{default.total_seconds():.0f}`"
+    return f"`{default}`"
 
 
 def _route(schema: Schema, method: str, path: str, operation: Schema) -> str:

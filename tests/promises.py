@@ -231,6 +231,7 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "Starting, stopping, upgrading": {
+        "A wheel migrates and serves without a checkout": ("tests/system/test_wheel.py",),
         "`serve` waits for a database, and says for what": (
             "test_serve_waits_for_a_database_says_for_what_and_then_serves",
         ),

@@ -41,10 +41,14 @@ from tests.postgres_programs import libpq_url, on_path, psql
 from tests.processes import ROOT, environment, serving
 
 IN_DOCKER = "tests/test_docker.py runs it"
+OFFLINE = "tests/system/test_wheel.py does the same without an index"
 RUN_ELSEWHERE = {
     ("README.md", "Start it"): "tests/test_make_run.py runs the one; the other runs this test",
     ("docs/how-to/back-up-and-restore.md", "Backup"): IN_DOCKER,
     ("docs/how-to/back-up-and-restore.md", "Restore"): IN_DOCKER,
+    ("docs/how-to/install-with-pip.md", "Build the wheel"): OFFLINE,
+    ("docs/how-to/install-with-pip.md", "Install it"): OFFLINE,
+    ("docs/how-to/install-with-pip.md", "Start it"): OFFLINE,
     ("docs/how-to/run-with-docker.md", "Start"): IN_DOCKER,
     ("docs/tutorials/first-hour.md", "Run it and sign in"): "tests/test_make_run.py runs the last",
     ("docs/tutorials/first-hour.md", "Test and document it"): "tests/test_tutorial.py runs parts",

@@ -1,5 +1,6 @@
 """Settings: what production refuses, in one clear line, and what is derived."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,16 @@ def test_what_no_browser_sends_as_an_origin_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ["*", "auth.example:8000", "https://auth.example", "a.*.example"])
 def test_what_is_no_host_is_refused(value: str) -> None:
     assert "without a port" in complaint(trusted_hosts=value)
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("0.5", 0.5), ("2", 2), ("1e1", 10), (3, 3)])
+def test_a_duration_is_written_as_seconds(written: object, seconds: float) -> None:
+    assert settings(database_pool_timeout=written).database_pool_timeout == timedelta(
+        seconds=seconds
+    )
+
+
+@pytest.mark.parametrize("wrong", ["1h", "PT15M", "", "nan", "inf", "1e99", "0", "-1", "0.5"])
+def test_a_duration_that_is_no_number_of_seconds_is_refused(wrong: str) -> None:
+    text = complaint(access_token_lifetime=wrong)
+    assert any(part in text for part in ("seconds", "greater than"))

@@ -13,16 +13,17 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 from sqlalchemy import Select, and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.holdings import grants_of, in_force
 from app.access.models import Grant
-from app.access.principals import load_holder
+from app.access.principals import Principal, load_holder
 from app.access.scopes import ADMIN
 from app.db.locks import Lock, take_lock
-from app.db.work import Actor, Work
+from app.db.work import Actor, Origin, Work
 from app.errors import Conflict, DomainError, InvalidToken
 from app.identity.locks import hold_users
 from app.identity.models import ClientSecret, Session, User
@@ -41,18 +42,29 @@ class BeyondAuthority(DomainError):
 class LastAdmin(Conflict):
     """No admin would be left who can undo it."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "No other enabled user holds admin without end and can sign in: grant it to one first."
-        )
+    text = "No other enabled user holds admin without end and can sign in: grant it to one first."
 
 
 @dataclass(frozen=True, slots=True)
 class Caller(Actor):
-    """Who asks for a change, in which session, and the scopes that the request may use."""
+    """Who asks for a change: a principal. Without one, the caller may do nothing."""
 
-    session_id: uuid.UUID | None = None
-    scopes: frozenset[str] = frozenset()
+    principal: Principal | None = None
+
+    @classmethod
+    def of(cls, principal: Principal, origin: Origin) -> Self:
+        """Return the principal of a request as its caller."""
+        return cls(principal.user_id, origin, principal)
+
+    @property
+    def session_id(self) -> uuid.UUID | None:
+        """The session that the request's token belongs to."""
+        return self.principal.session_id if self.principal else None
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes that the request may use."""
+        return self.principal.scopes if self.principal else frozenset()
 
     @property
     def is_admin(self) -> bool:
@@ -60,8 +72,17 @@ class Caller(Actor):
         return ADMIN in self.scopes
 
 
-OPERATOR = Caller(scopes=frozenset({ADMIN}))
-"""The operator who runs a command: they could write into the database, so they may do all."""
+@dataclass(frozen=True, slots=True)
+class Operator(Caller):
+    """The operator who runs a command: they could write into the database, so they may do all."""
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Everything."""
+        return frozenset({ADMIN})
+
+
+OPERATOR = Operator()
 
 
 async def confirm_caller(work: Work[Caller]) -> None:
@@ -153,9 +174,9 @@ async def _held(work: Work[Caller]) -> dict[str, datetime]:
     BeyondAuthority when they have lost a scope since then: also one that the route asked for.
     """
     caller = work.actor
-    if caller.user_id is None:
+    if isinstance(caller, Operator):
         return dict.fromkeys(caller.scopes, END_OF_TIME)
-    if caller.session_id is None:
+    if caller.user_id is None or caller.session_id is None:
         raise InvalidToken
     # A request that signs them out waits for the commit; others of the same session don't.
     await work.db.execute(

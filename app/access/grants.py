@@ -11,12 +11,15 @@ from sqlalchemy.exc import IntegrityError
 
 from app.access.authority import END_OF_TIME, Caller, keep_an_admin, managed_user, require_holding
 from app.access.models import Grant
-from app.access.remarks import check_remark
 from app.access.scopes import ADMIN, ScopeNotRegistered, is_scope_name
 from app.audit.log import record
+from app.db.base import is_storable
 from app.db.changes import Change
 from app.db.work import Work
 from app.errors import Refused
+
+MAX_REMARK = 500
+"""Characters of a grant's reason, or of a scope's description."""
 
 
 async def grant(
@@ -104,3 +107,11 @@ async def revoke(
     if removed:
         record(work, "grant.revoked", subject=user_id, scope=scope)
     return removed is not None
+
+
+def check_remark(text: str) -> None:
+    """Return only if it can be kept, and shown in full. Raises Refused."""
+    if len(text) > MAX_REMARK:
+        raise Refused(f"A reason or a description has at most {MAX_REMARK} characters.")
+    if not is_storable(text):
+        raise Refused("A reason or a description is text: no NUL and no broken characters.")

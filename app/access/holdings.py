@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.models import Grant
 from app.access.scopes import ADMIN, registered_of, satisfies
+from app.db.paging import paginate
 from app.errors import InvalidScope
 
 
@@ -27,10 +28,8 @@ async def grants_of(
     now: datetime,
 ) -> list[Grant]:
     """The user's grants that count now, by scope: up to `limit` of those after the given one."""
-    statement = select(Grant).where(Grant.user_id == user_id, in_force(now)).order_by(Grant.scope)
-    if after is not None:
-        statement = statement.where(Grant.scope > after)
-    return list(await db.scalars(statement.limit(limit)))
+    statement = select(Grant).where(Grant.user_id == user_id, in_force(now))
+    return await paginate(db, statement, Grant.scope, after=after, limit=limit)
 
 
 async def granted_scopes(db: AsyncSession, user_id: uuid.UUID, *, now: datetime) -> frozenset[str]:

@@ -5,8 +5,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from app.access.authority import Caller, confirm_caller
+from app.access.grants import check_remark
 from app.access.models import Grant, Scope
-from app.access.remarks import check_remark
 from app.access.scopes import MAX_SCOPE, SHIPPED, ScopeNotRegistered, is_scope_name
 from app.audit.log import record
 from app.db.work import Work
@@ -16,15 +16,13 @@ from app.errors import Conflict, Refused
 class ScopeShips(Conflict):
     """The service itself relies on that scope."""
 
-    def __init__(self) -> None:
-        super().__init__("This scope ships with Scopegate and stays as it is.")
+    text = "This scope ships with Scopegate and stays as it is."
 
 
 class ScopeGranted(Conflict):
     """A user holds the scope."""
 
-    def __init__(self) -> None:
-        super().__init__("This scope is granted: revoke it everywhere first.")
+    text = "This scope is granted: revoke it everywhere first."
 
 
 async def register_scope(work: Work[Caller], name: str, *, description: str) -> Scope:

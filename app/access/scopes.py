@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.models import Scope
+from app.db.paging import paginate
 from app.errors import InvalidScope, NotFound
 
 ADMIN = "admin"
@@ -75,10 +76,7 @@ async def registered_scopes(
     db: AsyncSession, *, after: str | None = None, limit: int | None = None
 ) -> list[Scope]:
     """The scopes there are, by name: up to `limit` of those after the given one."""
-    statement = select(Scope).order_by(Scope.name).limit(limit)
-    if after is not None:
-        statement = statement.where(Scope.name > after)
-    return list(await db.scalars(statement))
+    return await paginate(db, select(Scope), Scope.name, after=after, limit=limit)
 
 
 async def registered_of(db: AsyncSession, names: AbstractSet[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.addresses import client_address
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.runtime import Runtime
 
 
@@ -40,15 +40,13 @@ ReadDep = Annotated[AsyncSession, Depends(reading, scope="function")]
 
 async def actor(request: Request, runtime: RuntimeDep) -> Actor:
     """Where the request is from. Who it is from, the route finds out."""
-    return Actor(
-        address=client_address(
-            request.client.host if request.client else None,
-            request.headers.getlist("x-forwarded-for"),
-            trusted=runtime.settings.trusted_proxies,
-        ),
-        user_agent=request.headers.get("user-agent"),
-        request_id=request.state.request_id,
+    address = client_address(
+        request.client.host if request.client else None,
+        request.headers.getlist("x-forwarded-for"),
+        trusted=runtime.settings.trusted_proxies,
     )
+    user_agent = request.headers.get("user-agent")
+    return Actor(origin=Origin(address, user_agent, request.state.request_id))
 
 
 ActorDep = Annotated[Actor, Depends(actor)]

@@ -1,5 +1,6 @@
 """What clients and other services need to know: RFC 8414's metadata, and the keys."""
 
+from datetime import timedelta
 from typing import Any
 
 from fastapi import Depends, Response
@@ -11,14 +12,14 @@ from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.security import PUBLIC, Router
 from app.api.token import GRANTS
 
-MAX_AGE = 300
-"""Seconds that an answer may be kept at most."""
+MAX_AGE = timedelta(minutes=5)
+"""For how long an answer may be kept at most."""
 
 
 async def may_be_kept(runtime: RuntimeDep, response: Response) -> None:
     """Let caches keep the answer for less time than a new key is published before it signs."""
     max_age = min(MAX_AGE, runtime.settings.key_publication // 2)
-    response.headers["Cache-Control"] = f"max-age={max_age}"
+    response.headers["Cache-Control"] = f"max-age={int(max_age.total_seconds())}"
 
 
 router = Router(

@@ -9,27 +9,19 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match
 
+from app.api.security import OAuthRoute
 from app.db.engine import DATABASE_GONE, STATEMENT_LOST, sqlstate_of
-from app.errors import (
-    BearerError,
-    DomainError,
-    InsufficientScope,
-    InvalidClient,
-    OAuthError,
-    Unavailable,
-)
+from app.errors import DomainError, Unavailable
 
 logger = logging.getLogger(__name__)
 
-REALM = "scopegate"
-OAUTH_PATHS = {"/token", "/revoke", "/introspect"}
 LIMIT_EXCEEDED = "54000"
 PROBLEMS = {
     "json_invalid": "The body is not valid JSON.",
@@ -45,24 +37,21 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 class DatabaseUnavailable(Unavailable):
     """The database can't be asked."""
 
-    def __init__(self) -> None:
-        super().__init__("The database does not answer: try again in a moment.")
+    text = "The database does not answer: try again in a moment."
 
 
 class NotificationQueueFull(Unavailable):
     """Postgres keeps no more notifications, so no change that notifies can be committed."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Postgres' queue of notifications is full: a session that listens, in a transaction "
-            "that it does not end, holds it up. Until that session ends, nothing can be changed."
-        )
+    text = (
+        "Postgres' queue of notifications is full: a session that listens, in a transaction "
+        "that it does not end, holds it up. Until that session ends, nothing can be changed."
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Teach the app every kind of error that can come out of a route."""
     app.add_exception_handler(DomainError, on_domain_error)
-    app.add_exception_handler(BearerError, on_bearer_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(ClientDisconnect, on_hang_up)
@@ -72,35 +61,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def on_domain_error(request: Request, error: Exception) -> JSONResponse:
-    """OAuth's body on OAuth's endpoints (RFC 6749 §5.2), FastAPI's everywhere else."""
+    """What the domain refuses, as the error says of itself."""
     assert isinstance(error, DomainError)
-    headers: dict[str, str] = {}
-    code = "invalid_request"
-    if isinstance(error, OAuthError):
-        code = error.code
-    if isinstance(error, InvalidClient):
-        headers["WWW-Authenticate"] = f'Basic realm="{REALM}"'
-    if isinstance(error, Unavailable):
-        code = "temporarily_unavailable"
-        headers["Retry-After"] = str(error.retry_after)
-    return _answer(request, error.status, code=code, text=str(error), headers=headers)
-
-
-async def on_bearer_error(request: Request, error: Exception) -> JSONResponse:
-    """RFC 6750 §3: the challenge says what was wrong, and which scopes would do."""
-    assert isinstance(error, BearerError)
-    challenge = f'Bearer realm="{REALM}"'
-    if error.code:
-        challenge += f', error="{error.code}", error_description="{error}"'
-    if isinstance(error, InsufficientScope):
-        challenge += f', scope="{" ".join(error.required)}"'
-    return _answer(
-        request,
-        error.status,
-        code=error.code or "invalid_token",
-        text=str(error),
-        headers={"WWW-Authenticate": challenge},
-    )
+    return _answer(request, error.status, code=error.code, text=str(error), headers=error.headers)
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -187,16 +150,30 @@ async def on_database_gone(request: Request, error: Exception) -> JSONResponse:
     return await on_domain_error(request, DatabaseUnavailable())
 
 
+def _routes_of(request: Request) -> list[RouteContext]:
+    """Return the routes of the request's path, whatever their methods are."""
+    return [
+        route
+        for route in iter_route_contexts(request.app.routes)
+        if route.matches(request.scope)[0] is not Match.NONE
+    ]
+
+
 def _allowed(request: Request) -> str:
     """Every method that the path takes (RFC 9110 §15.5.6): the router names one route's alone."""
-    methods: set[str] = set()
-    for route in iter_route_contexts(request.app.routes):
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods or set()
+    methods = {method for route in _routes_of(request) for method in route.methods or ()}
     if "GET" in methods:
         methods.add("HEAD")
     # What no route takes is one of the pages' files.
     return ", ".join(sorted(methods or {"GET", "HEAD"}))
+
+
+def _is_oauth(request: Request) -> bool:
+    route = request.scope.get("route")
+    if route is not None:
+        return isinstance(route, OAuthRoute)
+    # It was refused before any route was looked for.
+    return any(isinstance(each.original_route, OAuthRoute) for each in _routes_of(request))
 
 
 def _answer(
@@ -207,8 +184,7 @@ def _answer(
     code: str = "invalid_request",
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    # Not request.url, which is put together from the Host header: whatever a client wrote there.
-    if request.scope["path"] in OAUTH_PATHS:
+    if _is_oauth(request):
         body = {"error": code, "error_description": text}
         return JSONResponse(body, status, headers={**NO_STORE, **(headers or {})})
     return JSONResponse({"detail": text}, status, headers=dict(headers or {}))

@@ -37,11 +37,8 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 class FormTooLarge(OAuthError):
     """The form is larger than MAX_FORM_BYTES."""
 
-    code = "invalid_request"
     status = 413
-
-    def __init__(self) -> None:
-        super().__init__(f"The form is larger than {MAX_FORM_BYTES} bytes.")
+    text = f"The form is larger than {MAX_FORM_BYTES} bytes."
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,7 @@ def _is_scopes(text: str) -> str:
 class UnknownParameter(Refused):
     """A parameter that does not exist, perhaps a misspelt `scope`: not to be passed over."""
 
-    def __init__(self) -> None:
-        super().__init__("The only parameter is scope.")
+    text = "The only parameter is scope."
 
 
 Scopes = Annotated[

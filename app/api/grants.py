@@ -8,7 +8,7 @@ from app.access import grants
 from app.access.holdings import grants_of
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
-from app.api.schemas import Limit, Moment, Page, Remark, Text
+from app.api.schemas import Moment, Page, PageSize, Remark, Text
 from app.api.security import CanReadUsers, CanWriteGrants, Router
 from app.identity.users import user_of_id
 from app.views import GrantAnswer
@@ -31,7 +31,7 @@ async def list_grants(
     _: CanReadUsers,
     runtime: RuntimeDep,
     db: ReadDep,
-    limit: Limit = 20,
+    limit: PageSize = 20,
     after: Text | None = None,
 ) -> Page[GrantAnswer]:
     """What the user holds now, by scope."""

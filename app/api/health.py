@@ -16,8 +16,7 @@ router = Router(prefix="/health", tags=["health"], dependencies=[PUBLIC])
 class ShuttingDown(Unavailable):
     """The process still answers, but load balancers must stop sending requests."""
 
-    def __init__(self) -> None:
-        super().__init__("This process is shutting down.")
+    text = "This process is shutting down."
 
 
 class NoWrites(Unavailable):
@@ -30,8 +29,7 @@ class NoWrites(Unavailable):
 class SchemaOutdated(Unavailable):
     """The database lacks what this code needs."""
 
-    def __init__(self) -> None:
-        super().__init__("The database is not migrated to this version: run scopegate migrate.")
+    text = "The database is not migrated to this version: run scopegate migrate."
 
 
 class Health(BaseModel):

@@ -11,7 +11,7 @@ from app.access.authority import Caller
 from app.access.principals import Principal
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
-from app.api.schemas import Limit, Page, Text
+from app.api.schemas import Page, PageSize, Text
 from app.api.security import CanReadItems, CanWriteItems, Router
 from app.items import items
 from app.views import Listed
@@ -58,7 +58,7 @@ class ItemAnswer(Listed):
 async def list_items(
     principal: CanReadItems,
     db: ReadDep,
-    limit: Limit = 20,
+    limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> Page[ItemAnswer]:
     """Items, oldest first."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.access.own_account import end_own_session, end_own_sessions
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ActorDep, ReadDep, RuntimeDep
-from app.api.schemas import Limit, Page
+from app.api.schemas import Page, PageSize
 from app.api.security import AnyCaller, AnyPrincipal, Router
 from app.identity.login import change_password
 from app.identity.sessions import live_sessions
@@ -76,7 +76,7 @@ async def list_sessions(
     principal: AnyPrincipal,
     runtime: RuntimeDep,
     db: ReadDep,
-    limit: Limit = 20,
+    limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> Page[SessionAnswer]:
     """One's own live sessions, soonest to expire first."""

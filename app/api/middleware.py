@@ -41,8 +41,7 @@ UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
 class Busy(Unavailable):
     """The server has more to do than it takes on, or shuts down."""
 
-    def __init__(self) -> None:
-        super().__init__("The service is busy: try again in a moment.")
+    text = "The service is busy: try again in a moment."
 
 
 class Hardening:
@@ -51,7 +50,9 @@ class Hardening:
     def __init__(self, settings: Settings) -> None:
         self._constant = list(HARDENING)
         if settings.hsts:
-            self._constant.append((b"strict-transport-security", b"max-age=%d" % settings.hsts))
+            self._constant.append(
+                (b"strict-transport-security", b"max-age=%d" % settings.hsts.total_seconds())
+            )
 
     def around(self, given: RawHeaders, request_id: str, *, stored: bool) -> RawHeaders:
         """Return an answer's own headers, and these; a content policy of its own stays.

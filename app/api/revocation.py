@@ -10,11 +10,11 @@ from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
-from app.api.security import CAN_INTROSPECT, PUBLIC, Router
+from app.api.security import CAN_INTROSPECT, PUBLIC, OAuthRoute, Router
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token
 
-router = Router(tags=["tokens"])
+router = Router(route_class=OAuthRoute, tags=["tokens"])
 
 FORM = form_body(
     "token",
@@ -60,7 +60,11 @@ async def revoke(
     token = form.require("token")
     async with authenticated_client(form, runtime, actor=actor):
         await revoke_token(
-            token, runtime.issuer, runtime.access_tokens, runtime.database, actor=actor
+            token,
+            runtime.issuer.refresh_tokens,
+            runtime.access_tokens,
+            runtime.database,
+            actor=actor,
         )
     return Revocation()
 
@@ -75,26 +79,27 @@ async def revoke(
 async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> Introspection:
     """Whether a token is active, and which of its scopes count now."""
     response.headers.update(NO_STORE)
-    token = await introspect_token(
+    active = await introspect_token(
         form.require("token"),
-        runtime.issuer,
+        runtime.issuer.refresh_tokens,
         runtime.access_tokens,
         runtime.sessions,
         now=runtime.now(),
     )
-    if token is None:
+    if active is None:
         return Introspection(active=False)
+    token, principal = active.token, active.principal
     return Introspection(
         active=True,
-        scope=format_scope(token.principal.scopes),
+        scope=format_scope(principal.scopes),
         client_id=token.client_id,
-        username=token.principal.username,
+        username=principal.username,
         token_type=token.token_type,
         exp=int(token.expires_at.timestamp()),
         iat=int(token.issued_at.timestamp()),
-        sub=token.principal.user_id,
+        sub=token.user_id,
         aud=runtime.issuer.jwt.audience,
         iss=runtime.issuer.jwt.issuer,
         jti=token.token_id,
-        sid=token.principal.session_id,
+        sid=token.session_id,
     )

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from starlette.convertors import Convertor, register_url_convertor
 
-from app.access.remarks import MAX_REMARK
+from app.access.grants import MAX_REMARK
 from app.db.base import is_storable
 from app.views import Listed
 
@@ -60,7 +60,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("This moment is out of range.") from None
 
 
-Limit = Annotated[int, Query(ge=1, le=100, description="At most how many to answer.")]
+PageSize = Annotated[int, Query(ge=1, le=100, description="At most how many to answer.")]
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 Text = Annotated[
     str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})

@@ -9,7 +9,7 @@ from app.access.registry import register_scope, remove_scope
 from app.access.scopes import MAX_SCOPE, SCOPE_TOKEN, registered_scopes
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
-from app.api.schemas import Limit, Page, Remark, Text
+from app.api.schemas import Page, PageSize, Remark, Text
 from app.api.security import AnyPrincipal, CanWriteScopes, Router
 from app.views import ScopeAnswer
 
@@ -34,7 +34,7 @@ class ScopeDescription(BaseModel):
 
 @router.get("")
 async def list_scopes(
-    _: AnyPrincipal, db: ReadDep, limit: Limit = 20, after: Text | None = None
+    _: AnyPrincipal, db: ReadDep, limit: PageSize = 20, after: Text | None = None
 ) -> Page[ScopeAnswer]:
     """Every scope that can be granted, by name."""
     found = await registered_scopes(db, after=after, limit=limit + 1)

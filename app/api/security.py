@@ -19,7 +19,7 @@ from app.access.principals import Principal
 from app.access.scopes import ADMIN, SHIPPED, satisfies
 from app.api.dependencies import ActorDep, RuntimeDep, runtime_of
 from app.api.forms import FormDep, authenticated_client, split_credentials
-from app.db.work import Actor, Work
+from app.db.work import Work
 from app.errors import (
     AmbiguousCredentials,
     AuthenticationRequired,
@@ -141,29 +141,22 @@ class CallerFirstRoute(APIRoute):
             await super().handle(scope, receive, send)
 
 
+class OAuthRoute(CallerFirstRoute):
+    """A route of OAuth's own, whose errors have the format of RFC 6749 §5.2."""
+
+
 class Router(APIRouter):
     """A router whose routes find their caller first."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(route_class=CallerFirstRoute, **options)
+    def __init__(self, *, route_class: type[APIRoute] = CallerFirstRoute, **options: Any) -> None:
+        super().__init__(route_class=route_class, **options)
 
 
 async def current_caller(
     principal: Annotated[Principal, Depends(current_principal)], actor: ActorDep
 ) -> Caller:
     """Return the principal as a caller: who, from where, with which scopes."""
-    return _caller(principal, actor)
-
-
-def _caller(principal: Principal, actor: Actor) -> Caller:
-    return Caller(
-        user_id=principal.user_id,
-        address=actor.address,
-        user_agent=actor.user_agent,
-        request_id=actor.request_id,
-        session_id=principal.session_id,
-        scopes=principal.scopes,
-    )
+    return Caller.of(principal, actor.origin)
 
 
 async def caller_work(
@@ -172,7 +165,7 @@ async def caller_work(
     runtime: RuntimeDep,
 ) -> AsyncIterator[Work[Caller]]:
     """Yield the request's unit of work, in the caller's name; it commits after the route."""
-    async with runtime.work(_caller(principal, actor)) as work:
+    async with runtime.work(Caller.of(principal, actor.origin)) as work:
         yield work
 
 
@@ -227,8 +220,7 @@ async def introspecting_caller(
 class MetricsOff(NotFound):
     """Metrics are not switched on."""
 
-    def __init__(self) -> None:
-        super().__init__("Metrics are off: set SCOPEGATE_METRICS_TOKEN to have them.")
+    text = "Metrics are off: set SCOPEGATE_METRICS_TOKEN to have them."
 
 
 async def scraper(request: Request, runtime: RuntimeDep) -> None:

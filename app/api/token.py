@@ -11,14 +11,14 @@ from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, runtime_of, watch_disconnect
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
-from app.api.security import PUBLIC, Router
+from app.api.security import PUBLIC, OAuthRoute, Router
 from app.db.work import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType
 from app.identity.clients import Client, ClientRefused
 from app.identity.login import authenticate
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 
-router = Router(tags=["tokens"], dependencies=[PUBLIC])
+router = Router(route_class=OAuthRoute, tags=["tokens"], dependencies=[PUBLIC])
 
 
 class TokenAnswer(BaseModel):

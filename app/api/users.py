@@ -10,7 +10,7 @@ from app.access import accounts
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
-from app.api.schemas import Limit, Page, Text
+from app.api.schemas import Page, PageSize, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
 from app.identity.names import MAX_USERNAME
 from app.identity.sessions import live_sessions
@@ -70,7 +70,7 @@ async def search_users(
     q: Annotated[
         Text | None, Query(max_length=MAX_USERNAME, description="A part of the name.")
     ] = None,
-    limit: Limit = 20,
+    limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> Page[UserAnswer]:
     """Users, oldest first."""
@@ -139,7 +139,7 @@ async def list_sessions(
     _: CanReadUsers,
     runtime: RuntimeDep,
     db: ReadDep,
-    limit: Limit = 20,
+    limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> Page[SessionAnswer]:
     """The user's live sessions, soonest to expire first."""

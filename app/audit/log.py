@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.models import AuditEntry
+from app.db.paging import paginate
 from app.db.work import Actor, Work
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,8 @@ def record(
         actor=actor.user_id,
         subject=subject,
         detail=to_jsonable_python(detail),
-        address=actor.address,
-        request_id=actor.request_id,
+        address=actor.origin.address,
+        request_id=actor.origin.request_id,
     )
     work.db.add(entry)
     work.after_commit(partial(_publish, entry, work.database.audited))
@@ -112,9 +113,7 @@ async def list_entries(
     `user_id` narrows them to what that user did or had done to them, `since` to what is no older.
     """
     statement = _narrowed(select(AuditEntry), user_id=user_id, action=action, since=since)
-    if after is not None:
-        statement = statement.where(AuditEntry.id < after)
-    return list(await db.scalars(statement.order_by(AuditEntry.id.desc()).limit(limit)))
+    return await paginate(db, statement, AuditEntry.id, after=after, limit=limit, descending=True)
 
 
 async def follow_entries(

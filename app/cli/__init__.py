@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -87,7 +86,7 @@ def serve(
 
     settings = Settings()
     # What would stop a worker is said here, once, as one line.
-    wait_for_database(lambda: run(_nothing), seconds=settings.database_wait)
+    wait_for_database(lambda: run(_nothing), seconds=settings.database_wait.total_seconds())
     serve_until_stopped(settings, create_app, workers=workers)
 
 
@@ -139,8 +138,8 @@ def prune() -> None:
         return await clear_away(
             runtime.sessions,
             now=runtime.now(),
-            kept=timedelta(seconds=runtime.settings.ended_sessions_kept),
-            audit_kept=timedelta(seconds=runtime.settings.audit_kept),
+            kept=runtime.settings.ended_sessions_kept,
+            audit_kept=runtime.settings.audit_kept,
             report=report,
         )
 

@@ -43,13 +43,13 @@ def key_rotate(
     """
 
     async def act(runtime: Runtime) -> dict[str, Any]:
-        publication = 0 if at_once else runtime.settings.key_publication
+        publication = timedelta(0) if at_once else runtime.settings.key_publication
         async with runtime.work(OPERATOR) as work:
             made = await keys.rotate_key(
                 work,
                 runtime.cipher,
                 algorithm=runtime.settings.signing_algorithm,
-                publication=timedelta(seconds=publication),
+                publication=publication,
                 overlap=runtime.key_overlap,
             )
         await runtime.keyring.load()

@@ -70,7 +70,7 @@ def create_engine(url: URL, settings: Settings, primary: Primary | None = None) 
         url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
-        pool_timeout=settings.database_pool_timeout,
+        pool_timeout=settings.database_pool_timeout.total_seconds(),
         # Each process at its own time.
         pool_recycle=round(random.uniform(0.8, 1) * LONGEST_LIFE),  # noqa: S311
         hide_parameters=True,
@@ -160,8 +160,10 @@ async def connect_apart(
 def _connect_args(url: URL, settings: Settings, *, purpose: str = "") -> dict[str, Any]:
     name = options_of(url).get("application_name", "scopegate")
     return {
-        "timeout": float(str(url.query.get("timeout", settings.database_connect_timeout))),
-        "command_timeout": settings.database_statement_timeout,
+        "timeout": float(
+            str(url.query.get("timeout", settings.database_connect_timeout.total_seconds()))
+        ),
+        "command_timeout": settings.database_statement_timeout.total_seconds(),
         "server_settings": {"application_name": name + purpose, "timezone": "UTC"},
         # asyncpg's own, beside SQLAlchemy's. A pooler may give the next statement to another
         # server, which has not prepared it.

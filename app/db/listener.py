@@ -19,21 +19,19 @@ Connect = Callable[[], Awaitable[Any]]
 class FeedDeaf(ScopegateError):
     """The database answers on the feed's connection, but no notification comes through."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "notifications do not come through: behind a pooler like PgBouncer, set "
-            "SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads directly to Postgres"
-        )
+    text = (
+        "notifications do not come through: behind a pooler like PgBouncer, set "
+        "SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads directly to Postgres"
+    )
 
 
 class ListensElsewhere(ScopegateError):
     """The listener is connected to another server than the one that requests lead to."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the connection that listens for changes leads to another server than requests do: "
-            "that server was replaced, or SCOPEGATE_LISTEN_DATABASE_URL leads elsewhere"
-        )
+    text = (
+        "the connection that listens for changes leads to another server than requests do: "
+        "that server was replaced, or SCOPEGATE_LISTEN_DATABASE_URL leads elsewhere"
+    )
 
 
 class Listener:

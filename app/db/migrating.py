@@ -1,18 +1,19 @@
 """Bringing the schema up to this version, by Alembic: only those who migrate need that."""
 
+from datetime import timedelta
+
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.schema import PROJECT, current_revision, head_revision
+from app.db.schema import current_revision, head_revision
 from app.db.triggers import restore_triggers
 from app.errors import ScopegateError
-from app.settings import Settings
+from app.settings import MIGRATIONS, Settings
 
-MIGRATION_TIMEOUT = 600.0
-"""Seconds."""
+MIGRATION_TIMEOUT = timedelta(minutes=10)
 
 
 class CannotMigrate(ScopegateError):
@@ -20,8 +21,11 @@ class CannotMigrate(ScopegateError):
 
 
 def alembic_config() -> Config:
-    """Alembic's configuration, found beside the code, wherever the command is run."""
-    return Config(PROJECT / "alembic.ini")
+    """Return Alembic's configuration, which needs no `alembic.ini`: a wheel has none."""
+    config = Config()
+    # In Alembic's options a % begins a reference to another option.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-PROJECT = Path(__file__).resolve().parents[2]
-VERSIONS = PROJECT / "migrations" / "versions"
+from app.settings import MIGRATIONS
+
+VERSIONS = MIGRATIONS / "versions"
 
 _NAMES = re.compile(r"^(revision|down_revision)\b.*? = (.+)$", re.MULTILINE)
 

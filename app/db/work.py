@@ -17,6 +17,18 @@ Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request comes from. A command and the service itself have none of these."""
+
+    address: str | None = None
+    user_agent: str | None = None
+    request_id: str | None = None
+
+
+NOWHERE = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
     """Who does something, and from where.
 
@@ -24,9 +36,7 @@ class Actor:
     """
 
     user_id: uuid.UUID | None = None
-    address: str | None = None
-    user_agent: str | None = None
-    request_id: str | None = None
+    origin: Origin = NOWHERE
 
     def signed_in_as(self, user_id: uuid.UUID | None) -> Self:
         """Return the same actor as this user; as no user when it is None."""

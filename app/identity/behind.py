@@ -17,8 +17,7 @@ from app.identity.models import Session
 class MaybeBehind(Unavailable):
     """The database that was asked may lack what another process has just committed."""
 
-    def __init__(self) -> None:
-        super().__init__("This process may not know of the latest changes: try again in a moment.")
+    text = "This process may not know of the latest changes: try again in a moment."
 
 
 async def require_known(

@@ -29,23 +29,19 @@ SECRET_PREFIX = "sgs_"
 class TooManySecrets(Conflict):
     """Two live secrets are for changing one for the other; a third would only be a risk."""
 
-    def __init__(self) -> None:
-        super().__init__(f"There are {MAX_SECRETS} live secrets already: revoke one first.")
+    text = f"There are {MAX_SECRETS} live secrets already: revoke one first."
 
 
 class SecretNotFound(NotFound):
     """The service account has no such secret."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such secret.")
+    text = "There is no such secret."
 
 
 class ClientRefused(InvalidClient):
     """One answer for every reason: a caller must not learn which clients exist."""
 
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__("There is no such client, or its secret is wrong.")
-        self.reason = reason
+    text = "There is no such client, or its secret is wrong."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +121,7 @@ async def authenticate_client(
         candidates = [_Candidate(each, await find_user(db, each.client_id)) for each in readings]
         chosen = next((each for each in candidates if each.is_named), candidates[0])
         user_id = chosen.user.id if chosen.user else None
-        source = AttemptSource(chosen.presented.client_id, user_id, actor.address)
+        source = AttemptSource(chosen.presented.client_id, user_id, actor.origin.address)
         attempt = await throttle.admit(db, AT_THIS_ADDRESS, source, now=now)
         right = [each for each in candidates if await each.has_secret(db) and each.is_named]
     chosen = right[0] if right else chosen
@@ -148,7 +144,7 @@ async def authenticate_client(
         attempt,
         actor=actor,
         reason=refusal,
-        left_out=throttle.entries.admit(network_of(actor.address), now=now),
+        left_out=throttle.entries.admit(network_of(actor.origin.address), now=now),
     )
     raise audited(ClientRefused())
 
@@ -170,4 +166,4 @@ async def confirm_client(db: AsyncSession, client: Client) -> None:
         )
     )
     if await db.scalar(same) is None:
-        raise ClientRefused("the client was changed meanwhile")
+        raise ClientRefused(reason="the client was changed meanwhile")

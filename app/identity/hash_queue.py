@@ -37,15 +37,13 @@ Disconnected = asyncio.Future[None]
 class CallerGone(Unavailable):
     """The client hung up while its call waited for a hashing thread; this is never sent."""
 
-    def __init__(self) -> None:
-        super().__init__("The caller has gone.")
+    text = "The caller has gone."
 
 
 class TooManyLogins(Unavailable):
     """The call's share of the queue is used up, or the whole queue: try again in a moment."""
 
-    def __init__(self) -> None:
-        super().__init__("Too many logins at once: try again in a moment.")
+    text = "Too many logins at once: try again in a moment."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Source:
 
 def source_of(actor: Actor) -> Source:
     """Return the source of what a signed-in user or a command does to an account."""
-    return Source("accounts", network_of(actor.address), str(actor.user_id))
+    return Source("accounts", network_of(actor.origin.address), str(actor.user_id))
 
 
 @dataclass(eq=False, slots=True)

@@ -28,19 +28,14 @@ from app.identity.users import find_user
 class LoginRefused(InvalidGrant):
     """One answer for every reason: a caller must not learn which names exist."""
 
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__("The username or the password is wrong.")
-        self.reason = reason
+    text = "The username or the password is wrong."
 
 
 class WrongPassword(DomainError):
     """The holder of the token does not know the password."""
 
     status = 403
-
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__("The current password is wrong.")
-        self.reason = reason
+    text = "The current password is wrong."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +62,12 @@ async def authenticate(
     """
     database, hasher, throttle = guard.database, guard.hasher, guard.throttle
     # The name that was typed, not the user's id: names that exist and others wait alike.
-    queued = Source("logins", network_of(actor.address), username_key(username))
+    queued = Source("logins", network_of(actor.origin.address), username_key(username))
     hasher.check_room(queued)  # First: a storm must not get at the database either.
     # Two looks that need no transaction, whose beginning and end would be two more round trips.
     async with throttle.autocommit() as db:
         user = await find_user(db, username)
-        source = AttemptSource(username, user.id if user else None, actor.address)
+        source = AttemptSource(username, user.id if user else None, actor.origin.address)
         attempt = await throttle.admit(db, LOGIN, source, now=database.now())
     correct, renewed = await hasher.verify(
         password,
@@ -111,7 +106,7 @@ async def confirm_login(db: AsyncSession, user: User) -> None:
     await share_users(db, user.id)
     values = {"user_id": user.id, "password_hash": user.password_hash}
     if await db.scalar(_UNCHANGED, values) is None:
-        raise LoginRefused("changed meanwhile")
+        raise LoginRefused(reason="changed meanwhile")
 
 
 # Built once, because each login asks it.
@@ -136,7 +131,7 @@ async def confirm_password(
     database, hasher, throttle = guard.database, guard.hasher, guard.throttle
     async with database.sessions() as db:
         user = await db.get_one(User, user_id)
-        source = AttemptSource(user.username, user_id, actor.address, session_id)
+        source = AttemptSource(user.username, user_id, actor.origin.address, session_id)
         attempt = await throttle.admit(db, CURRENT_PASSWORD, source, now=database.now())
     correct, _ = await hasher.verify(
         password,
@@ -172,7 +167,7 @@ async def change_password(
                 raise InvalidToken
             if not await _replace_hash(work.db, user_id, old=user.password_hash, new=password_hash):
                 # It was changed meanwhile, so this one is not the current one any more.
-                raise WrongPassword("changed meanwhile")
+                raise WrongPassword(reason="changed meanwhile")
             record(work, "password.changed", subject=user_id)
             await end_sessions_of(work, user_id, reason="password changed", but=session_id)
 

@@ -33,7 +33,7 @@ async def remember_network(work: Work[Actor], user_id: uuid.UUID) -> None:
     """
     values = {
         "whose": user_id,
-        "where": network_of(work.actor.address),
+        "where": network_of(work.actor.origin.address),
         "now": work.now,
         "renewed_before": work.now - _RENEWED_AFTER,
     }

@@ -38,7 +38,7 @@ async def audit_refusal(
     except Exception as error:
         if getattr(error, "audited", False):
             raise
-        place = (user_id, network_of(actor.address))
+        place = (user_id, network_of(actor.origin.address))
         left_out = limit.admit(place, now=database.now()) if limit else 0
         if left_out is not None:
             async with database.work(actor) as work:

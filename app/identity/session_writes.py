@@ -44,7 +44,7 @@ async def open_session(
         last_used_at=work.now,
         expires_at=work.now + lifetime,
         idle_expires_at=work.now + min(idle_timeout, lifetime),
-        address=work.actor.address,
+        address=work.actor.origin.address,
         user_agent=user_agent_of(work.actor),
         generation=0,
         refresh_key=secrets.token_bytes(REFRESH_KEY_BYTES),

@@ -43,8 +43,7 @@ HAS_NOT_ENDED = and_(
 class SessionNotFound(NotFound):
     """No such session, or not the caller's."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such session.")
+    text = "There is no such session."
 
 
 def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
@@ -54,7 +53,7 @@ def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
 
 def user_agent_of(actor: Actor) -> str | None:
     """Return the actor's user agent as a session's row keeps it; None when there is none."""
-    return actor.user_agent[:MAX_USER_AGENT] if actor.user_agent else None
+    return actor.origin.user_agent[:MAX_USER_AGENT] if actor.origin.user_agent else None
 
 
 async def live_sessions(

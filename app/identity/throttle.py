@@ -57,7 +57,7 @@ from app.identity.users import NOBODY
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class FailureLimit:
     """`burst` failures at once, then one every `interval`."""
 
     counted: str
@@ -71,16 +71,16 @@ class Limit:
 
 
 # More than a person mistypes; then 2,880 guesses a day from one place.
-ACCOUNT_AND_ADDRESS = Limit("account and address", burst=10, interval=timedelta(seconds=30))
+ACCOUNT_AND_ADDRESS = FailureLimit("account and address", burst=10, interval=timedelta(seconds=30))
 # An office or a school behind one address mistypes more. One account can't use this up alone: its
 # own limit stops it, so a program with an outdated password makes no other account wait.
-ADDRESS = Limit("address", burst=100, interval=timedelta(seconds=2))
+ADDRESS = FailureLimit("address", burst=100, interval=timedelta(seconds=2))
 # For guesses from very many addresses: 17,280 a day. A user who signs in from a new place meanwhile
 # may have to wait, so it is generous.
-ACCOUNT = Limit("account", burst=100, interval=timedelta(seconds=5))
+ACCOUNT = FailureLimit("account", burst=100, interval=timedelta(seconds=5))
 # For guesses at the current password with a stolen token, which could come from any number of
 # addresses. The user's other sessions and logins have budgets of their own.
-SESSION = Limit("session", burst=10, interval=timedelta(seconds=30))
+SESSION = FailureLimit("session", burst=10, interval=timedelta(seconds=30))
 
 # Where several are charged, they are so in one order, the same for all.
 LOGIN = (ACCOUNT_AND_ADDRESS, ADDRESS, ACCOUNT)
@@ -120,9 +120,10 @@ class Throttled(Unavailable):
     """Too many failures: refused unchecked, with the same answer whether the name exists or not."""
 
     status = 429
+    text = "There were too many wrong passwords or secrets."
 
     def __init__(self, wait: timedelta) -> None:
-        super().__init__("There were too many wrong passwords or secrets.")
+        super().__init__()
         self.retry_after = math.ceil(wait / timedelta(seconds=1))
 
 
@@ -143,7 +144,7 @@ class AttemptSource:
 class Attempt:
     """An attempt that was let in, and the budgets that its failure is to be charged to."""
 
-    budgets: Mapping[Limit, bytes]
+    budgets: Mapping[FailureLimit, bytes]
     user_id: uuid.UUID | None
     network: str
     admitted_at: datetime
@@ -167,7 +168,7 @@ class Throttle:
     async def admit(
         self,
         db: AsyncSession,
-        limits: Iterable[Limit],
+        limits: Iterable[FailureLimit],
         source: AttemptSource,
         *,
         now: datetime,
@@ -214,7 +215,7 @@ class Throttle:
             raise Throttled(max(waits))
 
     def _key(
-        self, limit: Limit, name: str, network: str, session_id: uuid.UUID | None = None
+        self, limit: FailureLimit, name: str, network: str, session_id: uuid.UUID | None = None
     ) -> bytes:
         parts = {
             ACCOUNT_AND_ADDRESS: (network, name),

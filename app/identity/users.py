@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
 
 from app.db.locks import Lock, share_lock, take_lock
+from app.db.paging import paginate
 from app.errors import Conflict, NotFound
 from app.identity.models import User
 from app.identity.names import (
@@ -41,15 +42,13 @@ class NewUser:
 class UsernameTaken(Conflict):
     """A user has that name, perhaps in other letter case, or one that looks like it."""
 
-    def __init__(self) -> None:
-        super().__init__("That username is taken: choose another.")
+    text = "That username is taken: choose another."
 
 
 class UserNotFound(NotFound):
     """No user has that name or id."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such user.")
+    text = "There is no such user."
 
 
 async def not_lookalikes(
@@ -160,9 +159,7 @@ async def list_users(
 
     `name` narrows them to those whose name has this in it, in any spelling.
     """
-    statement = select(User).order_by(User.id).limit(limit)
+    statement = select(User)
     if name is not None:
         statement = statement.where(User.username_key.contains(username_key(name), autoescape=True))
-    if after is not None:
-        statement = statement.where(User.id > after)
-    return list(await db.scalars(statement))
+    return await paginate(db, statement, User.id, after=after, limit=limit)

@@ -8,6 +8,7 @@ import uuid
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.paging import paginate
 from app.db.work import Actor, Work
 from app.errors import NotFound
 from app.items.models import Item
@@ -16,8 +17,7 @@ from app.items.models import Item
 class ItemNotFound(NotFound):
     """No such item, or another user's: the caller must not learn which."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such item.")
+    text = "There is no such item."
 
 
 async def create_item(work: Work[Actor], *, title: str, description: str | None) -> Item:
@@ -33,10 +33,8 @@ async def list_items(
     db: AsyncSession, *, owner_id: uuid.UUID | None, after: uuid.UUID | None, limit: int
 ) -> list[Item]:
     """Up to `limit` items, oldest first, that come after the given one."""
-    statement = select(Item).where(*_owned_by(owner_id)).order_by(Item.id).limit(limit)
-    if after is not None:
-        statement = statement.where(Item.id > after)
-    return list(await db.scalars(statement))
+    statement = select(Item).where(*_owned_by(owner_id))
+    return await paginate(db, statement, Item.id, after=after, limit=limit)
 
 
 async def get_item(db: AsyncSession, item_id: uuid.UUID, *, owner_id: uuid.UUID | None) -> Item:

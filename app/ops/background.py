@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from app.ops.housekeeping import prune
 from app.runtime import Runtime
@@ -23,8 +22,8 @@ async def background_work(runtime: Runtime, trim: Callable[[], None]) -> AsyncIt
         await prune(
             runtime.sessions,
             now=runtime.now(),
-            kept=timedelta(seconds=settings.ended_sessions_kept),
-            audit_kept=timedelta(seconds=settings.audit_kept),
+            kept=settings.ended_sessions_kept,
+            audit_kept=settings.audit_kept,
         )
 
     async def give_memory_back() -> None:
@@ -33,7 +32,7 @@ async def background_work(runtime: Runtime, trim: Callable[[], None]) -> AsyncIt
     tasks = [
         asyncio.create_task(runtime.feed.run()),
         asyncio.create_task(_repeat(give_memory_back, TRIM_INTERVAL)),
-        asyncio.create_task(_repeat(clear_away, settings.housekeeping_interval)),
+        asyncio.create_task(_repeat(clear_away, settings.housekeeping_interval.total_seconds())),
     ]
     try:
         yield

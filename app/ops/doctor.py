@@ -4,11 +4,12 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import has_lasting_admin
 from app.db.beats import NoStandby
@@ -21,10 +22,9 @@ from app.db.servers import ServerReplaced, TakesNoWrites
 from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
 from app.errors import ScopegateError, first_line
-from app.runtime import open_feed, secret_keys_of
+from app.runtime import Runtime, assemble, secret_keys_of
 from app.settings import Settings
-from app.tokens.keyring import Keyring
-from app.tokens.keys import UnreadableKey, key_cipher, list_keys
+from app.tokens.keys import UnreadableKey, list_keys
 
 OLDEST_POSTGRES = 15
 CLOCK_TOLERANCE = 1.0
@@ -61,8 +61,10 @@ async def examine(settings: Settings) -> list[Finding]:
     try:
         findings += _unproven_servers(settings)
         async with open_engine(settings) as engine:
+            clock, secret_keys = DatabaseClock(), secret_keys_of(settings)
+            runtime = assemble(settings, engine, Primary(), clock, secret_keys=secret_keys)
             for check in (_database, _clock, _schema, _feed, _triggers, _keys, _admin):
-                findings.append(await check(engine, settings))
+                findings.append(await check(runtime))
                 if findings[-1].state == "wrong" and check in {_database, _schema}:
                     break
     except WRONG as error:
@@ -111,20 +113,21 @@ def _unproven_servers(settings: Settings) -> list[Finding]:
     ]
 
 
-async def _database(engine: AsyncEngine, _: Settings) -> Finding:
-    async with engine.connect() as connection:
+async def _database(runtime: Runtime) -> Finding:
+    async with runtime.engine.connect() as connection:
         version = str(await connection.scalar(text("SHOW server_version")))
         number = int(str(await connection.scalar(text("SHOW server_version_num"))))
-    found = f"Postgres {version} at {shown_url(engine.url)}"
+    found = f"Postgres {version} at {shown_url(runtime.engine.url)}"
     if number // 10000 < OLDEST_POSTGRES:
         remedy = f"upgrade it to Postgres {OLDEST_POSTGRES} or later"
         return Finding("database", "wrong", found, remedy)
     return Finding("database", "ok", found)
 
 
-async def _clock(engine: AsyncEngine, _: Settings) -> Finding:
+async def _clock(runtime: Runtime) -> Finding:
+    # What it is set by takes into account how long the database took to answer.
     clock = DatabaseClock()
-    async with engine.connect() as connection:
+    async with runtime.engine.connect() as connection:
         await set_clock(clock, connection)
     offset = time.time() - clock().timestamp()
     found = f"this machine's is {offset:+.3f} s off the database's"
@@ -134,19 +137,18 @@ async def _clock(engine: AsyncEngine, _: Settings) -> Finding:
     return Finding("clock", "ok", found)
 
 
-async def _feed(engine: AsyncEngine, settings: Settings) -> Finding:
+async def _feed(runtime: Runtime) -> Finding:
     """Whether a beat sent where requests lead is heard where this process listens."""
-    feed = open_feed(engine, settings, DatabaseClock(), Primary())
     try:
-        took = await feed.prove()
+        took = await runtime.feed.prove()
     except WRONG as error:
         remedy = FEED_REMEDIES.get(type(error), "see what SCOPEGATE_LISTEN_DATABASE_URL says")
         return Finding("change feed", "wrong", first_line(error), remedy)
     return Finding("change feed", "ok", f"a beat came through in {took * 1000:.1f} ms")
 
 
-async def _triggers(engine: AsyncEngine, _: Settings) -> Finding:
-    async with engine.connect() as connection:
+async def _triggers(runtime: Runtime) -> Finding:
+    async with runtime.engine.connect() as connection:
         rows = (await connection.exec_driver_sql(LOOK, (TABLES,))).all()
     if wrong := judge(rows, sorted(TRIGGERS)).wrong:
         remedy = "run scopegate migrate, which puts them back: till then every request asks the "
@@ -155,8 +157,8 @@ async def _triggers(engine: AsyncEngine, _: Settings) -> Finding:
     return Finding("triggers", "ok", f"all {len(TRIGGERS)} are there and enabled")
 
 
-async def _schema(engine: AsyncEngine, _: Settings) -> Finding:
-    async with engine.connect() as connection:
+async def _schema(runtime: Runtime) -> Finding:
+    async with runtime.engine.connect() as connection:
         revision = await current_revision(connection)
     head = head_revision()
     if is_behind(revision):
@@ -167,42 +169,38 @@ async def _schema(engine: AsyncEngine, _: Settings) -> Finding:
     return Finding("schema", "ok", f"at {revision}")
 
 
-async def _keys(engine: AsyncEngine, settings: Settings) -> Finding:
-    sessions, clock = async_sessionmaker(engine), DatabaseClock()
-    async with engine.connect() as connection:
-        await set_clock(clock, connection)
-    keyring = Keyring(
-        sessions,
-        key_cipher(secret_keys_of(settings)),
-        open_feed(engine, settings, clock, Primary()),
-        algorithm=settings.signing_algorithm,
-    )
+async def _keys(runtime: Runtime) -> Finding:
+    keyring = runtime.keyring
     await keyring.load()
     if keyring.unreadable:
         return Finding("keys", "wrong", ", ".join(keyring.unreadable), str(UnreadableKey()))
-    async with sessions() as db:
-        kept = await list_keys(db)
+    async with runtime.sessions() as db:
+        kept, now = await list_keys(db), await _now(db)
     if not kept:
         return Finding("keys", "ok", "none yet: the first start makes one")
     try:
-        signing = keyring.signing(clock()).kid
+        signing = keyring.signing(now).kid
     except ScopegateError as error:
         return Finding("keys", "wrong", str(error), "run scopegate key rotate --now")
     ages = [
-        f"{each.kid} ({each.algorithm}, {(clock() - each.created_at).days} days old"
+        f"{each.kid} ({each.algorithm}, {(now - each.created_at).days} days old"
         f"{', signs' if each.kid == signing else ''})"
         for each in kept
     ]
     return Finding("keys", "ok", ", ".join(ages))
 
 
-async def _admin(engine: AsyncEngine, settings: Settings) -> Finding:
-    async with async_sessionmaker(engine)() as db:
-        now = (await db.execute(select(func.now()))).scalar_one()
-        if await has_lasting_admin(db, password_grant=settings.password_grant, now=now):
+async def _admin(runtime: Runtime) -> Finding:
+    password_grant = runtime.settings.password_grant
+    async with runtime.sessions() as db:
+        if await has_lasting_admin(db, password_grant=password_grant, now=await _now(db)):
             return Finding("admin", "ok", "an enabled user holds admin without end and can sign in")
     remedy = "run scopegate grant NAME admin for a user with a password or a secret (with "
     remedy += "SCOPEGATE_PASSWORD_GRANT=false a secret), "
     remedy += "or, while there are no users, scopegate migrate --first-admin"
     found = "no enabled user holds admin without end and can sign in"
     return Finding("admin", "wrong", found, remedy)
+
+
+async def _now(db: AsyncSession) -> datetime:
+    return (await db.execute(select(func.now()))).scalar_one()

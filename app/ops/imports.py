@@ -39,11 +39,10 @@ _ESCAPED = re.compile(r'\\(?:"|$)')
 class NotThisFile(Refused):
     """The file's first line does not say what stands in it."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The first line must name the columns: username, password_hash or password or both, "
-            "and scopes if there are any. Nothing was imported."
-        )
+    text = (
+        "The first line must name the columns: username, password_hash or password or both, "
+        "and scopes if there are any. Nothing was imported."
+    )
 
 
 class NotCsv(Refused):

@@ -33,8 +33,7 @@ class Recovery:
 class NothingLost(Conflict):
     """No process has noted that the database went back."""
 
-    def __init__(self) -> None:
-        super().__init__("No process has seen this database go back to an older timeline.")
+    text = "No process has seen this database go back to an older timeline."
 
 
 async def find_loss(runtime: Runtime) -> LostTimeline:

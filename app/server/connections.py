@@ -52,8 +52,8 @@ class ServerConfig(uvicorn.Config):
             http=Connection,
             # Nothing here speaks it, and its connections would have bounds of their own.
             ws="none",
-            timeout_keep_alive=settings.keep_alive_timeout,
-            timeout_graceful_shutdown=settings.shutdown_timeout,
+            timeout_keep_alive=int(settings.keep_alive_timeout.total_seconds()),
+            timeout_graceful_shutdown=int(settings.shutdown_timeout.total_seconds()),
             # A query string can hold a password that a client sent there by mistake.
             access_log=False,
             proxy_headers=False,
@@ -63,7 +63,7 @@ class ServerConfig(uvicorn.Config):
             log_level="warning",
         )
         self.max_connections = settings.max_connections
-        self.request_timeout = settings.request_timeout
+        self.request_timeout = settings.request_timeout.total_seconds()
         self.hardening = Hardening(settings)
 
 

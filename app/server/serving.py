@@ -35,8 +35,7 @@ RESPAWN_PAUSE = 1.0  # seconds
 class DidNotStart(ScopegateError):
     """uvicorn has said why."""
 
-    def __init__(self) -> None:
-        super().__init__("the service did not start")
+    text = "the service did not start"
 
 
 def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
@@ -68,7 +67,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: ServerConfig, settings: Settings) -> None:
         super().__init__(config)
-        self._delay = settings.shutdown_delay
+        self._delay = settings.shutdown_delay.total_seconds()
         self._stop_at: float | None = None
 
     def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:

@@ -1,18 +1,14 @@
 """Introspection: what a token is worth at this moment (RFC 7662)."""
 
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.principals import Principal
 from app.errors import InvalidToken
-from app.identity.clients import FIRST_PARTY_CLIENT
-from app.identity.models import Session
-from app.tokens.issuing import Issuer
-from app.tokens.refresh import ParsedRefreshToken
+from app.tokens.lookup import FoundToken, find_token
+from app.tokens.refresh import RefreshTokens
 from app.tokens.verification import AccessTokens
 
 
@@ -20,66 +16,33 @@ from app.tokens.verification import AccessTokens
 class ActiveToken:
     """A token that would be accepted now, and whom it stands for."""
 
+    token: FoundToken
     principal: Principal
-    client_id: str
-    token_id: uuid.UUID | None
-    token_type: str
-    issued_at: datetime
-    expires_at: datetime
 
 
 async def introspect_token(
     token: str,
-    issuer: Issuer,
+    refresh_tokens: RefreshTokens,
     access_tokens: AccessTokens,
     sessions: async_sessionmaker[AsyncSession],
     *,
     now: datetime,
 ) -> ActiveToken | None:
-    """What the token is worth; None for one that is not good, whatever the reason."""
-    presented = issuer.refresh_tokens.read(token)
-    if presented is not None:
-        return await _refresh_token(presented, issuer, access_tokens, sessions, now=now)
+    """What the token is worth; None for one that is not good, whatever the reason.
+
+    Raises MaybeBehind for one that is so new that the database may not know its session yet.
+    """
+    found = await find_token(token, refresh_tokens, access_tokens, sessions, now=now)
+    if found is None or found.used or found.expires_at <= now:
+        return None
     try:
-        claims, principal = await access_tokens.verify(token, now=now)
+        principal = await access_tokens.principal_of(
+            found.session_id,
+            user_id=found.user_id,
+            token_scopes=found.scopes,
+            issued_at=found.issued_at,
+            now=now,
+        )
     except InvalidToken:
         return None
-    return ActiveToken(
-        principal,
-        client_id=claims.client_id,
-        token_id=claims.token_id,
-        token_type="bearer",  # noqa: S106
-        issued_at=claims.issued_at,
-        expires_at=claims.expires_at,
-    )
-
-
-async def _refresh_token(
-    presented: ParsedRefreshToken,
-    issuer: Issuer,
-    access_tokens: AccessTokens,
-    sessions: async_sessionmaker[AsyncSession],
-    *,
-    now: datetime,
-) -> ActiveToken | None:
-    async with sessions() as db:
-        row = await db.scalar(
-            select(Session).where(
-                Session.id == presented.session_id, Session.generation == presented.generation
-            )
-        )
-    if row is None or not issuer.refresh_tokens.proves(presented, row):
-        return None
-    principal = await access_tokens.principals.find(
-        row.id, user_id=row.user_id, token_scopes=frozenset(row.scopes), now=now
-    )
-    if principal is None:
-        return None
-    return ActiveToken(
-        principal,
-        client_id=row.client_id or FIRST_PARTY_CLIENT,
-        token_id=None,
-        token_type="refresh_token",  # noqa: S106
-        issued_at=row.rotated_at or row.created_at,
-        expires_at=row.idle_expires_at,
-    )
+    return ActiveToken(found, principal)

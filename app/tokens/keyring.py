@@ -27,8 +27,7 @@ RELOAD_INTERVAL = 1.0
 class NoSigningKey(Unavailable):
     """Every key is retired, or signs only later."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no key to sign with just now.")
+    text = "There is no key to sign with just now."
 
 
 @dataclass(frozen=True, slots=True)

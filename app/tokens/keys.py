@@ -33,25 +33,22 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519Pri
 class UnreadableKey(ConfigurationError):
     """The private part can't be read with the secrets that are set here."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The signing keys in this database were made under another secret: set "
-            "SCOPEGATE_SECRET_KEYS to the one used before, after the new one and a comma"
-        )
+    text = (
+        "The signing keys in this database were made under another secret: set "
+        "SCOPEGATE_SECRET_KEYS to the one used before, after the new one and a comma"
+    )
 
 
 class KeyNotFound(NotFound):
     """There is no key of that id."""
 
-    def __init__(self) -> None:
-        super().__init__("There is no such key: see scopegate key list.")
+    text = "There is no such key: see scopegate key list."
 
 
 class LastSigningKey(Conflict):
     """Without this key no token could be signed, now or soon."""
 
-    def __init__(self) -> None:
-        super().__init__("No other key can sign: run scopegate key rotate --now first.")
+    text = "No other key can sign: run scopegate key rotate --now first."
 
 
 def key_cipher(secret_keys: list[str]) -> MultiFernet:

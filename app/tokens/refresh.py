@@ -35,8 +35,7 @@ _SIZE = _HEAD.size + 2 * MAC_BYTES
 class RefreshTokenRefused(InvalidGrant):
     """One answer for every reason."""
 
-    def __init__(self) -> None:
-        super().__init__("The refresh token is invalid, expired or revoked.")
+    text = "The refresh token is invalid, expired or revoked."
 
 
 class RefreshTokenReused(RefreshTokenRefused):
@@ -144,7 +143,7 @@ class RefreshTokens:
             "session": presented.session_id,
             "client": client_id,
             "used": presented.generation,
-            "network": network_of(work.actor.address),
+            "network": network_of(work.actor.origin.address),
             "agent": user_agent_of(work.actor),
             "at": work.now,
             "idle_until": work.now + idle_timeout,
@@ -224,7 +223,7 @@ def _from_another_network(found: Session, actor: Actor) -> bool:
     It is not known when an earlier release rotated, which does not keep it.
     """
     known = found.rotated_generation == found.generation
-    return known and found.rotated_network != network_of(actor.address)
+    return known and found.rotated_network != network_of(actor.origin.address)
 
 
 def _spelled(raw: bytes) -> str:

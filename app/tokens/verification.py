@@ -1,5 +1,6 @@
 """Verification: from the string that a request carries to whom it stands for."""
 
+import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,7 +42,7 @@ class AccessTokens:
         size: int,
     ) -> None:
         self._jwt = jwt
-        self.principals = principals
+        self._principals = principals
         self._sessions = sessions
         self._feed = feed
         self._size = size
@@ -61,19 +62,37 @@ class AccessTokens:
         claims = await self.read(token, now=now)
         if claims.expires_at <= now:
             raise InvalidToken
-        principal = await self.principals.find(
-            claims.session_id, user_id=claims.subject, token_scopes=claims.scopes, now=now
+        principal = await self.principal_of(
+            claims.session_id,
+            user_id=claims.subject,
+            token_scopes=claims.scopes,
+            issued_at=claims.issued_at,
+            now=now,
+        )
+        return claims, principal
+
+    async def principal_of(
+        self,
+        session_id: uuid.UUID,
+        *,
+        user_id: uuid.UUID,
+        token_scopes: frozenset[str],
+        issued_at: datetime,
+        now: datetime,
+    ) -> Principal:
+        """Return whom a token of this session stands for at this moment, with what they hold now.
+
+        Raises InvalidToken when the session has ended, and MaybeBehind as `verify` does.
+        """
+        principal = await self._principals.find(
+            session_id, user_id=user_id, token_scopes=token_scopes, now=now
         )
         if principal is None:
+            bound = timedelta(seconds=self._feed.bound)
             async with self._sessions() as db:
-                await require_known(
-                    db,
-                    claims.session_id,
-                    age=now - claims.issued_at,
-                    bound=timedelta(seconds=self._feed.bound),
-                )
+                await require_known(db, session_id, age=now - issued_at, bound=bound)
             raise InvalidToken
-        return claims, principal
+        return principal
 
     async def read(self, token: str, *, now: datetime) -> Claims:
         """The claims of one of our access tokens, expired or not. Raises InvalidToken."""

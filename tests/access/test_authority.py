@@ -35,7 +35,7 @@ from app.identity.users import user_of_id
 from app.runtime import Runtime
 from tests.clock import MovableClock
 from tests.conftest import settings_for
-from tests.factories import PASSWORD, Someone, bearer, login, make_user, signed_in
+from tests.factories import PASSWORD, Someone, bearer, caller_of, login, make_user, signed_in
 from tests.holding import hashing_held, until_waiting
 
 Attempt = Callable[[httpx2.AsyncClient, dict[str, str], uuid.UUID], Coroutine[Any, Any, int]]
@@ -410,7 +410,7 @@ async def test_who_is_put_out_while_a_password_is_hashed_makes_nobody_and_sets_n
     clerk = await make_user(own_runtime, "write:users")
     token = await bearer(own_client, clerk)
     me = (await own_client.get("/users/me/sessions", headers=token)).json()["items"][0]
-    caller = Caller(user_id=clerk.id, session_id=uuid.UUID(me["id"]))
+    caller = await caller_of(own_runtime, clerk, uuid.UUID(me["id"]))
     new = {"username": "mine", "password": PASSWORD}
     async with hashing_held(own_runtime) as held:
         making = asyncio.create_task(own_client.post("/users", json=new, headers=token))
@@ -571,7 +571,7 @@ async def test_an_account_is_changed_as_it_is_once_nobody_else_can_change_it(
 
 async def test_a_request_of_no_session_has_no_authority(runtime: Runtime) -> None:
     root = await make_user(runtime, "admin")
-    caller = Caller(user_id=root.id, scopes=frozenset({"admin"}))
+    caller = Caller(user_id=root.id)
     async with runtime.work(caller) as work:
         with pytest.raises(InvalidToken):
             await confirm_caller(work)

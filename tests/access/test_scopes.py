@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, text, update
 
 from app.access.authority import OPERATOR
+from app.access.grants import MAX_REMARK
 from app.access.models import Grant, Scope
 from app.access.registry import ScopeGranted, ScopeShips, register_scope, remove_scope
-from app.access.remarks import MAX_REMARK
 from app.access.scopes import (
     MAX_SCOPE,
     MAX_SCOPES_BYTES,

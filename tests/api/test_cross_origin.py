@@ -1,6 +1,7 @@
 """Pages of other origins: any may sign in and read metadata and keys; the rest is by setting."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx2
 import pytest
@@ -134,7 +135,7 @@ async def test_a_browsers_question_passes_no_proxy(runtime: Runtime, alice: Some
 async def test_metadata_and_keys_are_kept_for_less_than_a_key_is_published(
     runtime: Runtime, publication: int, max_age: int
 ) -> None:
-    async with client_for(runtime, key_publication=publication) as client:
+    async with client_for(runtime, key_publication=timedelta(seconds=publication)) as client:
         for path in ("/.well-known/oauth-authorization-server", "/.well-known/jwks.json"):
             answer = await client.get(path)
             assert answer.headers["cache-control"] == f"max-age={max_age}"

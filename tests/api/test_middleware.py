@@ -3,6 +3,7 @@
 import re
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx2
 import pytest
@@ -126,7 +127,7 @@ async def test_https_is_insisted_on_only_where_it_is_set(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
     assert "strict-transport-security" not in (await client.get("/health/live")).headers
-    async with client_with(runtime, hsts=31536000) as client:
+    async with client_with(runtime, hsts=timedelta(days=365)) as client:
         answer = await client.get("/nowhere")
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 

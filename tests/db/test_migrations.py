@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,13 +19,13 @@ from app.access.scopes import SHIPPED
 from app.db.engine import create_engine
 from app.db.migrating import CannotMigrate, alembic_config, upgrade
 from app.db.schema import (
-    PROJECT,
     current_revision,
     earlier_revisions,
     head_revision,
     migrations,
 )
 from app.db.url import normalise_url
+from app.settings import MIGRATIONS, PROJECT
 from tests.conftest import settings_for
 
 
@@ -58,8 +59,8 @@ async def test_up_down_and_up_again_and_the_models_agree(engine: AsyncEngine) ->
 def test_what_is_read_in_the_migrations_is_what_alembic_reads(tmp_path: Path) -> None:
     """Also in those that Alembic drafts for whoever adds a table of their own."""
     folder = tmp_path / "migrations"
-    shutil.copytree(PROJECT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    config = alembic_config()
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    config = Config(PROJECT / "alembic.ini")
     config.set_main_option("script_location", str(folder))
     for message in ("reports", "more reports"):
         command.revision(config, message)

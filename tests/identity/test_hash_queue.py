@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity.hash_queue import (
     ACCOUNT_SHARE,
     LEAST_PLACES,
@@ -210,7 +210,7 @@ async def test_the_share_grows_with_the_queue(places: int, share: int) -> None:
 
 async def test_addresses_of_one_64_are_one_source() -> None:
     one, other, third = (
-        source_of(Actor(address=f"2001:db8:0:{address}"))
+        source_of(Actor(origin=Origin(address=f"2001:db8:0:{address}")))
         for address in ("1::1", "1:ffff::2", "2::1")
     )
     assert one == other != third

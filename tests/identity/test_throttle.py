@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
-from app.db.work import Actor
+from app.db.work import Actor, Origin
 from app.identity import throttle
 from app.identity.clients import ClientCredentials, ClientRefused, authenticate_client
 from app.identity.login import LoginRefused, WrongPassword, change_password, confirm_password
@@ -30,7 +30,7 @@ from app.identity.throttle import (
     MAX_WAIT,
     SESSION,
     AttemptSource,
-    Limit,
+    FailureLimit,
     Throttled,
 )
 from app.runtime import Runtime
@@ -54,7 +54,7 @@ async def sign_in(
     runtime: Runtime, username: str, password: str = PASSWORD, *, address: str
 ) -> str:
     """A whole login by password: `in`, `refused` after it was checked, or `throttled`."""
-    actor = Actor(address=address)
+    actor = Actor(origin=Origin(address=address))
     try:
         user = await authenticated(runtime, username, password, actor=actor)
     except LoginRefused:
@@ -72,7 +72,7 @@ async def fail(
     *,
     address: str,
     user: Someone | None = None,
-    limits: tuple[Limit, ...] = LOGIN,
+    limits: tuple[FailureLimit, ...] = LOGIN,
 ) -> None:
     """A failure as a login charges it, without the hash that it costs. Raises Throttled."""
     source = AttemptSource(name, user.id if user else None, address)
@@ -203,7 +203,7 @@ async def test_failures_charged_at_once_by_two_replicas_add_up_exactly(
 
 
 async def charge_beforehand(
-    runtime: Runtime, limit: Limit, failures: int, user: Someone
+    runtime: Runtime, limit: FailureLimit, failures: int, user: Someone
 ) -> Callable[[int], str]:
     """Charge so many failures to this limit's budget alone, for logins as this user.
 
@@ -218,7 +218,7 @@ async def charge_beforehand(
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_of_eleven_attempts_at_once_the_right_one_is_let_in_wherever_it_stands(
-    own_database_url: str, clock: MovableClock, limit: Limit
+    own_database_url: str, clock: MovableClock, limit: FailureLimit
 ) -> None:
     """On two replicas, with ten failures left."""
     async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
@@ -244,7 +244,7 @@ async def test_of_eleven_attempts_at_once_the_right_one_is_let_in_wherever_it_st
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_guesses_at_once_on_two_replicas_are_about_as_many_as_the_limit_lets_through(
-    own_database_url: str, clock: MovableClock, limit: Limit
+    own_database_url: str, clock: MovableClock, limit: FailureLimit
 ) -> None:
     async with replica(own_database_url, clock) as one, replica(own_database_url, clock) as other:
         alice = await make_user(one)
@@ -271,7 +271,7 @@ async def test_a_right_password_behind_eleven_charged_failures_waits_as_long_as_
     async with replica(own_database_url, clock) as runtime:
         alice = await make_user(runtime)
         async with hashing_held(runtime) as held:
-            actor = Actor(address=HOME)
+            actor = Actor(origin=Origin(address=HOME))
             queued = asyncio.create_task(authenticated(runtime, alice.username, actor=actor))
             await held.until_waiting()
             await charge_beforehand(runtime, ACCOUNT_AND_ADDRESS, 11, alice)
@@ -320,7 +320,7 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
                 own_runtime.database,
                 own_runtime.throttle,
                 readings=[ClientCredentials("worker", "wrong")],
-                actor=Actor(address=HOME),
+                actor=Actor(origin=Origin(address=HOME)),
             ):
                 pass
 
@@ -346,7 +346,7 @@ async def test_a_limit_reached_in_one_replica_counts_in_the_other(
 
 @pytest.mark.parametrize("limit", LOGIN, ids=lambda limit: limit.counted)
 async def test_each_limit_lets_its_burst_through_then_one_every_interval(
-    runtime: Runtime, clock: MovableClock, limit: Limit
+    runtime: Runtime, clock: MovableClock, limit: FailureLimit
 ) -> None:
     def attempt(number: int) -> dict[str, Any]:
         return {
@@ -393,7 +393,7 @@ async def test_addresses_of_one_64_are_one_and_of_two_are_two(runtime: Runtime) 
 
 async def test_somebody_known_in_a_64_is_known_in_all_of_it(runtime: Runtime) -> None:
     alice = await make_user(runtime)
-    async with runtime.work(Actor(address="2001:db8:0:1::1")) as work:
+    async with runtime.work(Actor(origin=Origin(address="2001:db8:0:1::1"))) as work:
         await remember_network(work, alice.id)
     for number in range(ACCOUNT.burst):
         await fail(runtime, alice.username, address=numbered(number))
@@ -409,17 +409,17 @@ async def test_a_login_from_a_known_address_waits_for_no_other_and_is_remembered
     own_runtime: Runtime, clock: MovableClock
 ) -> None:
     alice = await make_user(own_runtime)
-    async with own_runtime.work(Actor(address=HOME)) as work:
+    async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
         await remember_network(work, alice.id)
     first = clock()
     async with own_runtime.sessions() as held:
         await held.execute(select(KnownNetwork).with_for_update())
-        async with own_runtime.work(Actor(address=HOME)) as work:
+        async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             await work.db.execute(text("SET LOCAL lock_timeout = '1s'"))
             await remember_network(work, alice.id)
     clock.move(hours=25)
     for moment in (first, clock()):
-        async with own_runtime.work(Actor(address=HOME)) as work:
+        async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             assert await work.db.scalar(select(KnownNetwork.signed_in_at)) == moment
             await remember_network(work, alice.id)
 
@@ -475,7 +475,7 @@ async def test_a_wrong_current_password_is_throttled(runtime: Runtime) -> None:
             session_id=alice.id,
             current=PASSWORD,
             new="another horse battery staple",
-            actor=Actor(address=HOME),
+            actor=Actor(origin=Origin(address=HOME)),
         )
 
 
@@ -495,7 +495,7 @@ async def test_a_stolen_token_guesses_about_ten_passwords_at_once_from_however_m
                     alice.id,
                     session_id=session,
                     password=f"guess {number}",
-                    actor=Actor(user_id=alice.id, address=numbered(number)),
+                    actor=Actor(user_id=alice.id, origin=Origin(address=numbered(number))),
                 ):
                     pass
             except WrongPassword:
@@ -571,7 +571,7 @@ async def test_the_look_before_a_login_uses_indexes_however_much_there_is(
 class Model:
     """GCRA as the books have it, in seconds: a theoretical arrival time, and a tolerance."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: FailureLimit) -> None:
         self._interval = int(limit.interval.total_seconds())
         self._tolerance = (limit.burst - 1) * self._interval
         self._arrival = 0
@@ -588,7 +588,7 @@ class Model:
 
 
 limits = st.builds(
-    Limit,
+    FailureLimit,
     counted=st.sampled_from(["address", "account"]),
     burst=st.integers(1, 6),
     interval=st.integers(1, 400).map(lambda seconds: timedelta(seconds=seconds)),
@@ -602,7 +602,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
     loop = asyncio.get_running_loop()
     start = clock()
 
-    async def charge_and_compare(limit: Limit, pauses: list[int]) -> None:
+    async def charge_and_compare(limit: FailureLimit, pauses: list[int]) -> None:
         model, now = Model(limit), 0
         attempt = throttle.Attempt({limit: b"key"}, user_id=None, network=HOME, admitted_at=start)
         async with runtime.sessions() as db:
@@ -617,7 +617,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
 
     @settings(max_examples=60, deadline=None)
     @given(limit=limits, pauses=pauses)
-    def explore(limit: Limit, pauses: list[int]) -> None:
+    def explore(limit: FailureLimit, pauses: list[int]) -> None:
         asyncio.run_coroutine_threadsafe(charge_and_compare(limit, pauses), loop).result()
 
     await asyncio.to_thread(explore)

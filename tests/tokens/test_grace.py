@@ -87,7 +87,7 @@ async def reuse_detected(runtime: Runtime) -> list[dict[str, Any]]:
 async def test_by_default_a_lost_answer_can_be_asked_for_again_for_a_minute(
     client: httpx2.AsyncClient, alice: Someone, clock: MovableClock, runtime: Runtime
 ) -> None:
-    assert runtime.settings.refresh_grace == 60
+    assert runtime.settings.refresh_grace == timedelta(seconds=60)
     lost = (await login(client, alice)).json()["refresh_token"]
     first = (await refresh(client, lost)).json()
     clock.move(seconds=12)
