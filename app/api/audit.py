@@ -10,7 +10,8 @@ from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
 from app.api.schemas import Moment, Page, PageSize
 from app.api.security import CanReadAudit, Router
-from app.audit.log import Action, list_entries
+from app.audit.actions import Action
+from app.audit.log import list_entries
 from app.views import AuditAnswer
 
 router = Router(prefix="/audit", tags=["audit"], responses=PROTECTED | refusals(422))

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from app.access.scopes import ADMIN
 from app.api.security import PUBLIC, CallerFirstRoute, Router
-from app.audit.log import WARNINGS, Action
+from app.audit.actions import WARNINGS, Action
 from app.identity.users import Kind
 
 FILES = Path(__file__).parents[1] / "console"

@@ -32,6 +32,15 @@ class SchemaOutdated(Unavailable):
     text = "The database is not migrated to this version: run scopegate migrate."
 
 
+class ScopesMissing(Unavailable):
+    """The database lacks scopes that this code's routes ask for."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"The database lacks this version's scopes {', '.join(names)}: run scopegate migrate."
+        )
+
+
 class Health(BaseModel):
     """How the service is."""
 
@@ -65,6 +74,8 @@ async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
         raise NoWrites(why)
     if not await runtime.schema_is_current():
         raise SchemaOutdated
+    if missing := await runtime.missing_scopes():
+        raise ScopesMissing(missing)
     await runtime.keyring.refresh()
     runtime.keyring.signing(runtime.now())
     return Readiness(status="ready", checks="cached" if runtime.feed.fresh() else "database")

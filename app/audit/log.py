@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from pydantic_core import to_jsonable_python
 from sqlalchemy import Select, Uuid, any_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.audit.actions import WARNINGS, Action
 from app.audit.models import AuditEntry
 from app.db.paging import paginate
 from app.db.work import Actor, Work
@@ -22,34 +23,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Action = Literal[
-    "login.succeeded",
-    "login.failed",
-    "login.throttled",
-    "session.ended",
-    "session.reuse_detected",
-    "session.grace_used",
-    "user.created",
-    "user.changed",
-    "user.disabled",
-    "user.enabled",
-    "password.changed",
-    "grant.made",
-    "grant.revoked",
-    "scope.registered",
-    "scope.removed",
-    "key.rotated",
-    "secret.made",
-    "secret.revoked",
-    "database.recovered",
-]
-
 POLL_INTERVAL = 0.5
 """Seconds between two looks for new entries, while they are followed."""
-WARNINGS: frozenset[Action] = frozenset(
-    {"login.failed", "login.throttled", "session.reuse_detected", "session.grace_used"}
-)
-"""What may be an attack."""
 LONGEST_TRANSACTION = timedelta(seconds=30)
 """After its start no transaction of ours commits that much later."""
 
@@ -64,10 +39,12 @@ def record(
 ) -> None:
     """Add an entry, which is committed or rolled back with what it describes.
 
-    Once committed it is also logged and counted. `detail` is shown to holders of `read:audit`:
-    never a password, token, hash or secret.
+    Once committed it is also logged and counted. `detail` is shown to holders of `read:audit`, so
+    it must never contain a password, token, hash or secret. Of a command, it names the operator.
     """
     actor = work.actor
+    if actor.origin.operator:
+        detail["operator"] = actor.origin.operator
     entry = AuditEntry(
         action=action,
         actor=actor.user_id,
@@ -86,7 +63,7 @@ def _publish(entry: AuditEntry, audited: Counter[str]) -> None:
 
 
 def _log(entry: AuditEntry) -> None:
-    # Without its detail, which only holders of `read:audit` may see.
+    # The detail is not logged: only holders of `read:audit` may see it.
     logger.log(
         logging.WARNING if entry.action in WARNINGS else logging.INFO,
         entry.action,

@@ -17,7 +17,7 @@ from app.identity.models import ClientSecret, User
 from app.identity.networks import network_of
 from app.identity.refusals import audit_refusal
 from app.identity.throttle import AT_THIS_ADDRESS, AttemptSource, Throttle, record_failure
-from app.identity.users import NOBODY, find_user
+from app.identity.users import NO_USER_ID, find_user
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
@@ -90,7 +90,7 @@ class _Candidate:
 
     async def has_secret(self, db: AsyncSession) -> bool:
         """Whether the secret is one of the user's."""
-        owner = self.user.id if self.user else NOBODY
+        owner = self.user.id if self.user else NO_USER_ID
         stored = await db.scalars(select(ClientSecret.digest).where(ClientSecret.user_id == owner))
         presented = digest(self.presented.secret)
         # A list first: every stored secret is compared, wherever the right one stands.
@@ -152,8 +152,8 @@ async def authenticate_client(
 async def confirm_client(db: AsyncSession, client: Client) -> None:
     """Return only if the client's secret is still live and it is not disabled, until the commit.
 
-    So a revocation of the secret and the sessions comes before this, or after what it opens.
-    Raises ClientRefused.
+    So a revocation of the secret or the sessions happens either before this check, or after the
+    commit of the session that this transaction opens. Raises ClientRefused.
     """
     await share_users(db, client.id)
     same = (
