@@ -49,6 +49,7 @@ async def test_without_a_database_every_answer_is_503_and_never_a_pass(
             for answer in (
                 await client.get("/users/me", headers=headers),
                 await client.get("/items", headers=headers),
+                await client.get("/forward-auth", headers=headers),
                 await client.get("/health/ready"),
                 await login(client, user),
             ):

@@ -172,6 +172,7 @@ PERMISSIONS = {
     ("GET", "/.well-known/openid-configuration"): None,
     ("POST", "/revoke"): None,
     ("POST", "/introspect"): ["introspect"],
+    ("GET", "/forward-auth"): [],
     ("GET", "/users/me"): [],
     ("POST", "/users/me/password"): [],
     ("GET", "/users/me/sessions"): [],
