@@ -7,10 +7,10 @@ import pytest
 from playwright.sync_api import Page
 
 from app.access.scopes import SHIPPED
-from tests.browser import page_of
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import command, serving
+from tests.support.browser import page_of
+from tests.support.factories import PASSWORD
+from tests.support.processes import command, serving
 
 pytestmark = pytest.mark.browser
 

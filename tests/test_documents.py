@@ -17,17 +17,7 @@ from passlib.hash import argon2, bcrypt
 
 from app.runtime import Runtime
 from app.settings import PROJECT, Settings
-from tests.commands import commands
 from tests.conftest import SECRET, client_of, settings_for
-from tests.documents import (
-    Document,
-    documents,
-    files_in,
-    linked_documents,
-    readme_is_true_of,
-    walking,
-)
-from tests.factories import PASSWORD, Someone, login
 from tests.generated import (
     API,
     PROMISES_PAGE,
@@ -37,8 +27,18 @@ from tests.generated import (
     promises_tables,
     settings_table,
 )
-from tests.postgres_programs import libpq_url, on_path, psql
-from tests.processes import ROOT, environment, serving
+from tests.support.commands import commands
+from tests.support.documents import (
+    Document,
+    documents,
+    files_in,
+    linked_documents,
+    readme_is_true_of,
+    walking,
+)
+from tests.support.factories import PASSWORD, Someone, login
+from tests.support.postgres_programs import libpq_url, on_path, psql
+from tests.support.processes import ROOT, environment, serving
 
 IN_DOCKER = "tests/test_docker.py runs it"
 OFFLINE = "tests/system/test_wheel.py does the same without an index"

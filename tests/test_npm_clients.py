@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests import databases
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import command, serving
+from tests.support import databases
+from tests.support.factories import PASSWORD
+from tests.support.processes import command, serving
 
 pytestmark = pytest.mark.npm
 CLIENTS = Path(__file__).parent / "npm"

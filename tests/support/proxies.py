@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.processes import PATIENCE, ROOT, eventually, free_port
+from tests.support.processes import PATIENCE, ROOT, eventually, free_port
 
 SHIPPED = ROOT / "deploy/proxy/haproxy.cfg"
 NGINX = """

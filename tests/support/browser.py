@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.processes import Service
+from tests.support.processes import Service
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root there is no sandbox; the rest keeps the browser itself from calling home.
