@@ -12,10 +12,10 @@ from fastapi.security import OAuth2PasswordBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import HTMLResponse
 
-from tests.browser import page_of
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import command, eventually, free_port, serving
+from tests.support.browser import page_of
+from tests.support.factories import PASSWORD
+from tests.support.processes import command, eventually, free_port, serving
 
 pytestmark = pytest.mark.browser
 ASK = """async ([url, method, headers]) => {

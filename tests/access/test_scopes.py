@@ -27,9 +27,9 @@ from app.access.scopes import (
 )
 from app.errors import InvalidScope, Refused
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import make_user, signed_in
-from tests.telling import told
+from tests.support.audit import told
+from tests.support.clock import MovableClock
+from tests.support.factories import make_user, signed_in
 
 scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users", "introspect"]))
 

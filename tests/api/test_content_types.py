@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from tests.factories import PASSWORD, Someone
+from tests.support.factories import PASSWORD, Someone
 
 FORM = "application/x-www-form-urlencoded"
 LOGIN = f"username=Alice&password={PASSWORD}".replace(" ", "+")

@@ -14,9 +14,9 @@ from app.identity.account_writes import create_service
 from app.identity.throttle import ACCOUNT_AND_ADDRESS
 from app.runtime import Runtime
 from tests.conftest import client_of
-from tests.factories import Someone, bearer
-from tests.statements import statements_of
-from tests.telling import told
+from tests.support.audit import told
+from tests.support.factories import Someone, bearer
+from tests.support.statements import statements_of
 
 SPACED = [
     "{scheme} {token}",

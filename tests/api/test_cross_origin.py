@@ -8,7 +8,7 @@ import pytest
 
 from app.runtime import Runtime
 from tests.conftest import client_of
-from tests.factories import Someone, bearer, login
+from tests.support.factories import Someone, bearer, login
 
 ORIGIN = "https://app.example"
 APP = "capacitor://localhost"

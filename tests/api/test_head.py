@@ -11,8 +11,8 @@ import pytest
 from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import SECRET
-from tests.factories import bearer, make_user
-from tests.processes import serving
+from tests.support.factories import bearer, make_user
+from tests.support.processes import serving
 
 PAGES = ("/docs", "/console", "/openapi.json", "/docs/assets/swagger-ui.css", "/metrics")
 OF_THE_REQUEST = {"x-request-id"}

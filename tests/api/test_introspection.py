@@ -8,8 +8,8 @@ from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.identity.models import Session
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import Someone, make_user, sign_in
+from tests.support.clock import MovableClock
+from tests.support.factories import Someone, make_user, sign_in
 from tests.support.services import make_service
 
 pytestmark = pytest.mark.every_token_kind

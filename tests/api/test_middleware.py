@@ -14,8 +14,8 @@ from app.api.middleware import API_CONTENT_POLICY
 from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import client_of
-from tests.factories import bearer, make_user
 from tests.support.answers import HARDENING
+from tests.support.factories import bearer, make_user
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 METRICS_TOKEN = "a-metrics-token-for-the-tests-0123456789"

@@ -7,7 +7,7 @@ import pytest
 
 from app.identity.names import MAX_USERNAME
 from app.runtime import Runtime
-from tests.factories import PASSWORD, Someone, bearer, login, make_user
+from tests.support.factories import PASSWORD, Someone, bearer, login, make_user
 
 LONGEST_ADDRESS = f"{'x' * 64}@{'y' * 60}.{'y' * 60}.{'y' * 56}.ab.example"
 URLS = [

@@ -8,7 +8,7 @@ import pytest
 from app.audit.actions import Action
 from app.identity.names import MAX_USERNAME
 from app.runtime import Runtime
-from tests.factories import make_user
+from tests.support.factories import make_user
 
 ID = "00000000-0000-0000-0000-000000000000"
 CANARY = "canary7f3a"

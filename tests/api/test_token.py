@@ -14,8 +14,8 @@ from app.api.forms import MAX_ESCAPES
 from app.identity.models import KnownNetwork, Session, User
 from app.runtime import Runtime
 from tests.conftest import client_of
-from tests.factories import PASSWORD, Someone, login, make_user
 from tests.support.answers import assert_not_stored, error_of
+from tests.support.factories import PASSWORD, Someone, login, make_user
 
 pytestmark = pytest.mark.every_token_kind
 

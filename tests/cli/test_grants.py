@@ -13,9 +13,9 @@ from app.access.scopes import SHIPPED
 from app.cli.times import parse_duration, parse_moment, parse_since
 from app.db.locks import Lock, take_lock
 from app.runtime import Runtime
-from tests.commands import Environment, printed, refusal, scopegate, succeed
-from tests.databases import wait_for_lock
-from tests.factories import make_user
+from tests.support.commands import Environment, printed, refusal, scopegate, succeed
+from tests.support.databases import wait_for_lock
+from tests.support.factories import make_user
 
 
 async def test_a_grant_ends_when_it_is_said_to(

@@ -12,8 +12,8 @@ from app.errors import Refused
 from app.identity.foreign_hashes import check_hash
 from app.identity.hash_kinds import known_hash
 from app.identity.passwords import OURS, PasswordHasher
-from tests.factories import PASSWORD
-from tests.foreign_hashes import FIREBASE, HASHES, SSHA
+from tests.support.factories import PASSWORD
+from tests.support.foreign_hashes import FIREBASE, HASHES, SSHA
 
 EVERY_HASH = pytest.mark.parametrize(("text", "password"), HASHES.values(), ids=HASHES)
 BY_BCRYPT = "$2b$04$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"

@@ -23,10 +23,10 @@ from app.identity.throttle import (
     Throttled,
 )
 from app.runtime import Runtime
-from tests.clock import MovableClock, StandingClock
-from tests.factories import PASSWORD, Someone, authenticated, make_user, signed_in
-from tests.holding import hashing_held, until_waiting
-from tests.statements import statements_of
+from tests.support.clock import MovableClock, StandingClock
+from tests.support.factories import PASSWORD, Someone, authenticated, make_user, signed_in
+from tests.support.locks import hashing_held, until_waiting
+from tests.support.statements import statements_of
 from tests.support.throttle import (
     AWAY,
     HOME,

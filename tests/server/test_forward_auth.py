@@ -23,11 +23,11 @@ from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.registry import register_scope
 from app.runtime import Runtime
-from tests import databases
 from tests.conftest import SECRET, settings_for
-from tests.documents import Document
-from tests.factories import PASSWORD, make_user
-from tests.processes import PATIENCE, Service, eventually, free_port, serving
+from tests.support import databases
+from tests.support.documents import Document
+from tests.support.factories import PASSWORD, make_user
+from tests.support.processes import PATIENCE, Service, eventually, free_port, serving
 
 pytestmark = pytest.mark.system
 GUIDE = Document("docs/how-to/forward-authentication.md")
