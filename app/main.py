@@ -1,4 +1,4 @@
-"""The web's front door: the FastAPI application."""
+"""The web app: the FastAPI application."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,6 +53,20 @@ ROUTERS = (me, items, token, revocation, users, grants, scopes, audit, discovery
 """
 
 
+TAGS = [
+    {"name": "tokens", "description": "Get tokens, end their sessions, ask about them."},
+    {"name": "me", "description": "The user behind the token: scopes, password, sessions."},
+    {"name": "users", "description": "Administer people and service accounts."},
+    {"name": "grants", "description": "Let users hold scopes, and take scopes back."},
+    {"name": "scopes", "description": "What can be granted: scopes of this service and of others."},
+    {"name": "audit", "description": "Who did what to whom."},
+    {"name": "items", "description": "The sample resource, protected by scopes."},
+    {"name": "discovery", "description": "What clients and other services need to know."},
+    {"name": "health", "description": "For probes: does it run, and can it serve?"},
+]
+"""In the order in which /docs shows them."""
+
+
 def create_app(settings: Settings | None = None, worker: Worker | None = None) -> FastAPI:
     """The application, of one process or of one of several workers.
 
@@ -66,7 +80,8 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     app = FastAPI(
         title="Scopegate",
         version=version("scopegate"),
-        description="Users, scopes and tokens.",
+        description="Users, scopes and tokens. To try the routes: Authorize, then Try it out.",
+        openapi_tags=TAGS,
         lifespan=partial(_running, settings, tracing),
         docs_url=None,
         redoc_url=None,

@@ -14,12 +14,13 @@ from sqlalchemy import URL, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.access.principals import Principals
+from app.access.scopes import SHIPPED, registered_of
 from app.db.beats import NoStandby
 from app.db.changes import ChangeFeed
 from app.db.clock import DatabaseClock, set_clock
 from app.db.engine import connect_apart, open_engine
 from app.db.primary import Primary
-from app.db.schema import current_revision, is_behind
+from app.db.schema import current_revision, is_behind, refuse_foreign
 from app.db.servers import ServerReplaced, TakesNoWrites
 from app.db.url import configured_url
 from app.db.work import ActorT, Clock, Database, Work
@@ -149,6 +150,11 @@ class Runtime:
         async with self.engine.connect() as connection:
             return not is_behind(await current_revision(connection))
 
+    async def missing_scopes(self) -> list[str]:
+        """Return the scopes that this version ships and `scopegate migrate` has yet to add."""
+        async with self.sessions() as db:
+            return sorted(SHIPPED.keys() - await registered_of(db, SHIPPED.keys()))
+
     async def takes_no_writes(self) -> str | None:
         """Return why the database commits nothing; None when it does, as far as is known.
 
@@ -167,6 +173,7 @@ async def _require_migrated(engine: AsyncEngine, clock: DatabaseClock) -> None:
     """Set the clock by a database that is migrated. Raises ConfigurationError for another one."""
     async with engine.connect() as connection:
         await set_clock(clock, connection)
+        await connection.run_sync(refuse_foreign)
         if is_behind(await current_revision(connection)):
             raise ConfigurationError(
                 "The database is not migrated to this version: run scopegate migrate first"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -109,6 +109,18 @@ def _can_be_guessed(secret: str) -> bool:
     )
 
 
+def is_any_address(host: str) -> bool:
+    """Whether to listen there is to listen on every address: `0.0.0.0`, `::`."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _without_brackets(value: str) -> str:
+    return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+
 def _refuse_what_is_no_issuer(value: str) -> str:
     if value.endswith("/"):
         raise ValueError("write the issuer without the slash at its end: https://auth.example")
@@ -148,6 +160,7 @@ WholeSeconds = Annotated[Seconds, AfterValidator(_refuse_parts_of_a_second)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[Words, AfterValidator(_refuse_what_is_no_origin)]
 Hosts = Annotated[Words, AfterValidator(_refuse_what_is_no_host)]
+ListenHost = Annotated[str, AfterValidator(_without_brackets)]
 Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_read_networks)
 ]

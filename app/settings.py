@@ -5,19 +5,22 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from app.env_file import PREFIX, EnvFileSettings
 from app.setting_types import (
     HOW_TO_MAKE_A_SECRET,
     Delay,
     Hosts,
     Issuer,
+    ListenHost,
     Networks,
     Origins,
     Seconds,
     Secrets,
     WholeDelay,
     WholeSeconds,
+    is_any_address,
     secrets_from_files,
     split_secrets,
 )
@@ -32,11 +35,11 @@ MIGRATIONS = (PACKAGE if INSTALLED else PROJECT) / "migrations"
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
 
 
-class Settings(BaseSettings):
+class Settings(EnvFileSettings):
     """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SCOPEGATE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     environment: Annotated[
@@ -46,7 +49,9 @@ class Settings(BaseSettings):
             "Postgres under `SCOPEGATE_HOME`; `production` refuses to start without both."
         ),
     ] = "development"
-    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    host: Annotated[
+        ListenHost, Field(description="The address to listen on; `::` is all of IPv6 and IPv4.")
+    ] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="The port to listen on.")] = 8000
     home: Annotated[
         Path,
@@ -230,15 +235,13 @@ class Settings(BaseSettings):
     shutdown_delay: Annotated[
         Delay,
         Field(
-            description="Seconds to go on serving after SIGTERM while `/health/ready` says 503, "
+            description="Seconds to keep serving after SIGTERM while `/health/ready` says 503, "
             "so that load balancers notice: 10, say, on Kubernetes."
         ),
     ] = timedelta(0)
     shutdown_timeout: Annotated[
         WholeSeconds,
-        Field(
-            description="Seconds that requests under way then have to be answered; past it: 503.",
-        ),
+        Field(description="Seconds that requests under way then have to be answered; then: 503."),
     ] = timedelta(seconds=20)
     hsts: Annotated[
         WholeDelay,
@@ -258,7 +261,8 @@ class Settings(BaseSettings):
         Hosts,
         Field(
             description="Names that a request's `Host` must be one of (`auth.example`, "
-            "`*.example`), `/health/…` excepted; unset: any, it is never relied on."
+            "`*.example`), `/health/…` and `/metrics` excepted; unset: any, it is never "
+            "relied on."
         ),
     ] = ()
 
@@ -286,7 +290,7 @@ class Settings(BaseSettings):
         """`iss`: as set, else the URL served at."""
         if self.issuer:
             return self.issuer
-        host = "localhost" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
+        host = "localhost" if is_any_address(self.host) else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property

@@ -20,6 +20,7 @@ from app.db.base import Base
 from app.db.engine import open_engine
 from app.db.locks import Lock
 from app.db.migrating import migrator_settings
+from app.db.schema import refuse_foreign
 from app.identity.users import fill_in_all_skeletons
 from app.settings import Settings
 
@@ -41,8 +42,11 @@ def number(
 
 def run(connection: Connection) -> bool:
     """Migrate under a lock; at the head, add the shipped scopes and return True."""
+    schema = connection.scalar(select(func.current_schema()))
     context.configure(
         connection=connection,
+        # Of that schema alone: what comes after it in the search path may be another project's.
+        version_table_schema=None if schema == "public" else schema,
         target_metadata=Base.metadata,
         compare_server_default=True,
         process_revision_directives=number,
@@ -52,6 +56,7 @@ def run(connection: Connection) -> bool:
         # A migration that waits on a lock makes every query behind it wait too: rather give up.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+        refuse_foreign(connection)
         context.run_migrations()
         at_head = context.get_context().get_current_revision() == context.get_head_revision()
         if at_head:
@@ -60,7 +65,7 @@ def run(connection: Connection) -> bool:
 
 
 async def run_with_own_engine() -> None:
-    async with open_engine(migrator_settings(Settings())) as engine:
+    async with open_engine(migrator_settings(Settings()), creating=True) as engine:
         async with engine.begin() as connection:
             at_head = await connection.run_sync(run)
         if at_head:

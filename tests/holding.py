@@ -81,7 +81,10 @@ async def hashing_held(runtime: Runtime) -> AsyncIterator[Hashing]:
     """No password is hashed until the end."""
     hasher, gate = runtime.hasher, threading.Event()
     # One more than there are threads: it is made ready, so what comes has to wait for a turn.
-    busy = [asyncio.ensure_future(hasher._run(gate.wait)) for _ in range(hasher._threads + 1)]
+    busy = [
+        asyncio.ensure_future(hasher._threads.run(gate.wait))
+        for _ in range(hasher._threads.threads + 1)
+    ]
     await asyncio.sleep(0)
     try:
         yield Hashing(hasher)

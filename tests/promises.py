@@ -122,6 +122,16 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "An accepted imported hash can verify a login": (
             "test_whatever_hash_is_not_refused_a_password_can_be_checked_by",
+            "test_people_sign_in_with_hashes_of_every_kind",
+        ),
+        "A password that was hashed as it was typed elsewhere verifies": (
+            "test_hashes_of_what_was_typed_verify_and_are_replaced_by_the_normal_forms",
+        ),
+        "No login waits for imported hashes that cost far more than others": (
+            "test_no_login_waits_for_hashes_that_cost_far_more",
+        ),
+        "A wrong password costs as much for a cheap imported hash as for an unknown name": (
+            "test_a_wrong_password_costs_no_less_than_for_an_unknown_name",
         ),
     },
     "Administration": {
@@ -152,6 +162,15 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "The console contacts no other host, keeps its policy and stores nothing": (
             "tests/test_console_in_browser.py",
         ),
+        "A secret stays on the screen until its reader has saved it": (
+            "test_a_secret_stays_until_it_is_saved_and_is_listed_and_revoked",
+        ),
+        "axe finds nothing in the console, on a phone or a desk, light or dark": (
+            "test_axe_finds_nothing",
+        ),
+        "The end of a session by an administrator is checked like every change of an account": (
+            "test_whoever_holds_less_ends_no_session_of_those_who_hold_more",
+        ),
         "A field of an import never becomes a row": (
             "test_at_a_line_that_is_no_row_the_import_stops_and_what_follows_is_nobody",
         ),
@@ -167,6 +186,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/api/test_audit.py",
         ),
         "A refusal after a right password or secret is audited": ("tests/api/test_refusals.py",),
+        "An entry names the operator who ran the command": (
+            "test_every_change_by_a_command_names_who_ran_it",
+        ),
         "No statement rewrites the audit log": ("tests/audit/test_append_only.py",),
         "`audit --follow` shows each entry once, however slowly it is read": (
             "test_follow_tells_each_entry_once_in_whatever_order_they_are_committed",
@@ -190,6 +212,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "A scrape of one worker covers all workers": (
             "test_a_scrape_of_one_worker_tells_what_all_have_counted",
+        ),
+        "Prometheus raises each alert in its case only, and answers the dashboard's queries": (
+            "tests/system/test_prometheus.py",
         ),
     },
     "HTTP": {
@@ -271,6 +296,16 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_operating_does_what_it_says",
         ),
         "`scopegate doctor` finds what is wrong": ("tests/cli/test_doctor.py",),
+        "A database of another project is left as it is": ("tests/db/test_foreign.py",),
+        "Only `migrate` makes a database; a command says which one it uses": (
+            "tests/cli/test_which_database.py",
+        ),
+        "A line of `.env` that can't be read stops the start": (
+            "test_a_line_that_cant_be_read_is_refused_with_its_place",
+        ),
+        "A database can be shared, in a schema of Scopegate's own": (
+            "tests/db/test_own_schema.py",
+        ),
     },
     "Postgres failures": {
         "Postgres may stop and come back under load: no 500, no wrong pass": (

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit.log import Action
+from app.audit.actions import Action
 from app.audit.models import AuditEntry
 
 Told = tuple[uuid.UUID | None, uuid.UUID | None, dict[str, Any]]

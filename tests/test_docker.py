@@ -140,6 +140,31 @@ def test_with_a_password_set_each_container_sees_only_what_it_needs(project: Pro
     assert project.compose("exec", "-T", "db", "ls", "/run/scopegate").split() == ["database"]
 
 
+@pytest.mark.docker
+def test_one_image_is_built_and_the_first_password_says_when_it_no_longer_counts(
+    project: Project,
+) -> None:
+    built = project.compose("build", "--progress", "plain")
+    project.up()
+    images = project.compose("ps", "--all", "--format", "{{.Service}} {{.Image}}").split("\n")
+    used = dict(line.split() for line in images if line)
+    assert used["api"] == used["migrate"] == used["secrets"] == f"{project.name}-secrets"
+    there = project.run("docker", "images", "--format", "{{.Repository}}").split()
+    assert [name for name in there if name.startswith(project.name)] == [used["api"]], built
+
+    def first_password() -> str:
+        return project.compose("run", "--rm", "secrets", "cat", "admin/password").strip()
+
+    password = first_password()
+    project.up()
+    assert first_password() == password
+    project.login("admin", password)
+    project.scopegate("user", "password", "admin", stdin=PASSWORD)
+    project.up()
+    assert "admin no longer has the password that was here" in first_password()
+    project.login("admin", PASSWORD)
+
+
 def test_every_setting_can_be_set_with_compose() -> None:
     compose = COMPOSE_FILE.read_text()
     names = Settings.model_fields.keys() - DECIDED_BY_COMPOSE

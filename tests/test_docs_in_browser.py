@@ -28,7 +28,7 @@ async def settings(own_database_url: str) -> dict[str, Any]:
     return settings
 
 
-def test_authorize_lists_the_scopes_and_signs_in(settings: dict[str, Any]) -> None:
+def test_authorize_offers_one_way_to_sign_in_and_lists_the_scopes(settings: dict[str, Any]) -> None:
     with serving(**settings) as service, page_of(service) as page:
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text))
@@ -61,6 +61,9 @@ class Proxied:
 def sign_in(page: Page, username: str, *, scope: str) -> None:
     """Press Authorize, fill the form, tick one scope."""
     page.click("button.authorize")
+    page.wait_for_selector("#oauth_username:focus")
+    asked = page.locator(".auth-container input:not([type=checkbox]):visible")
+    assert asked.count() == 2, "a name and a password, and no other way to sign in"
     listed = page.inner_text(".scopes")
     assert all(name in listed and text in listed for name, text in SHIPPED.items())
     page.fill("#oauth_username", username)
@@ -73,7 +76,7 @@ def sign_in(page: Page, username: str, *, scope: str) -> None:
 
 def answer_of_me(page: Page) -> str:
     """Try GET /users/me out; the body that the page shows."""
-    page.click("#operations-me-me_users_me_get .opblock-summary-control")
+    page.click("#operations-me-get_me .opblock-summary-control")
     page.click("button.try-out__btn")
     page.click("button.execute")
     return page.inner_text(".live-responses-table .highlight-code code")

@@ -8,26 +8,20 @@ import re
 import shlex
 import sys
 import tomllib
-import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
-from passlib.hash import argon2, bcrypt
 
-from app.runtime import Runtime
 from app.settings import PROJECT, Settings
 from tests.commands import commands
-from tests.conftest import SECRET, client_of, settings_for
+from tests.conftest import SECRET
 from tests.documents import (
     Document,
     documents,
     files_in,
     linked_documents,
     readme_is_true_of,
-    walking,
 )
-from tests.factories import PASSWORD, Someone, login
 from tests.generated import (
     API,
     PROMISES_PAGE,
@@ -37,7 +31,6 @@ from tests.generated import (
     promises_tables,
     settings_table,
 )
-from tests.postgres_programs import libpq_url, on_path, psql
 from tests.processes import ROOT, environment, serving
 
 IN_DOCKER = "tests/test_docker.py runs it"
@@ -50,6 +43,10 @@ RUN_ELSEWHERE = {
     ("docs/how-to/install-with-pip.md", "Install it"): OFFLINE,
     ("docs/how-to/install-with-pip.md", "Start it"): OFFLINE,
     ("docs/how-to/run-with-docker.md", "Start"): IN_DOCKER,
+    ("docs/how-to/monitor.md", "Collect metrics"): "tests/system/test_prometheus.py runs it",
+    ("docs/how-to/monitor.md", "Start Prometheus and Grafana"): (
+        "tests/system/test_monitoring_in_docker.py starts the service so, without the two images"
+    ),
     ("docs/tutorials/first-hour.md", "Run it and sign in"): "tests/test_make_run.py runs the last",
     ("docs/tutorials/first-hour.md", "Test and document it"): "tests/test_tutorial.py runs parts",
     ("docs/how-to/clients-and-gateways.md", "HAProxy"): "tests/cli/test_keys.py runs the command",
@@ -76,44 +73,6 @@ def test_readme_does_what_it_says(own_database_url: str) -> None:
     scopegate = shlex.join([sys.executable, "-m", "app"])
     with serving(**settings) as service:
         readme_is_true_of(service.url, scopegate=scopegate, env=environment(**settings))
-
-
-@pytest.mark.system
-async def test_moving_takes_people_over_with_their_passwords(
-    own_database_url: str, empty_database_url: str, tmp_path: Path
-) -> None:
-    # As pwdlib and passlib make them, but for the cost.
-    by_argon2 = argon2.using(type="ID", memory_cost=512, time_cost=1).hash(PASSWORD)  # type: ignore[no-untyped-call]
-    by_bcrypt = bcrypt.using(rounds=4).hash(PASSWORD)
-    johndoe = {"username": "johndoe", "hashed_password": by_argon2, "disabled": False}
-    alice = {"username": "alice", "hashed_password": by_bcrypt, "disabled": True}
-    (tmp_path / "main.py").write_text(f"fake_users_db = { {'johndoe': johndoe, 'alice': alice}!r}")
-    users = f"""
-        CREATE TABLE "user" (
-            id uuid DEFAULT gen_random_uuid(), email varchar(320), hashed_password varchar(1024),
-            is_active bool, is_superuser bool, is_verified bool
-        );
-        INSERT INTO "user" (email, hashed_password, is_active, is_superuser) VALUES
-            ('anna@example.com', '{by_argon2}', true, true),
-            ('ben@example.com', '{by_bcrypt}', true, false),
-            ('carl@example.com', '{by_bcrypt}', false, false);
-    """
-    assert psql(empty_database_url, users).returncode == 0
-    env = on_path(environment(database_url=own_database_url, secret_keys=SECRET))
-    env["OLD_DATABASE_URL"] = libpq_url(empty_database_url)
-    guide = "docs/how-to/move-from-another-system.md"
-    with walking(guide, cwd=tmp_path, env=env, replacing={}) as walk:
-        walk.paste("From FastAPI's tutorial")
-        assert "1 made" in walk.paste("From FastAPI's tutorial")
-        assert "2 made" in walk.paste("From fastapi-users")
-    came = {"johndoe": "items me", "anna@example.com": "admin", "ben@example.com": ""}
-    async with (
-        Runtime.open(settings_for(own_database_url)) as runtime,
-        client_of(runtime) as client,
-    ):
-        for name, scope in came.items():
-            answer = await login(client, Someone(uuid.uuid4(), name))
-            assert answer.json()["scope"] == scope
 
 
 def test_every_document_with_commands_is_walked_through() -> None:

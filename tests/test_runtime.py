@@ -33,7 +33,8 @@ async def test_without_a_database_url_it_runs_on_the_embedded_postgres(tmp_path:
     with pytest.raises(ConfigurationError, match="scopegate migrate"):
         async with Runtime.open(settings):
             pass
-    async with open_engine(migrator_settings(settings)) as engine:
+    assert not settings.home.exists()
+    async with open_engine(migrator_settings(settings), creating=True) as engine:
         await upgrade(engine)
     async with Runtime.open(settings) as runtime:
         async with runtime.sessions() as session:

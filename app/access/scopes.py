@@ -39,6 +39,12 @@ class ScopeNotRegistered(NotFound):
     """There is no such scope; its name, where the caller may know it."""
 
     def __init__(self, *names: str) -> None:
+        if waiting := SHIPPED.keys() & set(names):
+            super().__init__(
+                f"This version ships {', '.join(sorted(waiting))}, but the database does not have "
+                "it yet: run scopegate migrate."
+            )
+            return
         which = f"no scope {', '.join(sorted(names))}" if names else "no such scope"
         super().__init__(f"There is {which}: see the list of scopes.")
 
@@ -90,7 +96,7 @@ async def registered_of(db: AsyncSession, names: AbstractSet[str]) -> frozenset[
 async def require_registered(db: AsyncSession, names: AbstractSet[str]) -> None:
     """Return only if all of these are registered scopes. Raises ScopeNotRegistered, naming them."""
     if missing := names - await registered_of(db, names):
-        # What no scope can be called is not repeated: anything could stand in it.
+        # Names that no scope can have are not repeated: they may contain any text.
         raise ScopeNotRegistered(*filter(is_scope_name, missing))
 
 

@@ -56,13 +56,13 @@ def path_of(issuer: str) -> str:
     return urlsplit(issuer).path
 
 
-@router.get("/oauth-authorization-server", responses=refusals(503))
+@router.get("/oauth-authorization-server", summary="Get metadata", responses=refusals(503))
 async def metadata(runtime: RuntimeDep, db: ReadDep) -> Metadata:
     """Where the endpoints are and what they can do (RFC 8414). The issuer is tokens' `iss`."""
     return await _metadata(runtime, db)
 
 
-@router.get("/openid-configuration", responses=refusals(503))
+@router.get("/openid-configuration", summary="Get OpenID Connect metadata", responses=refusals(503))
 async def openid_configuration(runtime: RuntimeDep, db: ReadDep) -> Metadata:
     """The same document, where clients of OpenID Connect look. There are no ID tokens."""
     return await _metadata(runtime, db)
@@ -77,7 +77,7 @@ async def metadata_of_path(path: str, runtime: RuntimeDep, db: ReadDep) -> Metad
     return await _metadata(runtime, db)
 
 
-@router.get("/jwks.json", responses=refusals(503))
+@router.get("/jwks.json", summary="Get keys", responses=refusals(503))
 async def jwks(runtime: RuntimeDep) -> Jwks:
     """The public keys that verify this service's tokens (RFC 7517)."""
     return Jwks.model_validate(await runtime.keyring.jwks(runtime.now()))

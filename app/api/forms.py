@@ -21,7 +21,7 @@ from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16 * 1024
-"""Of any form, whatever SCOPEGATE_MAX_BODY_BYTES is: strangers send them."""
+"""Limit for every form, whatever SCOPEGATE_MAX_BODY_BYTES is: anyone may send a form."""
 MAX_BASIC_BYTES = 4 * 1024
 MAX_CONTENT_TYPE = 128
 MAX_PARAMETERS = 100
@@ -32,6 +32,18 @@ PARAMETERS = {
     *("client_id", "client_secret", "token", "token_type_hint"),
 }
 """Those that mean something here; any other is ignored, however often it comes."""
+FORM_EXAMPLES = {
+    "grant_type": "password",
+    "username": "alice",
+    "password": "correct horse battery staple",
+    "refresh_token": "",
+    "scope": "read:items",
+    "client_id": "",
+    "client_secret": "",
+    "token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9…",
+    "token_type_hint": "access_token",
+}
+"""In OpenAPI. An empty parameter counts as absent: the form in /docs is filled in with these."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -92,8 +104,8 @@ async def authenticated_client(
 ) -> AsyncIterator[Client | None]:
     """Yield the service account that the form's client is; None for a public client.
 
-    The rest of the request belongs in the block: what refuses it there is audited. Raises
-    ClientRefused when the secret is wrong, Throttled when too many were.
+    The rest of the request belongs in the block: an error raised there is audited. Raises
+    ClientRefused when the secret is wrong, Throttled after too many wrong secrets.
     """
     if form.client is None:
         yield None
@@ -111,7 +123,8 @@ async def authenticated_client(
 def form_body(*required: str, **descriptions: str) -> dict[str, object]:
     """The OpenAPI declaration of such a form: what its parameters are, and which must be there."""
     properties: dict[str, dict[str, object]] = {
-        name: {"type": "string", "description": text} for name, text in descriptions.items()
+        name: {"type": "string", "description": text, "examples": [FORM_EXAMPLES[name]]}
+        for name, text in descriptions.items()
     }
     schema: dict[str, object] = {"type": "object", "properties": properties}
     if required:

@@ -32,6 +32,15 @@ class SchemaOutdated(Unavailable):
     text = "The database is not migrated to this version: run scopegate migrate."
 
 
+class ScopesMissing(Unavailable):
+    """The database lacks scopes that this code's routes ask for."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"The database lacks this version's scopes {', '.join(names)}: run scopegate migrate."
+        )
+
+
 class Health(BaseModel):
     """How the service is."""
 
@@ -44,13 +53,13 @@ class Readiness(Health):
     checks: Literal["cached", "database"]
 
 
-@router.get("/live")
+@router.get("/live", summary="Check liveness")
 async def live() -> Health:
     """The process runs. Asks nothing else: a restart would not bring a database back."""
     return Health(status="live")
 
 
-@router.get("/ready", responses=refusals(503))
+@router.get("/ready", summary="Check readiness", responses=refusals(503))
 async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
     """The database takes writes and has all that this version needs; there is a key to sign with.
 
@@ -65,6 +74,8 @@ async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
         raise NoWrites(why)
     if not await runtime.schema_is_current():
         raise SchemaOutdated
+    if missing := await runtime.missing_scopes():
+        raise ScopesMissing(missing)
     await runtime.keyring.refresh()
     runtime.keyring.signing(runtime.now())
     return Readiness(status="ready", checks="cached" if runtime.feed.fresh() else "database")

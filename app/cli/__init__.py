@@ -1,21 +1,17 @@
-"""The operator's front door: `scopegate`. Every command calls the function that the API calls."""
+"""The operator's command, `scopegate`. It calls the same functions as the API."""
+
+from __future__ import annotations
 
 import asyncio
-import secrets
-from typing import Annotated
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import async_sessionmaker
 
-from app.access.accounts import create_person, prepare_person
-from app.access.authority import OPERATOR
-from app.access.grants import grant as grant_scope
-from app.access.scopes import ADMIN
 from app.cli.audit import audit
-from app.cli.console import end_progress, problem_with_settings, run, show_progress
+from app.cli.console import end_progress, run, show_progress
 from app.cli.doctor import doctor
+from app.cli.first_admin import FIRST_ADMIN, make_first_admin
 from app.cli.grants import grant, revoke
 from app.cli.imports import user_import
 from app.cli.keys import key
@@ -23,17 +19,9 @@ from app.cli.recovery import recover
 from app.cli.scopes import scope
 from app.cli.sessions import session
 from app.cli.users import user
-from app.cli.waiting import explain, wait_for_database
-from app.db.engine import DATABASE_GONE, open_engine
-from app.db.rights import grant_rights
-from app.errors import ScopegateError
-from app.identity.users import UsernameTaken, fill_in_all_skeletons, list_users
-from app.ops.housekeeping import prune as clear_away
-from app.runtime import Runtime
-from app.server.memory import share_one_heap
-from app.settings import Settings
 
-FIRST_ADMIN = "admin"
+if TYPE_CHECKING:
+    from app.runtime import Runtime
 
 cli = typer.Typer(
     name="scopegate",
@@ -41,7 +29,7 @@ cli = typer.Typer(
     epilog="Exit codes: 0 done; 1 it could not be done, and stderr says why; 2 wrong usage; "
     "3 done in part: user import refused some rows.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -58,17 +46,35 @@ cli.command()(recover)
 
 
 def main() -> None:
-    """Run a command; whatever an operator can mend is one line on stderr and exit code 1."""
+    """Run a command. An error that an operator can fix is one line on stderr and exit code 1."""
     try:
         cli()
-    except ValidationError as error:
-        _complain(problem_with_settings(error))
-    except ScopegateError as error:
-        _complain(str(error))
-    except UnicodeDecodeError:
-        _complain("the settings in .env are not UTF-8")
-    except (*DATABASE_GONE, SQLAlchemyError) as error:
-        _complain(explain(error))
+    except Exception as error:
+        from app.cli.waiting import problem_of
+
+        problem = problem_of(error)
+        if problem is None:
+            raise
+        typer.echo(f"scopegate: {problem}", err=True)
+        raise SystemExit(1) from None
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"scopegate {version('scopegate')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Users, scopes and tokens: run the service and administer it."""
 
 
 @cli.command()
@@ -79,14 +85,19 @@ def serve(
 
     Wait SCOPEGATE_DATABASE_WAIT seconds for a database that takes writes, and say so.
     """
+    from app.server.memory import share_one_heap
+
     share_one_heap()
-    # Here, as the other commands do without FastAPI and uvicorn, and start sooner.
+    from app.cli.waiting import wait_for_database
     from app.main import create_app
     from app.server.serving import serve as serve_until_stopped
+    from app.settings import Settings
 
     settings = Settings()
-    # What would stop a worker is said here, once, as one line.
-    wait_for_database(lambda: run(_nothing), seconds=settings.database_wait.total_seconds())
+    # A problem that would stop every worker is reported here, once, in one line.
+    wait_for_database(
+        lambda: run(_nothing, with_service=False), seconds=settings.database_wait.total_seconds()
+    )
     serve_until_stopped(settings, create_app, workers=workers)
 
 
@@ -105,11 +116,16 @@ def migrate(
 
     Also puts back triggers that are missing, off or altered.
     """
-    # Here, as no other command needs Alembic: the service starts sooner and is smaller without.
+    from sqlalchemy.ext.asyncio import async_sessionmaker
+
+    from app.db.engine import open_engine
     from app.db.migrating import migrator_settings, restore, upgrade
+    from app.db.rights import grant_rights
+    from app.identity.users import fill_in_all_skeletons
+    from app.settings import Settings
 
     async def work() -> None:
-        async with open_engine(migrator_settings(Settings())) as engine:
+        async with open_engine(migrator_settings(Settings()), creating=True) as engine:
             await upgrade(engine)
             await restore(engine)
             await fill_in_all_skeletons(async_sessionmaker(engine))
@@ -120,12 +136,17 @@ def migrate(
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")
     if first_admin:
-        run(_make_first_admin)
+        run(make_first_admin, with_service=False)
 
 
 @cli.command()
 def prune() -> None:
-    """Clear away what has expired; a serving process does this by itself every now and then."""
+    """Clear away what has expired.
+
+    A serving process does this by itself every now and then.
+    """
+    from app.ops.housekeeping import prune as clear_away
+
     removed: dict[str, int] = {}
 
     def report(name: str, count: int) -> None:
@@ -149,34 +170,5 @@ def prune() -> None:
     typer.echo("Removed " + ", ".join(f"{count} {name}" for name, count in removed.items()))
 
 
-async def _make_first_admin(runtime: Runtime) -> None:
-    async with runtime.sessions() as db:
-        # Not only without a user of that name: an admin who was renamed or disabled must not
-        # come back with the password that they had at first.
-        if await list_users(db, limit=1):
-            return
-    chosen = runtime.settings.admin_password
-    password = chosen.get_secret_value() if chosen else secrets.token_urlsafe(16)
-    try:
-        person = await prepare_person(
-            runtime.hasher, username=FIRST_ADMIN, password=password, caller=OPERATOR
-        )
-        async with runtime.work(OPERATOR) as work:
-            admin = await create_person(work, person)
-            await grant_scope(work, admin.id, ADMIN)
-    except UsernameTaken:
-        return  # By another migration, a moment ago.
-    # Only now that it is committed, and only when it is new.
-    typer.echo(
-        f"Scopegate: made the user {FIRST_ADMIN}, "
-        + ("with the password that was set" if chosen else f"password {password} (shown once)")
-    )
-
-
 async def _nothing(_: Runtime) -> None:
     """Open the runtime, and that is all."""
-
-
-def _complain(text: str) -> None:
-    typer.echo(f"scopegate: {text}", err=True)
-    raise SystemExit(1)

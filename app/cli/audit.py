@@ -1,20 +1,22 @@
 """`scopegate audit`: who did what to whom."""
 
+from __future__ import annotations
+
 import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from app.audit.log import Action, follow_entries
-from app.audit.models import AuditEntry
+from app.audit.actions import Action
 from app.cli.console import Limit, plain, run
 from app.cli.times import parse_since, written
-from app.identity.users import get_user, usernames_of
-from app.runtime import Runtime
-from app.views import AuditAnswer
+
+if TYPE_CHECKING:
+    from app.audit.models import AuditEntry
+    from app.runtime import Runtime
 
 KINDS: tuple[Action, ...] = get_args(Action)
 
@@ -54,7 +56,12 @@ def audit(
     follow: Follow = False,
     as_json: AsJson = False,
 ) -> None:
-    """The audit log, a line an entry, the newest last: when, what, who to whom, and how."""
+    """Show the audit log: who did what to whom.
+
+    A line is an entry, the newest last: when, what, who to whom, and how.
+    """
+    from app.audit.log import follow_entries
+    from app.identity.users import get_user
 
     async def act(runtime: Runtime) -> None:
         async with runtime.sessions() as db:
@@ -74,6 +81,9 @@ def audit(
 
 
 async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) -> None:
+    from app.identity.users import usernames_of
+    from app.views import AuditAnswer
+
     if as_json:
         for each in entries:
             typer.echo(json.dumps(AuditAnswer.model_validate(each).model_dump(mode="json")))
@@ -91,10 +101,12 @@ def _line(entry: AuditEntry, names: Mapping[uuid.UUID, str]) -> str:
         "-" if user_id is None else names.get(user_id, str(user_id))
         for user_id in (entry.actor, entry.subject)
     )
+    if by := entry.detail.get("operator"):
+        actor = f"operator {by}"
     detail = " ".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in entry.detail.items()
-        if value is not None
+        if value is not None and name != "operator"
     )
     where = f" from {entry.address}" if entry.address else ""
     return plain(

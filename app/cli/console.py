@@ -1,24 +1,37 @@
-"""How commands speak with people and programs, and how they get at the service."""
+"""What commands share: their input and output, and the runtime that they use.
+
+Slow imports are in the functions that need them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import getpass
 import json
+import os
+import platform
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
 
 from app.cli.times import written
 from app.errors import ScopegateError
-from app.runtime import Runtime
-from app.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from app.access.authority import Operator
+    from app.db.work import Work
+    from app.runtime import Runtime
+    from app.settings import Settings
 
 T = TypeVar("T")
+LONGEST_NAME = 128
+"""Characters of an operator's name in the audit log."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 Force = Annotated[bool, typer.Option("--force", help="Even if no admin is left.")]
@@ -29,25 +42,68 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 Row = Mapping[str, Any]
 
 
-def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
-    """What `work` makes of a runtime, opened for it and closed again."""
+def run(work: Callable[[Runtime], Awaitable[T]], *, with_service: bool = True) -> T:
+    """Open a runtime, return the result of `work` with it, and close it.
+
+    `with_service`: the command is for a running service, so it reports when none uses the database.
+    """
+    from app.runtime import Runtime
+    from app.settings import Settings
 
     async def with_runtime() -> T:
-        async with Runtime.open(Settings()) as runtime:
+        settings = Settings()
+        if with_service:
+            say_where_no_service_runs(settings)
+        async with Runtime.open(settings) as runtime:
             return await work(runtime)
 
     return asyncio.run(with_runtime())
 
 
+def change(act: Callable[[Work[Operator]], Awaitable[T]]) -> T:
+    """What `act` makes of a unit of work in the operator's name."""
+
+    async def with_work(runtime: Runtime) -> T:
+        async with runtime.work(operator()) as work:
+            return await act(work)
+
+    return run(with_work)
+
+
+def operator() -> Operator:
+    """The operator, and by what name the audit log has them: who used sudo, or the user."""
+    from app.access.authority import Operator
+    from app.db.work import Origin
+
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # The id has no name, as in a container.
+        name = str(os.getuid())
+    shown = plain(f"{name}@{platform.node()}"[:LONGEST_NAME])
+    return Operator(origin=Origin(operator=shown.encode(errors="replace").decode()))
+
+
+def say_where_no_service_runs(settings: Settings) -> None:
+    """Write on stderr which embedded database the command uses, when no service uses it.
+
+    The service may have another SCOPEGATE_HOME.
+    """
+    from app.db.embedded import is_running
+
+    home = settings.home.resolve()
+    if settings.database_url is None and (home / "pg").exists() and not is_running(home):
+        typer.echo(f"scopegate: no service runs on the database in {home}, used here", err=True)
+
+
 def problem_with_settings(error: ValidationError) -> str:
-    """The first of the settings that can't be, and why, in one line without its value."""
+    """Return the first invalid setting and the reason, in one line without its value."""
     problem = error.errors()[0]
     setting = "".join(f"SCOPEGATE_{str(part).upper()}: " for part in problem["loc"])
     return setting + problem["msg"].removeprefix("Value error, ")
 
 
 def read_password() -> str:
-    """From the terminal, typed twice and not shown; else the first line of standard input.
+    """Read it from the terminal, twice and hidden; else the first line of standard input.
 
     Never an argument: those can be read by every user of the machine.
     """
@@ -94,18 +150,23 @@ def end_progress() -> None:
 
 def show(found: object, as_json: bool, text: str) -> None:
     """Print for programs, with times as the API writes them, or for people."""
+    from pydantic_core import to_jsonable_python
+
     typer.echo(json.dumps(to_jsonable_python(found), indent=2) if as_json else text)
 
 
 def show_list(rows: Sequence[Row], columns: list[str], *, limit: int, as_json: bool) -> None:
-    """Print up to `limit` of the rows, of which one more was looked for; say when it is there."""
+    """Print up to `limit` rows, and say if there are more: the caller has queried one more."""
     show(rows[:limit], as_json, table(rows[:limit], columns))
     if len(rows) > limit:
         typer.echo(f"These are the first {limit}: see more with --limit", err=True)
 
 
-def table(rows: Sequence[Row], columns: list[str]) -> str:
-    """The rows as columns of text, under their names."""
+def table(rows: Sequence[Row], columns: list[str], *, title: str | None = None) -> str:
+    """The rows as columns of text, under their names and a title, if there is one."""
+    if title is not None:
+        counted = table(rows, columns) if rows else "  none"
+        return f"{title}\n{counted}"
     cells = [columns] + [[_cell(row[column]) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return "\n".join(
@@ -115,7 +176,7 @@ def table(rows: Sequence[Row], columns: list[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """The text with what a terminal would obey, or break the line at, made visible."""
+    """Return the text with control characters and line breaks made visible."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 

@@ -1,27 +1,40 @@
 """`scopegate doctor`: what is wrong, and what to do."""
 
+from __future__ import annotations
+
 import asyncio
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
-from pydantic import ValidationError
 
-from app.cli.console import AsJson, problem_with_settings, show
-from app.ops.doctor import Finding, examine
-from app.settings import Settings
+from app.cli.console import AsJson, problem_with_settings, say_where_no_service_runs, show
+from app.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from app.ops.doctor import Finding
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at the settings, the database, its schema, change feed, triggers, keys and clock.
+    """Find what is wrong, and say what to do.
 
-    Says of each what is wrong and what to do. Exit code 1: something is wrong; warnings are not.
+    Looks at the settings, the database, its schema, scopes, change feed, triggers, keys and clock.
+    Exit code 1: something is wrong; warnings are not.
     """
+    from pydantic import ValidationError
+
+    from app.ops.doctor import Finding, examine
+    from app.settings import Settings
+
     try:
-        findings = asyncio.run(examine(Settings()))
+        settings = Settings()
+        say_where_no_service_runs(settings)
+        findings = asyncio.run(examine(settings))
     except ValidationError as error:
-        problem = problem_with_settings(error)
         remedy = "set it otherwise: docs/reference/settings.md in Scopegate's source describes it"
-        findings = [Finding("settings", "wrong", problem, remedy)]
+        findings = [Finding("settings", "wrong", problem_with_settings(error), remedy)]
+    except ConfigurationError as error:
+        findings = [Finding("settings", "wrong", str(error), "mend that line, or remove it")]
     show([asdict(each) for each in findings], as_json, "\n".join(map(_lines, findings)))
     if any(each.state == "wrong" for each in findings):
         raise typer.Exit(1)

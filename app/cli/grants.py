@@ -1,17 +1,18 @@
 """`scopegate grant` and `scopegate revoke`."""
 
+from __future__ import annotations
+
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.access import grants
-from app.access.authority import OPERATOR
-from app.access.scopes import require_registered
-from app.cli.console import Force, Name, run
+from app.cli.console import Force, Name, change
 from app.cli.times import parse_duration, parse_moment, written
-from app.identity.users import get_user
-from app.runtime import Runtime
+
+if TYPE_CHECKING:
+    from app.access.authority import Caller
+    from app.db.work import Work
 
 Scopes = Annotated[list[str], typer.Argument(metavar="SCOPE…", help="One scope, or several.")]
 Until = Annotated[
@@ -43,36 +44,42 @@ def grant(
     if until is not None and lasting is not None:
         raise typer.BadParameter("--until and --for say the same: use one")
 
-    async def act(runtime: Runtime) -> tuple[str, datetime | None]:
-        async with runtime.work(OPERATOR) as work:
-            end = until if lasting is None else work.now + lasting
-            holder = await get_user(work.db, name)
-            await require_registered(work.db, set(scopes))
-            for each in sorted(scopes):
-                await grants.grant(
-                    work, holder.id, each, expires_at=end, reason=reason, force=force
-                )
+    async def act(work: Work[Caller]) -> tuple[str, datetime | None]:
+        from app.access import grants
+        from app.access.scopes import require_registered
+        from app.identity.users import get_user
+
+        end = until if lasting is None else work.now + lasting
+        holder = await get_user(work.db, name)
+        await require_registered(work.db, set(scopes))
+        for each in sorted(scopes):
+            await grants.grant(work, holder.id, each, expires_at=end, reason=reason, force=force)
         return holder.username, end
 
-    holder, end = run(act)
+    holder, end = change(act)
     until_when = f" until {written(end)}" if end else ""
     typer.echo(f"Granted to {holder}{until_when}: {' '.join(scopes)}")
 
 
 def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
-    """Take scopes back from a user. Tokens already out lose them too."""
+    """Take scopes back from a user. Tokens that were already issued lose them too."""
 
-    async def act(runtime: Runtime) -> tuple[str, list[str]]:
-        async with runtime.work(OPERATOR) as work:
-            holder = await get_user(work.db, name)
-            # A name that was misspelt in a hurry must not look like a success.
-            await require_registered(work.db, set(scopes))
-            removed = [
-                each
-                for each in sorted(scopes)
-                if await grants.revoke(work, holder.id, each, force=force)
-            ]
-            return holder.username, removed
+    async def act(work: Work[Caller]) -> tuple[str, list[str]]:
+        from app.access import grants
+        from app.access.scopes import require_registered
+        from app.identity.users import get_user
 
-    holder, removed = run(act)
-    typer.echo(f"Revoked from {holder}: {' '.join(removed) or 'nothing, none was held'}")
+        holder = await get_user(work.db, name)
+        # A misspelled scope must fail, and not look like a success.
+        await require_registered(work.db, set(scopes))
+        removed = [
+            each
+            for each in sorted(scopes)
+            if await grants.revoke(work, holder.id, each, force=force)
+        ]
+        return holder.username, removed
+
+    holder, removed = change(act)
+    typer.echo(
+        f"Revoked from {holder}: {' '.join(removed) or 'nothing, the user held none of them'}"
+    )

@@ -1,38 +1,44 @@
 """`scopegate user import`: people who come from another system."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.access.authority import OPERATOR
-from app.cli.console import AsJson, end_progress, run, show, show_progress
+from app.cli.console import AsJson, end_progress, operator, run, show, show_progress
 from app.errors import ScopegateError
-from app.ops.imports import Report, import_people
-from app.runtime import Runtime
+
+if TYPE_CHECKING:
+    from app.ops.imports import Report
+    from app.runtime import Runtime
 
 REFUSED_SOME = 3
 """The exit code when some rows were refused and the others are in."""
 
 File = Annotated[
     typer.FileBinaryRead,
-    typer.Argument(metavar="FILE.csv", help="The file; - is standard input."),
+    typer.Argument(metavar="FILE", help="The file; - is standard input."),
 ]
 
 
 def user_import(file: File, as_json: AsJson = False) -> None:
-    """Make people of the rows of a CSV file, of any length.
+    """Make people of the rows of a CSV file of any length, or of another system's export.
 
-    Its first line names the columns: username, password_hash (by bcrypt or argon2) or password, and
-    scopes with spaces between them. Users who are there already stay as they are, so the same file
-    can be imported again when it was interrupted. A row stands in one line; at a line that is no
-    row the import stops, with exit code 1. Exit code 3: some rows were refused, as reported.
+    Its first line names the columns: username, password_hash or password, and scopes with spaces
+    between them. Keycloak's JSON, Auth0's NDJSON and GoTrue's CSV or JSON are read as they are.
+    Users who are there already stay as they are, so the same file can be imported again when it was
+    interrupted. A row stands in one line; at a line that is no row the import stops, with exit
+    code 1. Exit code 3: some rows were refused, as reported.
     """
+
+    from app.ops.imports import import_people
 
     def progress(report: Report) -> None:
         show_progress(_counts(report))
 
     async def work(runtime: Runtime) -> Report:
-        return await import_people(runtime, file, by=OPERATOR, progress=progress)
+        return await import_people(runtime, file, by=operator(), progress=progress)
 
     report = run(work)
     end_progress()

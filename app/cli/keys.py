@@ -1,17 +1,19 @@
 """`scopegate key …`: the keys that tokens are signed with."""
 
+from __future__ import annotations
+
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.access.authority import OPERATOR
-from app.cli.console import AsJson, Yes, confirm, run, show, table
+from app.cli.console import AsJson, Yes, confirm, operator, run, show, table
 from app.cli.times import written
 from app.errors import ScopegateError
-from app.runtime import Runtime
-from app.tokens import keys
-from app.tokens.models import SigningKey
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
+    from app.tokens.models import SigningKey
 
 key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_help=True)
 
@@ -29,6 +31,8 @@ def key_list(
     """
 
     async def act(runtime: Runtime) -> list[dict[str, Any]]:
+        from app.tokens import keys
+
         async with runtime.sessions() as db:
             found = await keys.list_keys(db)
         now = runtime.now()
@@ -56,8 +60,10 @@ def key_rotate(
     """
 
     async def act(runtime: Runtime) -> dict[str, Any]:
+        from app.tokens import keys
+
         publication = timedelta(0) if at_once else runtime.settings.key_publication
-        async with runtime.work(OPERATOR) as work:
+        async with runtime.work(operator()) as work:
             made = await keys.rotate_key(
                 work,
                 runtime.cipher,
@@ -83,7 +89,9 @@ def key_retire(
     confirm(f"Retiring the key {kid} makes every token that it signed worthless", yes=yes)
 
     async def act(runtime: Runtime) -> None:
-        async with runtime.work(OPERATOR) as work:
+        from app.tokens import keys
+
+        async with runtime.work(operator()) as work:
             await keys.retire_key(work, kid)
 
     run(act)
@@ -99,7 +107,9 @@ def key_rewrap() -> None:
     """
 
     async def act(runtime: Runtime) -> int:
-        async with runtime.work(OPERATOR) as work:
+        from app.tokens import keys
+
+        async with runtime.work(operator()) as work:
             return await keys.rewrap_keys(work, runtime.cipher)
 
     typer.echo(f"Rewrapped {run(act)} keys")

@@ -1,20 +1,32 @@
-"""`scopegate recover`: go on with a database that went back to an older timeline."""
+"""`scopegate recover`: continue with a database that went back to an older timeline."""
+
+from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from app.cli.console import AsJson, Yes, confirm, end_progress, show, show_progress
+from app.cli.console import (
+    AsJson,
+    Yes,
+    confirm,
+    end_progress,
+    operator,
+    say_where_no_service_runs,
+    show,
+    show_progress,
+)
 from app.cli.times import written
-from app.ops import recovery
-from app.ops.recovery import Recovery, find_loss
-from app.runtime import Runtime
-from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.ops.recovery import Recovery
 
 
 def recover(yes: Yes = False, as_json: AsJson = False) -> None:
-    """Go on with a database that went back to an older timeline: end all sessions of all users.
+    """Go on with a database that went back in time.
 
-    Only where the server that has the newer timeline is gone for good.
+    Ends all sessions of all users. Only where the server that has the newer timeline is gone for
+    good.
     """
     found = asyncio.run(_recover(yes=yes))
     show(
@@ -28,14 +40,23 @@ def recover(yes: Yes = False, as_json: AsJson = False) -> None:
 
 
 async def _recover(*, yes: bool) -> Recovery:
-    async with Runtime.open(Settings(), recovering=True) as runtime:
-        lost = await find_loss(runtime)
+    from app.ops import recovery
+    from app.runtime import Runtime
+    from app.settings import Settings
+
+    settings = Settings()
+    say_where_no_service_runs(settings)
+    async with Runtime.open(settings, recovering=True) as runtime:
+        lost = await recovery.find_loss(runtime)
         confirm(
             f"What was committed on timeline {lost.timeline} is lost, and all users are signed out",
             yes=yes,
         )
         found = await recovery.recover(
-            runtime, lost, lambda users: show_progress(f"{users} users signed out")
+            runtime,
+            lost,
+            by=operator(),
+            report=lambda users: show_progress(f"{users} users signed out"),
         )
         end_progress()
         return found

@@ -1,17 +1,18 @@
 """`scopegate session …`: who is signed in where."""
 
+from __future__ import annotations
+
 import uuid
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.access.accounts import end_session, end_sessions
-from app.access.authority import OPERATOR
-from app.cli.console import AsJson, Limit, Name, Yes, confirm, parse_id, run, show_list
-from app.identity.sessions import live_sessions
-from app.identity.users import get_user
-from app.runtime import Runtime
-from app.views import SessionAnswer
+from app.cli.console import AsJson, Limit, Name, Yes, change, confirm, parse_id, run, show_list
+
+if TYPE_CHECKING:
+    from app.access.authority import Caller
+    from app.db.work import Work
+    from app.runtime import Runtime
 
 session = typer.Typer(help="List and end sessions.", no_args_is_help=True)
 
@@ -27,6 +28,10 @@ def session_list(name: Name, limit: Limit = 50, as_json: AsJson = False) -> None
     """A user's live sessions, soonest to expire first."""
 
     async def act(runtime: Runtime) -> list[dict[str, Any]]:
+        from app.identity.sessions import live_sessions
+        from app.identity.users import get_user
+        from app.views import SessionAnswer
+
         async with runtime.sessions() as db:
             user = await get_user(db, name)
             found = await live_sessions(db, user.id, after=None, limit=limit + 1, now=runtime.now())
@@ -40,11 +45,12 @@ def session_end(session_id: SessionId, yes: Yes = False) -> None:
     """End one session: no token of it counts any more."""
     confirm(f"Ending session {session_id} signs its user out there", yes=yes)
 
-    async def act(runtime: Runtime) -> None:
-        async with runtime.work(OPERATOR) as work:
-            await end_session(work, session_id, reason=REASON)
+    async def act(work: Work[Caller]) -> None:
+        from app.access.accounts import end_session
 
-    run(act)
+        await end_session(work, session_id, reason=REASON)
+
+    change(act)
     typer.echo(f"Ended session {session_id}")
 
 
@@ -53,10 +59,12 @@ def session_end_all(name: Name, yes: Yes = False) -> None:
     """End all sessions of a user: they are signed out everywhere."""
     confirm(f"Ending all sessions signs {name} out everywhere", yes=yes)
 
-    async def act(runtime: Runtime) -> str:
-        async with runtime.work(OPERATOR) as work:
-            user = await get_user(work.db, name)
-            await end_sessions(work, user.id, reason=REASON)
-            return user.username
+    async def act(work: Work[Caller]) -> str:
+        from app.access.accounts import end_sessions
+        from app.identity.users import get_user
 
-    typer.echo(f"Ended all sessions of {run(act)}")
+        user = await get_user(work.db, name)
+        await end_sessions(work, user.id, reason=REASON)
+        return user.username
+
+    typer.echo(f"Ended all sessions of {change(act)}")

@@ -1,22 +1,36 @@
-"""What a database error means to an operator, and the wait for a database at start-up."""
+"""What an error means to an operator, and the wait for a database at start-up."""
 
 import time
 from collections.abc import Callable
 
 import typer
-from sqlalchemy.exc import InterfaceError, OperationalError
+from pydantic import ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from app.cli.console import problem_with_settings
 from app.db.engine import DATABASE_GONE, STATEMENT_LOST, TAKES_NO_WRITES, sqlstate_of
 from app.db.servers import TakesNoWrites
-from app.errors import first_line
+from app.errors import ScopegateError, first_line
 
 SILENT = (OSError, TimeoutError, OperationalError, InterfaceError)
 IN_RECOVERY = "55000"
 """The SQLSTATE of a function that a standby refuses, such as `pg_current_wal_lsn`."""
 PASSES = ("08", "53", "57")
-"""Classes of SQLSTATEs that end by themselves: connections, resources, starting and stopping."""
+"""SQLSTATE classes of errors that pass by themselves: connections, resources, start and stop."""
 AGAIN = 0.5
 """Seconds between two attempts to start."""
+
+
+def problem_of(error: Exception) -> str | None:
+    """Return in one line what an operator can mend; None where the fault is ours."""
+    match error:
+        case ValidationError():
+            return problem_with_settings(error)
+        case ScopegateError():
+            return str(error)
+        case UnicodeDecodeError():
+            return "the settings in .env are not UTF-8"
+    return explain(error) if isinstance(error, (*DATABASE_GONE, SQLAlchemyError)) else None
 
 
 def explain(error: Exception) -> str:
@@ -33,9 +47,9 @@ def explain(error: Exception) -> str:
 
 
 def wait_for_database(start: Callable[[], None], *, seconds: float) -> None:
-    """Call `start` until the database lets it succeed, and say what is waited for.
+    """Call `start` until it succeeds, and print the reason for waiting.
 
-    Raises what `start` raised: at once when waiting does not help, else after so many seconds.
+    Raises what `start` raised: at once if waiting can't help, else after `seconds`.
     """
     deadline, said = time.monotonic() + seconds, ""
     while True:

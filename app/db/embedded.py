@@ -3,7 +3,7 @@
 The server of a home folder listens on a Unix socket only, and every process that uses the home
 shares it. A supervisor process runs it, and stops it after its last user.
 
-Who is alive is told by two file locks, never by a recorded process id: the kernel drops a lock
+Two file locks tell which processes are alive, never a recorded process id: the kernel drops a lock
 however its holders end, even by SIGKILL.
 
 * `users.lock` is held shared by every using process. The supervisor waits for it exclusively:
@@ -40,6 +40,16 @@ POLL_INTERVAL = 0.02  # seconds
 LOG_LINES_IN_ERROR = 20
 
 
+class NoDatabaseHere(EmbeddedPostgresError):
+    """A command looks for the database of a service that has another home, mostly."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"there is no database in {home}: set SCOPEGATE_HOME or SCOPEGATE_DATABASE_URL as the "
+            "service has it, or make a database here with scopegate migrate"
+        )
+
+
 @dataclass(frozen=True)
 class EmbeddedPostgres:
     """This process's share in the server of one home.
@@ -52,13 +62,16 @@ class EmbeddedPostgres:
     _users_lock: int = field(repr=False)
 
     @classmethod
-    def start(cls, home: Path) -> "EmbeddedPostgres":
+    def start(cls, home: Path, *, creating: bool = True) -> "EmbeddedPostgres":
         """Join the server of `home`, starting it if need be; makes `home` if it is absent.
 
-        On return the server accepts connections and the database exists.
+        On return the server accepts connections and the database exists. Raises NoDatabaseHere
+        where there is none, unless `creating` one.
         """
         home = home.resolve()
         socket, data = _socket_folder(home), home / "pg"
+        if not (creating or data.exists() or is_running(home)):
+            raise NoDatabaseHere(home)
         try:
             home.mkdir(parents=True, exist_ok=True)
             make_own(socket)
@@ -139,6 +152,11 @@ def _socket_folder(home: Path) -> Path:
         if "," not in str(socket) and len(os.fsencode(socket)) <= SOCKET_PATH_LIMIT:
             return folder
     raise EmbeddedPostgresError(f"{elsewhere} can't hold a socket: set TMPDIR to a shorter path")
+
+
+def is_running(home: Path) -> bool:
+    """Whether some process uses the server of `home`, or makes it just now."""
+    return (home / "server.lock").exists() and _server_runs(home)
 
 
 def _server_runs(home: Path) -> bool:

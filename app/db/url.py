@@ -18,8 +18,7 @@ from app.settings import Settings
 
 DEFAULT_PORT = "5432"
 HOST_AND_PORT = re.compile(r"(\[[^]]+\]|[^:]+)(?::(\d+))?")
-# What comes before, hosts with commas between them, what comes after. Without the look-ahead a
-# comma in a password would count.
+# What comes before, hosts with commas between them, what comes after.
 SEVERAL_HOSTS = re.compile(r"([^:/]+://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(?=[/?#]|$)(.*)")
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -33,6 +32,7 @@ FOR_ITS_DSN = FILES | {
     "ssl_min_protocol_version",
     "ssl_max_protocol_version",
     "application_name",
+    "search_path",
     "options",
 }
 """Options that asyncpg takes only in a DSN of its own."""
@@ -139,9 +139,12 @@ def _is_here(host: str) -> bool:
 def _with_hosts_apart(given: str) -> URL:
     """The URL parsed; several hosts, before the path or by libpq's `?host=`, each with its port."""
     several = SEVERAL_HOSTS.fullmatch(given)
+    pairs = [HOST_AND_PORT.fullmatch(each) for each in several[2].split(",")] if several else []
+    # A password may hold a comma, and a slash that is not escaped.
+    if several and "@" in (several[3] if None in pairs else several[3].partition("?")[0]):
+        several = None
     url = make_url(several[1] + several[3] if several else given)
     if several:
-        pairs = [HOST_AND_PORT.fullmatch(each) for each in several[2].split(",")]
         hosts = [pair[1].strip("[]") if pair else "" for pair in pairs]
         ports = [pair[2] if pair else "" for pair in pairs]
     elif "," in (listed := str(url.query.get("host", ""))):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlalchemy import LargeBinary, any_, bindparam, literal, select, update
+from sqlalchemy import ColumnElement, LargeBinary, any_, bindparam, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
@@ -21,8 +21,10 @@ from app.identity.names import (
     username_skeleton,
 )
 
-NOBODY = uuid.UUID(int=0)
-"""Of this id there is no user: for looks that cost the same whether there is one or not."""
+NO_USER_ID = uuid.UUID(int=0)
+"""No user has this id: it makes queries cost the same whether there is a user or not."""
+MOST_COUNTED = 10_000
+"""The most users that are counted: counting millions would take seconds."""
 FILLED_AT_ONCE = 1000
 """Users whose skeletons are made in one statement."""
 
@@ -54,10 +56,10 @@ class UserNotFound(NotFound):
 async def not_lookalikes(
     db: AsyncSession, names: Sequence[str], *, of: uuid.UUID | None = None
 ) -> set[str]:
-    """Return those of these names that look like no other user's, and like none before it here.
+    """Return the names that look like no other user's name and like no earlier one in the list.
 
-    Names in ASCII never look alike by that. `of` is the user who gets the name, if there is one.
-    Until the commit, no other transaction adds a name that looks like one of these.
+    Two ASCII names never count as alike. `of` is the existing user who gets the name, if there is
+    one. Until the commit, no other transaction adds a name that looks like one of these.
     """
     # Names in ASCII don't exclude each other, so they share the lock.
     plain = all(map(str.isascii, names))
@@ -67,7 +69,7 @@ async def not_lookalikes(
     skeletons = {name: username_skeleton(name) for name in names}
     looks = select(User.username, User.username_skeleton).where(
         User.username_skeleton == any_(literal(list(skeletons.values()), ARRAY(LargeBinary))),
-        User.id != (of or NOBODY),
+        User.id != (of or NO_USER_ID),
     )
     seen: dict[bytes | None, list[str]] = defaultdict(list)
     for name, skeleton in await db.execute(looks):
@@ -114,7 +116,7 @@ async def find_user(db: AsyncSession, username: str) -> User | None:
     return await db.scalar(_OF_NAME, {"key": username_key(name)})
 
 
-# Built once, because each login asks it.
+# Built once, because each login runs it.
 _OF_NAME = select(User).where(User.username_key == bindparam("key"))
 
 
@@ -135,7 +137,7 @@ async def user_of_id(db: AsyncSession, user_id: uuid.UUID) -> User:
 
 
 async def names_taken(db: AsyncSession, names: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Which of these names, or others that count as the same, are taken: by key, as kept."""
+    """Return the taken names, by `username_key`: the stored name and the kind of account."""
     taken = select(User.username_key, User.username, User.kind).where(
         User.username_key.in_({username_key(name) for name in names})
     )
@@ -143,23 +145,51 @@ async def names_taken(db: AsyncSession, names: Collection[str]) -> dict[str, tup
 
 
 async def usernames_of(db: AsyncSession, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """What those of them who exist are called."""
+    """Return the names of these users, by id; users that do not exist are left out."""
     named = select(User.id, User.username).where(User.id.in_(user_ids))
     return dict((await db.execute(named)).all())
 
 
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """Which users are listed and counted: those to whom all of this applies. None: any will do."""
+
+    name: str | None = None
+    """A part of the name, in any spelling."""
+    kind: Kind | None = None
+    disabled: bool | None = None
+    among: ColumnElement[bool] | None = None
+    """A condition of the caller's own, such as `access.holdings.holds`."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return what a user's row must satisfy."""
+        found = [] if self.among is None else [self.among]
+        if self.name is not None:
+            found.append(User.username_key.contains(username_key(self.name), autoescape=True))
+        if self.kind is not None:
+            found.append(User.kind == self.kind)
+        if self.disabled is not None:
+            is_disabled = User.disabled_at.is_not(None)
+            found.append(is_disabled if self.disabled else ~is_disabled)
+        return found
+
+
+EVERYBODY = UserFilter()
+
+
 async def list_users(
     db: AsyncSession,
+    which: UserFilter = EVERYBODY,
     *,
-    name: str | None = None,
     after: uuid.UUID | None = None,
     limit: int | None = None,
 ) -> list[User]:
-    """Users, oldest first: up to `limit` of those that come after the given one.
+    """Return these users, newest first: up to `limit` of those that come after the given one."""
+    statement = select(User).where(*which.conditions())
+    return await paginate(db, statement, User.id, after=after, limit=limit, descending=True)
 
-    `name` narrows them to those whose name has this in it, in any spelling.
-    """
-    statement = select(User)
-    if name is not None:
-        statement = statement.where(User.username_key.contains(username_key(name), autoescape=True))
-    return await paginate(db, statement, User.id, after=after, limit=limit)
+
+async def count_users(db: AsyncSession, which: UserFilter = EVERYBODY) -> int:
+    """Return how many of these users there are. Above MOST_COUNTED, only that there are more."""
+    some = select(User.id).where(*which.conditions()).limit(MOST_COUNTED + 1)
+    return await db.scalar(select(func.count()).select_from(some.subquery())) or 0

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import func, select, text
@@ -12,23 +14,35 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.authority import has_lasting_admin
+from app.access.scopes import SHIPPED
 from app.db.beats import NoStandby
 from app.db.clock import DatabaseClock, set_clock
+from app.db.embedded import NoDatabaseHere
 from app.db.engine import DATABASE_GONE, open_engine
 from app.db.listener import FeedDeaf, ListensElsewhere
 from app.db.primary import Primary
-from app.db.schema import current_revision, head_revision, is_behind
+from app.db.schema import (
+    ForeignDatabase,
+    current_revision,
+    head_revision,
+    is_behind,
+    refuse_foreign,
+)
 from app.db.servers import ServerReplaced, TakesNoWrites
-from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
+from app.db.triggers import TABLES, TRIGGER_QUERY, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
+from app.env_file import PREFIX, read_env_file
 from app.errors import ScopegateError, first_line
 from app.runtime import Runtime, assemble, secret_keys_of
 from app.settings import Settings
 from app.tokens.keys import UnreadableKey, list_keys
 
 OLDEST_POSTGRES = 15
+KNOWN_SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+ALIKE = 0.9
+"""How much of a misspelt name is a setting's."""
 CLOCK_TOLERANCE = 1.0
-"""Seconds that a machine's clock may be off before it is worth a word."""
+"""Seconds that a machine's clock may be off before the doctor warns."""
 WRONG = (ScopegateError, DBAPIError, *DATABASE_GONE)
 FEED_REMEDIES: dict[type[BaseException], str] = {
     FeedDeaf: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database "
@@ -41,13 +55,14 @@ FEED_REMEDIES: dict[type[BaseException], str] = {
 CONNECT_REMEDIES: dict[type[BaseException], str] = {
     TakesNoWrites: "promote a standby, end what made the server read-only, or name the primary in "
     "SCOPEGATE_DATABASE_URL",
+    NoDatabaseHere: "see which SCOPEGATE_HOME or SCOPEGATE_DATABASE_URL the service has",
     ServerReplaced: "see docs/how-to/high-availability.md, When the database went back",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is the case, and what to do about it if that is not as it should be."""
+    """What a check found, and what to do if something is wrong."""
 
     check: str
     state: Literal["ok", "warning", "wrong"]
@@ -56,14 +71,14 @@ class Finding:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """All findings; what rests on something that is wrong is left out."""
+    """Return all findings. Checks that depend on a failed one are left out."""
     findings = [_environment(settings), _issuer(settings)]
     try:
         findings += _unproven_servers(settings)
         async with open_engine(settings) as engine:
             clock, secret_keys = DatabaseClock(), secret_keys_of(settings)
             runtime = assemble(settings, engine, Primary(), clock, secret_keys=secret_keys)
-            for check in (_database, _clock, _schema, _feed, _triggers, _keys, _admin):
+            for check in (_database, _clock, _schema, _scopes, _feed, _triggers, _keys, _admin):
                 findings.append(await check(runtime))
                 if findings[-1].state == "wrong" and check in {_database, _schema}:
                     break
@@ -83,18 +98,29 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 def _environment(settings: Settings) -> Finding:
-    if unknown := unknown_settings(os.environ):
+    env_file = Path(str(Settings.model_config["env_file"]))
+    in_file = unknown_settings(read_env_file(env_file)) if env_file.is_file() else {}
+    unknown = [f"{name}{_meant(name)}" for name in unknown_settings(os.environ)]
+    unknown += [f"{name}{_meant(name)} in {env_file.resolve()}" for name in in_file]
+    if unknown:
         found = f"{settings.environment}; no settings: {', '.join(unknown)}"
         return Finding("environment", "warning", found, "see whether they are misspelt")
     return Finding("environment", "ok", settings.environment)
 
 
 def unknown_settings(names: Iterable[str]) -> list[str]:
-    """Those of the environment's names that look like settings and are none: misspelt, mostly."""
-    prefix = str(Settings.model_config["env_prefix"])
-    known = {prefix + name.upper() for name in Settings.model_fields}
-    ours = (name for name in names if name.upper().startswith(prefix))
-    return sorted(name for name in ours if name.upper() not in known)
+    """Return the names that look like settings but are none: most are misspelled."""
+    start = PREFIX.rstrip("_")
+    ours = {name for name in names if name.upper().startswith(start) or _resembles(name)}
+    return sorted(name for name in ours if name.upper() not in KNOWN_SETTINGS)
+
+
+def _resembles(name: str) -> list[str]:
+    return get_close_matches(name.upper(), KNOWN_SETTINGS, n=1, cutoff=ALIKE)
+
+
+def _meant(name: str) -> str:
+    return "".join(f" ({setting}?)" for setting in _resembles(name))
 
 
 def _issuer(settings: Settings) -> Finding:
@@ -117,7 +143,11 @@ async def _database(runtime: Runtime) -> Finding:
     async with runtime.engine.connect() as connection:
         version = str(await connection.scalar(text("SHOW server_version")))
         number = int(str(await connection.scalar(text("SHOW server_version_num"))))
-    found = f"Postgres {version} at {shown_url(runtime.engine.url)}"
+        schema = await connection.scalar(text("SELECT current_schema()"))
+    found = f"Postgres {version} at {shown_url(runtime.engine.url)}, schema {schema}"
+    if schema is None:
+        remedy = "create the schema that search_path names, or let this role use it"
+        return Finding("database", "wrong", found, remedy)
     if number // 10000 < OLDEST_POSTGRES:
         remedy = f"upgrade it to Postgres {OLDEST_POSTGRES} or later"
         return Finding("database", "wrong", found, remedy)
@@ -125,7 +155,7 @@ async def _database(runtime: Runtime) -> Finding:
 
 
 async def _clock(runtime: Runtime) -> Finding:
-    # What it is set by takes into account how long the database took to answer.
+    # `set_clock` takes into account how long the database took to answer.
     clock = DatabaseClock()
     async with runtime.engine.connect() as connection:
         await set_clock(clock, connection)
@@ -149,7 +179,7 @@ async def _feed(runtime: Runtime) -> Finding:
 
 async def _triggers(runtime: Runtime) -> Finding:
     async with runtime.engine.connect() as connection:
-        rows = (await connection.exec_driver_sql(LOOK, (TABLES,))).all()
+        rows = (await connection.exec_driver_sql(TRIGGER_QUERY, (TABLES,))).all()
     if wrong := judge(rows, sorted(TRIGGERS)).wrong:
         remedy = "run scopegate migrate, which puts them back: till then every request asks the "
         remedy += "database, if they notify of changes"
@@ -159,6 +189,11 @@ async def _triggers(runtime: Runtime) -> Finding:
 
 async def _schema(runtime: Runtime) -> Finding:
     async with runtime.engine.connect() as connection:
+        try:
+            await connection.run_sync(refuse_foreign)
+        except ForeignDatabase as error:
+            remedy = "see what SCOPEGATE_DATABASE_URL says, or name a schema of Scopegate's own"
+            return Finding("schema", "wrong", str(error), remedy)
         revision = await current_revision(connection)
     head = head_revision()
     if is_behind(revision):
@@ -167,6 +202,13 @@ async def _schema(runtime: Runtime) -> Finding:
     if revision != head:
         return Finding("schema", "ok", f"at {revision}, of a later version, which keeps {head}")
     return Finding("schema", "ok", f"at {revision}")
+
+
+async def _scopes(runtime: Runtime) -> Finding:
+    if missing := await runtime.missing_scopes():
+        found = f"this version ships {', '.join(missing)}, and the database lacks it"
+        return Finding("scopes", "wrong", found, "run scopegate migrate")
+    return Finding("scopes", "ok", f"all {len(SHIPPED)} that ship are there")
 
 
 async def _keys(runtime: Runtime) -> Finding:

@@ -1,71 +1,39 @@
-"""Importing people who come from another system: a CSV file of any length, by whole rows.
+"""Importing people who come from another system: a file of any length, by whole rows.
 
 A batch of rows is one transaction: users, hashes, grants and audit entries. So wherever an import
-ends, every row is there wholly or not at all, and the same file again takes up what is missing.
+stops, each row is imported completely or not at all, and importing the same file again adds the
+missing rows.
 """
 
-import csv
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from io import TextIOWrapper
-from itertools import count, islice
-from typing import BinaryIO, NamedTuple, TextIO
+from itertools import islice
+from typing import BinaryIO
 
 from app.access.accounts import create_people
 from app.access.authority import Caller
-from app.access.scopes import ScopeNotRegistered, registered_of
+from app.access.scopes import MAX_SCOPE, ScopeNotRegistered, registered_of
 from app.errors import DomainError, Refused
+from app.identity.foreign_hashes import check_hash
 from app.identity.names import normalise_username, username_key
-from app.identity.passwords import check_hash, check_password
+from app.identity.passwords import check_password
 from app.identity.users import (
     NewUser,
     UsernameTaken,
     names_taken,
     not_lookalikes,
 )
+from app.ops.people_files import Refusal, Row, Stop, rows_of
 from app.runtime import Runtime
 
-COLUMNS = frozenset({"username", "password_hash", "password", "scopes"})
 BATCH = 200
 """Rows a transaction."""
-MAX_LINE = 64 * 1024
-"""Characters a row."""
-
-# How other dialects escape a quotation mark, which RFC 4180 doubles, or a line's end.
-_ESCAPED = re.compile(r'\\(?:"|$)')
-
-
-class NotThisFile(Refused):
-    """The file's first line does not say what stands in it."""
-
-    text = (
-        "The first line must name the columns: username, password_hash or password or both, "
-        "and scopes if there are any. Nothing was imported."
-    )
-
-
-class NotCsv(Refused):
-    """The line is no row, so whether the next one begins a row can't be told either."""
-
-
-class Refusal(NamedTuple):
-    """A row that was not imported: its line in the file, and why. Nothing that is in it."""
-
-    line: int
-    reason: str
-
-
-class Stop(NamedTuple):
-    """The line that reading can't go past, and why. Nothing that is in it."""
-
-    line: int
-    reason: str
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of the rows so far.
+    """The results of the rows so far.
 
     `stopped`: where reading ended before the file did. Nothing from that line on was imported.
     """
@@ -77,13 +45,13 @@ class Report:
 
     @property
     def rows(self) -> int:
-        """How many rows were dealt with."""
+        """The number of rows that were processed."""
         return self.made + self.already_there + len(self.refused)
 
 
 @dataclass(slots=True)
 class Newcomer:
-    """A row that can be imported, as far as it can be told by itself."""
+    """A row that passed every check that needs no database."""
 
     line: int
     username: str
@@ -96,10 +64,11 @@ class Newcomer:
 async def import_people(
     runtime: Runtime, file: BinaryIO, *, by: Caller, progress: Callable[[Report], None]
 ) -> Report:
-    """Make a person of each row of a CSV file, and close it; `progress` is told after every batch.
+    """Create a person from each row of a file, and close it; call `progress` after each batch.
 
-    Who has exactly that name already is there already, and stays as they are. What can't be
-    imported is refused, row by row. At a line that is no row the import stops. Raises NotThisFile.
+    A user who has exactly that name counts as already there, and is not changed. A row that can't
+    be imported is refused, and the import continues. A line that is not a row stops the import.
+    Raises NotThisFile or NotUtf8.
     """
     report = Report()
     rows = _read(file)
@@ -116,75 +85,16 @@ async def import_people(
 
 def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
     """The rows of the file, one after the other: it may be larger than memory."""
-    # What is not UTF-8 comes through as no text at all, and its row alone is refused. By default a
-    # carriage return would end a line too: some programs write one into a field without quoting it.
-    with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-        columns = _columns(lines)
-        for line in count(2):
-            try:
-                row = _fields(lines)
-                if row is None:
-                    return
-                if row:
-                    yield _check(line, columns, row)
-            except NotCsv as error:
-                yield Stop(line, str(error))
-                return
-            except DomainError as error:
-                yield Refusal(line, str(error))
+    for row in rows_of(file):
+        try:
+            yield _check(row) if isinstance(row, Row) else row
+        except DomainError as error:
+            yield Refusal(row.line, str(error))
 
 
-def _columns(lines: TextIO) -> list[str]:
-    """What the first line says that stands in the others. Raises NotThisFile."""
-    try:
-        columns = _fields(lines) or []
-    except NotCsv:
-        raise NotThisFile from None
-    if not (
-        COLUMNS.issuperset(columns)
-        and len(set(columns)) == len(columns)
-        and "username" in columns
-        and COLUMNS.intersection({"password", "password_hash"}).intersection(columns)
-    ):
-        raise NotThisFile
-    return columns
-
-
-def _fields(lines: TextIO) -> list[str] | None:
-    """The fields of the next line, none of a blank one; None at the end. Raises NotCsv.
-
-    Stricter than RFC 4180, by which a row may go on in the next line. Nothing that is imported has
-    a line's end in it; so where a quotation mark is left open, or is not one by the rule, what
-    follows may be a user's text, made to look like a row that grants them `admin`.
-    """
-    line = lines.readline(MAX_LINE + 1)
-    if not line:
-        return None
-    if len(line) > MAX_LINE:
-        raise NotCsv(f"This line is longer than a row: it has more than {MAX_LINE} characters.")
-    line = line.removesuffix("\n").removesuffix("\r")
-    if "\r" in line:
-        raise NotCsv("A carriage return stands within this line: a row stands in one line.")
-    if line.count('"') % 2:
-        raise NotCsv("A quotation mark is left open in this line: a row stands in one line.")
-    if _ESCAPED.search(line):
-        raise NotCsv(
-            "A backslash stands before a quotation mark, or ends the line: this is not CSV."
-        )
-    try:
-        return next(csv.reader([line], strict=True))
-    except csv.Error:
-        raise NotCsv("This line is not CSV: is a quotation mark in it not doubled?") from None
-
-
-def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
+def _check(row: Row) -> Newcomer:
     """What the row says, if it can be so. Raises Refused."""
-    if len(row) != len(columns):
-        raise Refused(
-            f"The row has {len(row)} fields, not {len(columns)}: what has commas in it, as argon2 "
-            "hashes do, is quoted."
-        )
-    values = dict(zip(columns, row, strict=True))
+    line, values = row
     username = normalise_username(values["username"])
     password, password_hash = values.get("password"), values.get("password_hash")
     if bool(password) == bool(password_hash):
@@ -193,7 +103,7 @@ def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
         line,
         username,
         password=check_password(password, username=username) if password else None,
-        password_hash=check_hash(password_hash) if password_hash else None,
+        password_hash=check_hash(password_hash.strip()) if password_hash else None,
         scopes=frozenset(values.get("scopes", "").split()),
     )
 
@@ -201,7 +111,7 @@ def _check(line: int, columns: list[str], row: list[str]) -> Newcomer:
 async def _take_in(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> None:
-    """Make those who are not there yet, in one transaction."""
+    """Create the people who do not exist yet, in one transaction."""
     while newcomers := await _absent(runtime, newcomers, by=by, report=report):
         plain = [each for each in newcomers if each.password_hash is None]
         hashes = await runtime.hasher.hash_all(each.password or "" for each in plain)
@@ -212,7 +122,7 @@ async def _take_in(
         async with runtime.work(by) as work:
             made = await create_people(work, users, scopes)
         report.made += len(made)
-        # Another process has just taken the other names: look again which.
+        # Another process has just taken the other names: check these again.
         newcomers = [
             each for user, each in zip(users, newcomers, strict=True) if user.id not in made
         ]
@@ -221,9 +131,9 @@ async def _take_in(
 async def _absent(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> list[Newcomer]:
-    """Those who can be made; the others are added to the report.
+    """Return the rows to create, and add the others to the report.
 
-    Asked before any password is hashed: hashing is what takes long, and is not done twice.
+    This runs before any password is hashed, because hashing is slow and must not be repeated.
     """
     # A unit of work, because missing skeletons of names are written on the way.
     async with runtime.work(by) as work:
@@ -243,9 +153,15 @@ async def _absent(
         elif name is not None or each.username not in unlike_others:
             report.refused.append(Refusal(each.line, str(UsernameTaken())))
         elif not each.scopes <= registered:
-            report.refused.append(Refusal(each.line, str(ScopeNotRegistered())))
+            unknown = [name for name in each.scopes - registered if _can_be_named(name)]
+            report.refused.append(Refusal(each.line, str(ScopeNotRegistered(*unknown))))
         else:
             # For the rows that follow.
             taken[key] = (each.username, "person")
             absent.append(each)
     return absent
+
+
+def _can_be_named(scope: str) -> bool:
+    """Whether a report may show it: not what may be a password or hash in the wrong column."""
+    return len(scope) <= MAX_SCOPE and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.:/-]*", scope) is not None

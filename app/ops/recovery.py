@@ -1,4 +1,4 @@
-"""Recovery of a database that went back to an older timeline: nothing from before it counts."""
+"""Recovery of a database that went back to an older timeline: all sessions are ended."""
 
 import uuid
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select, update
 
-from app.access.authority import OPERATOR
+from app.access.authority import Operator
 from app.audit.log import record
 from app.db.models import LostTimeline
 from app.errors import Conflict
@@ -37,7 +37,7 @@ class NothingLost(Conflict):
 
 
 async def find_loss(runtime: Runtime) -> LostTimeline:
-    """Return what is to be recovered from. Raises NothingLost."""
+    """Return the loss to recover from. Raises NothingLost."""
     async with runtime.sessions() as db:
         lost = await db.scalar(
             select(LostTimeline).where(LostTimeline.recovered_at.is_(None)).limit(1)
@@ -47,17 +47,19 @@ async def find_loss(runtime: Runtime) -> LostTimeline:
     return lost
 
 
-async def recover(runtime: Runtime, lost: LostTimeline, report: Callable[[int], None]) -> Recovery:
+async def recover(
+    runtime: Runtime, lost: LostTimeline, *, by: Operator, report: Callable[[int], None]
+) -> Recovery:
     """End all sessions of all users, then let the replicas serve from this database.
 
-    A session may have been revoked, and its user disabled, in what was lost. `report` is called
-    with the number of users so far. What is interrupted can be run again.
+    The lost commits may have ended sessions and disabled users. `report` is called with the number
+    of users so far. An interrupted recovery can be run again.
     """
     users, last = 0, uuid.UUID(int=0)
-    while batch := await _end_sessions(runtime, after=last):
+    while batch := await _end_sessions(runtime, after=last, by=by):
         users, last = users + len(batch), max(batch)
         report(users)
-    async with runtime.work(OPERATOR) as work:
+    async with runtime.work(by) as work:
         await work.db.execute(
             update(LostTimeline)
             .where(LostTimeline.cluster == lost.cluster)
@@ -73,10 +75,10 @@ async def recover(runtime: Runtime, lost: LostTimeline, report: Callable[[int], 
     return Recovery(lost.timeline, lost.seen_at, users)
 
 
-async def _end_sessions(runtime: Runtime, *, after: uuid.UUID) -> list[uuid.UUID]:
+async def _end_sessions(runtime: Runtime, *, after: uuid.UUID, by: Operator) -> list[uuid.UUID]:
     """End the sessions of the next users in the order of their ids, and return these ids."""
     batch = select(User.id).where(User.id > after).order_by(User.id).limit(BATCH)
-    async with runtime.work(OPERATOR) as work:
+    async with runtime.work(by) as work:
         ended = (
             update(User)
             .where(User.id.in_(batch))

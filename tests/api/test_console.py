@@ -11,7 +11,7 @@ import pytest
 
 from app.access.scopes import ADMIN, SHIPPED
 from app.api.console import FILES, KindConfig
-from app.audit.log import WARNINGS, Action
+from app.audit.actions import WARNINGS, Action
 from app.identity.users import Kind
 
 ASSETS = [

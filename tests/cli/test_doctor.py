@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from sqlalchemy import make_url, text
 
 from app.access.authority import OPERATOR
+from app.access.scopes import SHIPPED
 from app.ops.doctor import unknown_settings
 from app.runtime import Runtime
 from tests import databases
-from tests.commands import Environment, scopegate
-from tests.factories import make_user
+from tests.commands import Environment, refusal, scopegate, succeed
+from tests.conftest import client_of
+from tests.factories import bearer, make_user
 from tests.faults import OwnPostgres
 
 CHECKS = [
@@ -24,6 +27,7 @@ CHECKS = [
     "database",
     "clock",
     "schema",
+    "scopes",
     "change feed",
     "triggers",
     "keys",
@@ -70,8 +74,39 @@ async def test_a_setting_that_is_misspelt_is_found(healthy: Environment) -> None
     healthy.setenv("SCOPEGATE_TRUSTED_PROXYS", "10.0.0.1")
     code, findings = await examined()
     assert findings["environment"]["state"] == "warning"
-    assert findings["environment"]["found"].endswith("no settings: SCOPEGATE_TRUSTED_PROXYS")
+    misspelt = "no settings: SCOPEGATE_TRUSTED_PROXYS (SCOPEGATE_TRUSTED_PROXIES?)"
+    assert findings["environment"]["found"].endswith(misspelt)
     assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SCOPEGATE_PASSWORT_GRANT", " (SCOPEGATE_PASSWORD_GRANT?)"),
+        ("SCOPGATE_PASSWORD_GRANT", " (SCOPEGATE_PASSWORD_GRANT?)"),
+        ("scopegate-password-grant", " (SCOPEGATE_PASSWORD_GRANT?)"),
+        ("SCOPEGATE_CORS_ORIGIN", " (SCOPEGATE_CORS_ORIGINS?)"),
+        ("SCOPEGATE_TLS", ""),
+    ],
+)
+async def test_a_setting_that_is_misspelt_in_the_file_is_found(
+    healthy: Environment, tmp_path: Path, name: str, meant: str
+) -> None:
+    healthy.chdir(tmp_path)
+    others = "COMPOSE_PROJECT_NAME=x\nPOSTGRES_PASSWORD=y\nscopegate_port=8001\n"
+    (tmp_path / ".env").write_text(f"{others}{name}=false\n")
+    code, findings = await examined()
+    assert (code, findings["environment"]["state"]) == (0, "warning")
+    misspelt = f"no settings: {name}{meant} in {tmp_path}/.env"
+    assert findings["environment"]["found"].endswith(misspelt)
+
+
+async def test_a_line_of_the_file_that_cant_be_read_is_found(
+    healthy: Environment, tmp_path: Path
+) -> None:
+    healthy.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SCOPEGATE_PASSWORD_GRANT: false\n")
+    await one_thing_is_wrong("settings", f"{tmp_path}/.env, line 1: ", "mend that line")
 
 
 async def test_a_password_is_never_shown(healthy: Environment, own_database_url: str) -> None:
@@ -112,6 +147,51 @@ async def test_a_schema_of_a_later_version_will_do(
     assert "later version" in findings["schema"]["found"]
 
 
+@pytest.mark.parametrize("forgotten", [["introspect"], ["admin"], ["read:items", "write:items"]])
+async def test_a_scope_that_waits_for_a_migration_is_told_by_all_who_need_it(
+    healthy: Environment, own_runtime: Runtime, forgotten: list[str]
+) -> None:
+    alice = await make_user(own_runtime)
+    root = await make_user(own_runtime, "admin", "read:users", "write:grants")
+    async with client_of(own_runtime) as client:
+        token = await bearer(client, root)
+        async with own_runtime.work(OPERATOR) as work:
+            names = {"names": forgotten}
+            await work.db.execute(text("DELETE FROM grants WHERE scope = ANY(:names)"), names)
+            await work.db.execute(text("DELETE FROM scopes WHERE name = ANY(:names)"), names)
+        for name in forgotten:
+            remedy = f"This version ships {name}, but the database does not have it yet"
+            assert remedy in await refusal("grant", alice.username, name)
+            if "admin" not in forgotten:
+                path = f"/users/{alice.id}/grants/{name}"
+                answer = await client.put(path, headers=token)
+                assert (answer.status_code, remedy in answer.text) == (404, True)
+        unready = await client.get("/health/ready")
+        assert unready.status_code == 503
+        assert f"scopes {', '.join(forgotten)}: run scopegate migrate" in unready.text
+        code, findings = await examined()
+        assert (code, findings["scopes"]["state"]) == (1, "wrong")
+        assert ", ".join(forgotten) in findings["scopes"]["found"]
+        assert findings["scopes"]["remedy"] == "run scopegate migrate"
+        await succeed("migrate")
+        assert (await client.get("/health/ready")).status_code == 200
+    assert (await examined())[1]["scopes"]["state"] == "ok"
+    await succeed("grant", alice.username, *forgotten)
+
+
+async def test_a_new_scope_waits_for_a_migration(
+    healthy: Environment, own_runtime: Runtime
+) -> None:
+    """As a developer adds one."""
+    healthy.setitem(SHIPPED, "read:orders", "Read orders")
+    alice = await make_user(own_runtime)
+    assert "run scopegate migrate" in await refusal("grant", alice.username, "read:orders")
+    await one_thing_is_wrong("scopes", "read:orders", "scopegate migrate")
+    await succeed("migrate")
+    await succeed("grant", alice.username, "read:orders")
+    assert (await examined())[0] == 0
+
+
 async def test_a_feed_that_listens_to_another_database_is_found(
     healthy: Environment, server_url: str
 ) -> None:
@@ -134,8 +214,12 @@ async def test_triggers_that_are_off_are_found_and_migrate_puts_them_back(
     async with own_runtime.work(OPERATOR) as work:
         await work.db.execute(text("ALTER TABLE grants DISABLE TRIGGER ALL"))
         await work.db.execute(text("DROP TRIGGER never_rewritten ON audit_entries"))
+        # Of this table no trigger is left.
+        for name in ("insert", "truncate"):
+            await work.db.execute(text(f"DROP TRIGGER scopes_notify_{name} ON scopes"))
     await one_thing_is_wrong("triggers", "grants.grants_notify_insert is off", "scopegate migrate")
     await one_thing_is_wrong("triggers", "never_rewritten is missing", "scopegate migrate")
+    await one_thing_is_wrong("triggers", "scopes_notify_truncate is missing", "scopegate migrate")
     assert (await scopegate("migrate")).exit_code == 0
     code, findings = await examined()
     assert (code, findings["triggers"]["state"]) == (0, "ok")

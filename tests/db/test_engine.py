@@ -37,6 +37,16 @@ from tests.processes import PATIENCE
             "postgresql://u:a,b,c@h:1/n?sslmode=allow",
             "postgresql+asyncpg://u:a%2Cb%2Cc@h:1/n?ssl=allow",
         ),
+        ("postgresql://u:p,w/x@h/n", "postgresql+asyncpg://u:p%2Cw%2Fx@h/n"),
+        ("postgresql://u:p/w,x@h:1/n", "postgresql+asyncpg://u:p%2Fw%2Cx@h:1/n"),
+        ("postgresql://u:p,w?x@h/n", "postgresql+asyncpg://u:p%2Cw%3Fx@h/n"),
+        ("postgresql://u:1,2/3@h/n", "postgresql+asyncpg://u:1%2C2%2F3@h/n"),
+        ("postgresql://u:,@h/n", "postgresql+asyncpg://u:%2C@h/n"),
+        (
+            "postgresql://u@a,b:2/n?application_name=x@y",
+            "postgresql+asyncpg://u@/n?dsn=postgresql%3A%2F%2F%3Fapplication_name%3Dx%2540y"
+            "&host=a%2Cb&port=5432%2C2",
+        ),
         ("postgresql://u:p,w@/n?host=/run/pg", "postgresql+asyncpg://u:p%2Cw@/n?host=%2Frun%2Fpg"),
         (
             "postgresql://u:p,@a:1,b/n?target_session_attrs=primary",
@@ -88,7 +98,8 @@ def test_an_option_that_can_not_be_honoured_is_refused_by_name(option: str, name
 
 
 async def test_options_of_a_connection_are_honoured(own_database_url: str) -> None:
-    options = {"application_name": "a & b", "options": "-c search_path=elsewhere -c work_mem=5MB"}
+    options = {"application_name": "a & b", "search_path": "elsewhere"}
+    options["options"] = "-c work_mem=5MB"
     given = make_url(libpq_url(own_database_url)).update_query_dict(
         options | {"connect_timeout": "7"}
     )

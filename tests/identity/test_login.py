@@ -10,6 +10,7 @@ from sqlalchemy import event, select, update
 
 from app.access.authority import OPERATOR
 from app.db.locks import Lock
+from app.identity.hash_kinds import KnownHash
 from app.identity.locks import _lock_key
 from app.identity.login import LoginRefused
 from app.identity.models import User
@@ -70,9 +71,9 @@ async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Run
     held_while_hashing: list[int] = []
     verify = own_runtime.hasher._verify
 
-    def watched(password: str, password_hash: str | None) -> tuple[bool, str | None]:
+    def watched(password: str, known: KnownHash | None) -> tuple[bool, str | None]:
         held_while_hashing.append(held)
-        return verify(password, password_hash)
+        return verify(password, known)
 
     own_runtime.hasher._verify = watched  # type: ignore[method-assign]
     await authenticated(own_runtime, someone.username, PASSWORD)

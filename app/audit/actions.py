@@ -1,0 +1,30 @@
+"""The kinds of entries in the audit log."""
+
+from typing import Literal
+
+Action = Literal[
+    "login.succeeded",
+    "login.failed",
+    "login.throttled",
+    "session.ended",
+    "session.reuse_detected",
+    "session.grace_used",
+    "user.created",
+    "user.changed",
+    "user.disabled",
+    "user.enabled",
+    "password.changed",
+    "grant.made",
+    "grant.revoked",
+    "scope.registered",
+    "scope.removed",
+    "key.rotated",
+    "secret.made",
+    "secret.revoked",
+    "database.recovered",
+]
+
+WARNINGS: frozenset[Action] = frozenset(
+    {"login.failed", "login.throttled", "session.reuse_detected", "session.grace_used"}
+)
+"""What may be an attack."""

@@ -1,0 +1,120 @@
+"""Users as Keycloak, Auth0 and GoTrue (Supabase) export them, read as rows of an import.
+
+An account that can't sign in there does not become one that can sign in here: it is refused.
+Roles and groups are not read, so nothing is granted.
+"""
+
+import json
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import Refused
+from app.identity import foreign_hashes
+
+ARGON2_VERSIONS = {"1.0": 16, "1.3": 19}
+KEYCLOAK_DIGESTS = {"pbkdf2": "sha1", "pbkdf2-sha256": "sha256", "pbkdf2-sha512": "sha512"}
+
+Values = dict[str, str]
+"""What a row says, by the columns of `app.ops.people_files`."""
+
+
+def row_of(record: object) -> Values:
+    """Return username and password hash of a user in another system's JSON. Raises Refused."""
+    if not isinstance(record, dict):
+        raise Refused("This is not a user.")
+    if "encrypted_password" in record:
+        return gotrue_row({key: _as_text(value) for key, value in record.items()})
+    if "localId" in record:
+        raise Refused(
+            "This is a user of Firebase, whose hashes need the project's key: "
+            "see docs/how-to/move-from-another-system.md"
+        )
+    if "passwordHash" in record or "identifiers" in record:
+        return _auth0_row(record)
+    if "username" in record and ("credentials" in record or "enabled" in record):
+        return _keycloak_row(record)
+    raise Refused("This is not a user as Keycloak, Auth0 or GoTrue exports them.")
+
+
+def gotrue_row(record: Mapping[str, str]) -> Values:
+    """Return a row of a row of GoTrue's table `auth.users`. Raises Refused."""
+    if record.get("deleted_at"):
+        raise Refused("This user is deleted there.")
+    if record.get("banned_until"):
+        raise Refused("This user is or was banned there.")
+    if not record.get("email"):
+        raise Refused("This user has no email address, which would be the username.")
+    if record.get("email_confirmed_at") == "":
+        raise Refused("This user's email address was never confirmed there.")
+    return _row(record["email"], record["encrypted_password"])
+
+
+def _auth0_row(record: dict[str, Any]) -> Values:
+    if record.get("blocked"):
+        raise Refused("This user is blocked there.")
+    identifiers = [*_list(record, "identifiers"), {"type": "email", "value": record.get("email")}]
+    names = [record.get("username")]
+    for kind in ("username", "email"):
+        names += [each.get("value") for each in reversed(identifiers) if each.get("type") == kind]
+    name = next(filter(None, names), None)
+    if not name:
+        raise Refused("This user has neither a username nor an email address.")
+    return _row(name, record.get("passwordHash"))
+
+
+def _keycloak_row(record: dict[str, Any]) -> Values:
+    if record.get("enabled") is False:
+        raise Refused("This user is disabled there.")
+    if record.get("serviceAccountClientId"):
+        raise Refused("This is a service account: create it here, with a secret of its own.")
+    passwords = [each for each in _list(record, "credentials") if each.get("type") == "password"]
+    return _row(record["username"], _keycloak_hash(passwords[0]) if passwords else None)
+
+
+def _keycloak_hash(credential: dict[str, Any]) -> str:
+    try:
+        how, secret = json.loads(credential["credentialData"]), json.loads(credential["secretData"])
+        salt, key = _octets(secret["salt"]), _octets(secret["value"])
+        algorithm, iterations = str(how["algorithm"]), int(how["hashIterations"])
+        if algorithm in KEYCLOAK_DIGESTS:
+            return foreign_hashes.pbkdf2(KEYCLOAK_DIGESTS[algorithm], iterations, salt, key)
+        if algorithm != "argon2":
+            raise Refused("This hash is by none of Keycloak's own algorithms.")
+        of = {name: values[0] for name, values in how["additionalParameters"].items()}
+        settings = f"m={int(of['memory'])},t={iterations},p={int(of['parallelism'])}"
+        version = ARGON2_VERSIONS[of.get("version", "1.3")]
+        return foreign_hashes.argon2(str(of.get("type", "id")), version, settings, salt, key)
+    except (
+        ArithmeticError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):
+        raise Refused("This user's password in Keycloak's export is broken.") from None
+
+
+def _octets(text: str) -> bytes:
+    return b64decode(text, validate=True)
+
+
+def _row(username: object, password_hash: object) -> Values:
+    if not isinstance(username, str):
+        raise Refused("This user's name is not text.")
+    if not isinstance(password_hash, str) or not password_hash:
+        raise Refused("This user has no password there: they sign in some other way.")
+    return {"username": username, "password_hash": password_hash}
+
+
+def _list(record: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = record.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise Refused(f"This user's {key} are not a list.")
+    return found
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value)
