@@ -22,6 +22,7 @@ WORKDIR /srv/scopegate
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin scopegate \
     && cd /run && install --directory --owner scopegate --group scopegate --mode 0755 \
         scopegate scopegate/database scopegate/owner-role scopegate/service-role \
+        scopegate/metrics scopegate/grafana \
     && install --directory --owner scopegate --group scopegate --mode 0700 \
         scopegate/admin scopegate/service
 COPY --from=build /srv/scopegate/.venv .venv

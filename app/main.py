@@ -1,4 +1,4 @@
-"""The web's front door: the FastAPI application."""
+"""The web app: the FastAPI application."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -231,7 +231,7 @@ class Settings(BaseSettings):
     shutdown_delay: Annotated[
         Delay,
         Field(
-            description="Seconds to go on serving after SIGTERM while `/health/ready` says 503, "
+            description="Seconds to keep serving after SIGTERM while `/health/ready` says 503, "
             "so that load balancers notice: 10, say, on Kubernetes."
         ),
     ] = timedelta(0)
@@ -259,7 +259,8 @@ class Settings(BaseSettings):
         Hosts,
         Field(
             description="Names that a request's `Host` must be one of (`auth.example`, "
-            "`*.example`), `/health/…` excepted; unset: any, it is never relied on."
+            "`*.example`), `/health/…` and `/metrics` excepted; unset: any, it is never "
+            "relied on."
         ),
     ] = ()
 

@@ -15,3 +15,14 @@ class MovableClock:
     def move(self, **by: float) -> None:
         """Move the clock, by timedelta's words: `clock.move(minutes=5)`."""
         self._offset += timedelta(**by)
+
+
+class StandingClock(MovableClock):
+    """Time stands still until it is moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._moment = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self._moment + self._offset

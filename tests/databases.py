@@ -66,6 +66,19 @@ async def drop(server_url: str, name: str) -> None:
         await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
+@asynccontextmanager
+async def closed(server_url: str, name: str) -> AsyncIterator[None]:
+    """The database takes no connections meanwhile, and those that were open are cut."""
+    async with _administer(server_url) as connection:
+        await connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+        await connection.execute(text(cut), {"name": name})
+        try:
+            yield
+        finally:
+            await connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
+
+
 async def wait_for_lock(runtime: Runtime) -> None:
     """Return when some transaction in the runtime's database waits for another's lock."""
     waiting = text(

@@ -78,16 +78,60 @@ async def login(client: httpx2.AsyncClient, user: Someone, **form: str) -> httpx
 
 async def bearer(client: httpx2.AsyncClient, user: Someone, **form: str) -> dict[str, str]:
     """The header with a fresh token of this user."""
+    return (await sign_in(client, user, **form)).header
+
+
+async def refresh(client: httpx2.AsyncClient, token: str, **form: str) -> httpx2.Response:
+    """What POST /token answers to this refresh token."""
+    data = {"grant_type": "refresh_token", "refresh_token": token, **form}
+    return await client.post("/token", data=data)
+
+
+@dataclass
+class SignedIn:
+    """A session: the tokens that were issued last, and the client that has them."""
+
+    client: httpx2.AsyncClient
+    tokens: dict[str, Any]
+
+    @property
+    def token(self) -> str:
+        """The access token."""
+        token: str = self.tokens["access_token"]
+        return token
+
+    @property
+    def refresh_token(self) -> str:
+        """The refresh token."""
+        token: str = self.tokens["refresh_token"]
+        return token
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The header with the access token."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+    async def status(self, path: str = "/users/me") -> int:
+        """What a GET with the access token is answered."""
+        return await status(self.client, self.header, path)
+
+    async def works(self) -> bool:
+        """Whether the access token is accepted."""
+        return await self.status() == 200
+
+    async def refresh(self, token: str | None = None) -> int:
+        """Use the refresh token, or an older one, and go on with what is issued; the status."""
+        answer = await refresh(self.client, token or self.refresh_token)
+        if answer.status_code == 200:
+            self.tokens = answer.json()
+        return answer.status_code
+
+
+async def sign_in(client: httpx2.AsyncClient, user: Someone, **form: str) -> SignedIn:
+    """Sign in by the password, which must be right."""
     answer = await login(client, user, **form)
     assert answer.status_code == 200, answer.text
-    token: dict[str, Any] = answer.json()
-    return {"Authorization": f"Bearer {token['access_token']}"}
-
-
-async def refresh(client: httpx2.AsyncClient, token: str) -> httpx2.Response:
-    """What POST /token answers to this refresh token."""
-    form = {"grant_type": "refresh_token", "refresh_token": token}
-    return await client.post("/token", data=form)
+    return SignedIn(client, answer.json())
 
 
 async def status(client: httpx2.AsyncClient, token: dict[str, str], path: str = "/users/me") -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
-from app.db.triggers import DEFINITIONS, LOOK
+from app.db.triggers import DEFINITIONS, TRIGGER_QUERY
 from tests.faults import OwnPostgres
 from tests.postgres_programs import libpq_url
 
@@ -19,7 +19,7 @@ TABLES = "SELECT array_agg(DISTINCT tgrelid::regclass::text) FROM pg_trigger WHE
 
 async def definitions_of(connection: asyncpg.Connection) -> str:
     """Return the definitions of all triggers in a database, in the form of the file."""
-    rows = await connection.fetch(LOOK, await connection.fetchval(TABLES))
+    rows = await connection.fetch(TRIGGER_QUERY, await connection.fetchval(TABLES))
     functions, triggers = {}, {}
     for _, name, _, trigger, function, _ in rows:
         triggers[f"trigger {name}"] = trigger

@@ -201,6 +201,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "A scrape of one worker covers all workers": (
             "test_a_scrape_of_one_worker_tells_what_all_have_counted",
         ),
+        "Prometheus raises each alert in its case only, and answers the dashboard's queries": (
+            "tests/system/test_prometheus.py",
+        ),
     },
     "HTTP": {
         "No input causes a 500": ("tests/fuzz/test_forms.py", "tests/fuzz/test_document.py"),

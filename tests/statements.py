@@ -1,9 +1,9 @@
-"""The SQL that a runtime runs, seen as it goes to the driver."""
+"""The SQL that a runtime runs, seen as it goes to the driver, and SQL beside it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from app.runtime import Runtime
 
@@ -19,3 +19,9 @@ def statements_of(runtime: Runtime) -> Iterator[list[str]]:
     event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)
     yield run
     event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
+
+
+async def execute(runtime: Runtime, statement: str, **values: object) -> None:
+    """What somebody with psql does: our code hears of it only from the database."""
+    async with runtime.engine.begin() as connection:
+        await connection.execute(text(statement), values)

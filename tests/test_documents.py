@@ -43,6 +43,10 @@ RUN_ELSEWHERE = {
     ("docs/how-to/install-with-pip.md", "Install it"): OFFLINE,
     ("docs/how-to/install-with-pip.md", "Start it"): OFFLINE,
     ("docs/how-to/run-with-docker.md", "Start"): IN_DOCKER,
+    ("docs/how-to/monitor.md", "Collect metrics"): "tests/system/test_prometheus.py runs it",
+    ("docs/how-to/monitor.md", "Start Prometheus and Grafana"): (
+        "tests/system/test_monitoring_in_docker.py starts the service so, without the two images"
+    ),
     ("docs/tutorials/first-hour.md", "Run it and sign in"): "tests/test_make_run.py runs the last",
     ("docs/tutorials/first-hour.md", "Test and document it"): "tests/test_tutorial.py runs parts",
     ("docs/how-to/run-in-production.md", "Run several replicas"): "tests/test_scale_out.py runs it",

@@ -1,6 +1,5 @@
 """Alerts and dashboard ask for metrics that there are, and the documents tell what to do."""
 
-import json
 import re
 
 import pytest
@@ -9,20 +8,12 @@ import yaml
 from app.ops.metrics import Requests, render_metrics
 from app.runtime import Runtime
 from app.settings import PROJECT
-from tests.ops.test_metrics import Found, read
+from tests.support.metrics import Found, read
+from tests.support.prometheus import DASHBOARD, FOLDER, RULES
 
-FOLDER = PROJECT / "deploy" / "monitoring"
 METRICS = (PROJECT / "docs" / "reference" / "metrics.md").read_text()
 ALERTS = (PROJECT / "docs" / "how-to" / "monitor.md").read_text()
-RULES = [
-    rule
-    for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
-    for rule in group["rules"]
-]
-PANELS = json.loads((FOLDER / "grafana.json").read_text())["panels"]
-QUERIES = [rule["expr"] for rule in RULES] + [
-    target["expr"] for panel in PANELS for target in panel["targets"]
-]
+QUERIES = [rule["expr"] for rule in RULES] + [query for _, query in DASHBOARD]
 NAME = r"scopegate_\w+"
 
 
@@ -59,3 +50,23 @@ def test_every_alert_has_its_line_of_what_to_do() -> None:
         path, _, heading = rule["annotations"]["runbook"].partition("#")
         assert path == "docs/how-to/monitor.md"
         assert f"## {heading.capitalize()}\n" in ALERTS
+
+
+def test_every_alert_is_tested_with_series_that_raise_it_and_with_others() -> None:
+    """tests/system/test_prometheus.py has Prometheus' own program run these tests."""
+    cases = [
+        case
+        for test in yaml.safe_load((FOLDER / "alerts_test.yaml").read_text())["tests"]
+        for case in test["alert_rule_test"]
+    ]
+    for raised in (True, False):
+        tested = {case["alertname"] for case in cases if bool(case.get("exp_alerts")) is raised}
+        assert tested == {rule["alert"] for rule in RULES}
+
+
+def test_grafana_takes_rates_over_the_interval_at_which_prometheus_scrapes() -> None:
+    prometheus = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
+    (source,) = yaml.safe_load((FOLDER / "grafana" / "datasource.yaml").read_text())["datasources"]
+    assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
+    (job,) = prometheus["scrape_configs"]
+    assert any(f'up{{job="{job["job_name"]}"}}' in rule["expr"] for rule in RULES)

@@ -2,9 +2,11 @@
 
 A caller *holds* their effective scopes: those of the token in hand that are granted now.
 
-- What they pass on, they hold, and at least for as long. What they take back, they hold.
-- An account that they change holds no scope that they lack; and none for longer than they, where
-  the change may serve them from then on: another password, secret or name, or enabling it.
+- A caller grants only scopes that they hold, and for no longer. A caller revokes only scopes that
+  they hold.
+- A caller changes only accounts that hold no scope that the caller lacks. If the change may serve
+  the caller later (a new password, secret or name, or enabling), the account must also hold no
+  scope for longer than the caller.
 - `admin` counts as every scope. Some enabled account that can authenticate always holds it without
   end: a service account with a secret, or a person with a password while the password grant is on.
 """
@@ -86,10 +88,10 @@ OPERATOR = Operator()
 
 
 async def confirm_caller(work: Work[Caller]) -> None:
-    """Return only if the caller still is who they were when the request began.
+    """Return only if the caller is still enabled and signed in, and has lost no scope.
 
-    A request that disables them or signs them out waits for the commit. Raises InvalidToken when
-    they were disabled or signed out, BeyondAuthority when they have lost a scope.
+    Requests that disable them or sign them out wait for this commit. Raises InvalidToken when they
+    were disabled or signed out, BeyondAuthority when they have lost a scope.
     """
     await hold_users(work.db, work.actor.user_id)
     await _held(work)
@@ -100,10 +102,10 @@ async def managed_user(
 ) -> User:
     """Return the account, for a caller who may change it. It stays locked until the commit.
 
-    `outlasts_caller`: the change may let the caller use the account from then on, also when they
-    hold nothing any more. Raises UserNotFound, what `confirm_caller` raises, or BeyondAuthority
-    when the account holds a scope that the caller lacks, or holds it for longer if it outlasts
-    them.
+    `outlasts_caller`: the change may let the caller use the account later, even after they lose
+    their own scopes. Raises UserNotFound, what `confirm_caller` raises, or BeyondAuthority when the
+    account holds a scope that the caller lacks or, with `outlasts_caller`, holds one for longer
+    than the caller.
     """
     await hold_users(work.db, user_id, work.actor.user_id)
     user = await work.db.get(User, user_id, populate_existing=True)
@@ -132,11 +134,12 @@ async def require_holding(work: Work[Caller], scope: str, *, until: datetime) ->
 
 
 async def keep_an_admin(work: Work[Caller], user_id: uuid.UUID) -> None:
-    """Return only if another admin is left without this user, and keep it so until the commit.
+    """Raise LastAdmin if this user is an admin and no other admin without an end would remain.
 
-    Raises LastAdmin.
+    Concurrent checks wait until the commit.
     """
-    # Of two who would each leave it to the other, one waits here and then finds no other.
+    # If two transactions each remove one of the last two admins, one waits here and then finds no
+    # other admin.
     await take_lock(work.db, Lock.LAST_ADMIN)
     admins = _admins(password_grant=work.database.password_grant, now=work.now)
     if not await work.db.scalar(admins.where(Grant.user_id == user_id)):

@@ -31,11 +31,12 @@ async def grant(
     reason: str | None = None,
     force: bool = False,
 ) -> None:
-    """Let the user hold the scope, until `expires_at` if that is given.
+    """Grant the scope to the user, until `expires_at` if that is given.
 
-    Repeating it changes nothing; with another end or reason, these count from now on. Raises
-    UserNotFound, ScopeNotRegistered, BeyondAuthority, Refused for an end that is past or an unfit
-    reason, and LastAdmin for an end to what the last admin holds, unless forced.
+    Repeating it changes nothing. A different end or reason replaces the old one. Raises
+    UserNotFound, ScopeNotRegistered, BeyondAuthority, Refused if the end is in the past or the
+    reason is invalid, LastAdmin if it would give the last admin's `admin` an end, unless forced,
+    and InvalidToken if the caller was disabled or signed out meanwhile.
     """
     if not is_scope_name(scope):
         raise ScopeNotRegistered
@@ -75,12 +76,12 @@ async def grant(
 async def grant_to_newcomers(
     work: Work[Caller], scopes: Mapping[uuid.UUID, AbstractSet[str]]
 ) -> None:
-    """Let users whom this transaction has made hold scopes that are registered.
+    """Grant registered scopes to users that this transaction has created.
 
-    No other transaction knows them yet: there is nothing to wait for, and nothing to forget. Raises
-    BeyondAuthority.
+    No other transaction sees these users yet, so they need no lock and no cache holds them. Raises
+    what `require_holding` raises.
     """
-    # In one order for all: of two who need the same scopes at once, neither waits for ever.
+    # Always in the same order, so that two transactions that need the same scopes never deadlock.
     for scope in sorted(frozenset[str]().union(*scopes.values())):
         await require_holding(work, scope, until=END_OF_TIME)
         for user_id in (each for each, wanted in scopes.items() if scope in wanted):
@@ -92,9 +93,11 @@ async def grant_to_newcomers(
 async def revoke(
     work: Work[Caller], user_id: uuid.UUID, scope: str, *, force: bool = False
 ) -> bool:
-    """Take the scope back. Tokens already out lose it too. False: it was not held anyway.
+    """Take the scope back. Tokens that were already issued lose it too.
 
-    Raises UserNotFound, BeyondAuthority, and LastAdmin for the last admin's, unless forced.
+    Return False if the user did not hold it. Raises UserNotFound, BeyondAuthority, InvalidToken if
+    the caller was disabled or signed out meanwhile, and LastAdmin for the last admin's `admin`,
+    unless forced.
     """
     await managed_user(work, user_id)
     await require_holding(work, scope, until=work.now)

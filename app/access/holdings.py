@@ -37,7 +37,7 @@ async def granted_scopes(db: AsyncSession, user_id: uuid.UUID, *, now: datetime)
     return frozenset(await db.scalars(_GRANTED, {"user_id": user_id, "now": now}))
 
 
-# Built once, because each login and each refresh asks it.
+# Built once, because each login and each refresh runs it.
 _GRANTED = select(Grant.scope).where(
     Grant.user_id == bindparam("user_id"),
     in_force(bindparam("now", type_=DateTime(timezone=True))),

@@ -142,14 +142,14 @@ async def load_holder(
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the questions so far."""
+    """How the cache answered the lookups so far."""
 
     hits: int = 0
     misses: int = 0
-    unvouched: int = 0
-    """Asked of the database each time: the change feed was not fresh, or nothing is remembered."""
+    bypassed: int = 0
+    """Lookups that bypassed the cache: the change feed was not fresh, or the cache size is 0."""
     forgotten: int = 0
-    """Remembered, until a change was heard."""
+    """Entries that were dropped because of a change."""
 
 
 @dataclass(eq=False, slots=True)
@@ -161,7 +161,7 @@ class _Entry:
     """None once it has ended."""
     holder: Holder | None = None
     invalidated: bool = False
-    """It was forgotten since: what is loaded may be of before a change."""
+    """Removed from the cache since: its load may have read the state before a change."""
 
 
 class Principals:
@@ -189,7 +189,7 @@ class Principals:
         token_scopes: frozenset[str],
         now: datetime,
     ) -> Principal | None:
-        """Whom a token of this session stands for, with what counts of its scopes.
+        """Return the principal of a token of this session, with the token's scopes that count now.
 
         None when this user has no such session, it has ended, or the user is gone or disabled.
         The answer was true at some moment since the call, or at most SCOPEGATE_REVOCATION_BOUND
@@ -204,7 +204,7 @@ class Principals:
         self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
     ) -> Holder | None:
         if not (self._size and self._feed.fresh()):
-            self.counts.unvouched += 1
+            self.counts.bypassed += 1
             return await self._ask(session_id, user_id=user_id, now=now)
         entry = self._entries.get(session_id)
         if entry is not None and entry.holder is not None and entry.holder.ends_at > now:
@@ -214,8 +214,8 @@ class Principals:
         self.counts.misses += 1
         entry, holder = await self._load(session_id, user_id=user_id, now=now)
         if not self._still_good(entry, holder, now):
-            # The load may have begun before this call, so before what this call must know of.
-            # One that begins now has not.
+            # The first load may have begun before this call, so it may miss an earlier change. The
+            # second load begins after this call.
             _, holder = await self._load(session_id, user_id=user_id, now=now)
         return holder
 
@@ -237,17 +237,18 @@ class Principals:
         if entry is None or entry.load is None:
             entry = self._start_load(session_id, user_id=user_id, now=now)
         assert entry.load is not None
-        # Shielded: a request that gives up waiting must not take the answer from the others.
+        # Shielded: when one waiting request is cancelled, the load continues for the others.
         return entry, await asyncio.shield(entry.load)
 
     def _start_load(self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime) -> _Entry:
         self._forget(session_id)
         if len(self._entries) >= self._size:
+            # Evict the least recently used entry.
             self._forget(next(iter(self._entries)))
         load = asyncio.create_task(self._ask(session_id, user_id=user_id, now=now))
         entry = self._entries[session_id] = _Entry(user_id, load)
         self._sessions_of.setdefault(user_id, set()).add(session_id)
-        # Runs before the requests that wait for the load go on.
+        # Added first, so it runs before the requests that wait for this load continue.
         load.add_done_callback(lambda load: self._end_load(session_id, entry, load))
         return entry
 
@@ -267,7 +268,7 @@ class Principals:
         await asyncio.gather(*loads, return_exceptions=True)
 
     def on_change(self, change: Change) -> None:
-        """Forget what the change touches, and keep nothing of it that is just being loaded."""
+        """Drop the entries that the change affects, also those that are still loading."""
         match change:
             case Change("session", uuid.UUID() as session_id):
                 touched = [session_id]
@@ -280,7 +281,7 @@ class Principals:
         self.counts.forgotten += sum(self._forget(session_id) for session_id in touched)
 
     def _forget(self, session_id: uuid.UUID) -> bool:
-        """Remember it no more, also when it is only being loaded; False: there was nothing."""
+        """Drop the session's entry, even while it is loading. Return False if there was none."""
         entry = self._remove(session_id)
         if entry is None:
             return False

@@ -90,7 +90,7 @@ async def registered_of(db: AsyncSession, names: AbstractSet[str]) -> frozenset[
 async def require_registered(db: AsyncSession, names: AbstractSet[str]) -> None:
     """Return only if all of these are registered scopes. Raises ScopeNotRegistered, naming them."""
     if missing := names - await registered_of(db, names):
-        # What no scope can be called is not repeated: anything could stand in it.
+        # Names that no scope can have are not repeated: they may contain any text.
         raise ScopeNotRegistered(*filter(is_scope_name, missing))
 
 

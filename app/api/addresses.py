@@ -11,7 +11,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
 
 MAX_HOPS = 32
-"""The most that X-Forwarded-For is believed: a client can write a proxy's address many times."""
+"""Addresses that are read from X-Forwarded-For: a client can repeat a proxy's address there."""
 # All of IPv4, as a server with IPv6 alone sees it (RFC 6052 §2.1): otherwise one /64 for all.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -19,11 +19,11 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 def client_address(
     peer: str | None, forwarded_for: Sequence[str], *, trusted: Collection[Network]
 ) -> str | None:
-    """The right-most address that is no trusted proxy's: of the peer, and of X-Forwarded-For.
+    """Return the right-most address of X-Forwarded-For and the peer that is no trusted proxy's.
 
-    `forwarded_for` has the values of that header, of which there can be several. What stands left
-    of an untrusted address or of junk is whatever a client wrote there, and is not looked at. When
-    all are trusted it is the left-most, None when the peer has no address.
+    `forwarded_for` has the values of that header, of which there can be several. Everything to the
+    left of an untrusted address or of junk is ignored, because a client may have written it. If all
+    are trusted, return the left-most; None if the peer has no address.
     """
     address = parse_address(peer or "")
     if address is None:
@@ -51,7 +51,7 @@ def _is_in(address: Address, networks: Collection[Network]) -> bool:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address, with or without a port; the IPv4 one that is inside of IPv6. None for junk."""
+    """Return the address without its port, and as IPv4 if IPv6 contains one; None for junk."""
     text = text.strip()
     if found := _WITH_PORT.fullmatch(text):
         text = found[1] or found[2] or ""
@@ -61,7 +61,7 @@ def parse_address(text: str) -> Address | None:
         return None
     if address.version == 4:
         return address
-    # Without the zone, in which anything can stand.
+    # Without the zone, which can be any text.
     address = ipaddress.IPv6Address(int(address))
     if address in _NAT64:
         return ipaddress.IPv4Address(address.packed[-4:])

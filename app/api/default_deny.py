@@ -14,8 +14,9 @@ from app.errors import ConfigurationError
 def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
     """Default deny: raise ConfigurationError unless every route says, once, who may call it.
 
-    By scopes that ship: no user could hold a misspelt one. `unscoped` names the paths that are not
-    API routes (documents and their files). Each route learns here which scopes it requires.
+    A route may require only scopes that ship: no user could hold a misspelled one. `unscoped` names
+    the paths that are not API routes (documents and their files). This also tells each route which
+    scopes it requires.
     """
     required: dict[int, tuple[str, ...]] = {}
     for route in iter_route_contexts(app.routes):
@@ -47,7 +48,7 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
 
 
 def _access_markers(dependant: Dependant) -> Iterator[tuple[object, tuple[str, ...]]]:
-    """Yield each mark of a route, with the scopes by which it lets callers in."""
+    """Yield each access marker of a route, with the scopes that it requires."""
     if dependant.call in ACCESS_MARKERS:
         inherited, own = dependant.parent_oauth_scopes or (), dependant.own_oauth_scopes or ()
         yield dependant.call, tuple(dict.fromkeys([*inherited, *own]))

@@ -1,4 +1,4 @@
-"""What routes ask for: the runtime, one unit of work a request, who the request is from."""
+"""What routes depend on: the runtime, a database session, and where the request comes from."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,14 +14,14 @@ from app.runtime import Runtime
 
 
 def runtime_of(request: Request) -> Runtime:
-    """What this process holds."""
+    """Return the runtime of this process."""
     found = request.app.state.runtime
     assert isinstance(found, Runtime)
     return found
 
 
 async def runtime(request: Request) -> Runtime:
-    """What this process holds; async, because FastAPI calls what is not in a thread."""
+    """Return the runtime; async, because FastAPI calls other functions in a thread."""
     return runtime_of(request)
 
 
@@ -39,7 +39,7 @@ ReadDep = Annotated[AsyncSession, Depends(reading, scope="function")]
 
 
 async def actor(request: Request, runtime: RuntimeDep) -> Actor:
-    """Where the request is from. Who it is from, the route finds out."""
+    """Return where the request comes from. The route finds out who sent it."""
     address = client_address(
         request.client.host if request.client else None,
         request.headers.getlist("x-forwarded-for"),

@@ -1,4 +1,4 @@
-"""/docs: Swagger UI, from files that this service serves itself. No other host is asked."""
+"""/docs: Swagger UI, from files that this service serves itself. No other host is involved."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ POLICY = (
     "connect-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'sha256-{digest}'"
 )
-"""The page may ask this service alone, and run its files and the one script that starts them."""
+"""The page may call only this service, and run only its own files and the one inline script."""
 
 router = Router(include_in_schema=False, dependencies=[PUBLIC])
 

@@ -1,4 +1,4 @@
-"""How errors look from outside: OAuth's bodies, the bearer challenges, and `{"detail": …}`.
+"""The HTTP form of errors: OAuth's bodies, the bearer challenges, and `{"detail": …}`.
 
 No answer repeats what the caller sent.
 """
@@ -41,7 +41,7 @@ class NotificationQueueFull(Unavailable):
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Teach the app every kind of error that can come out of a route."""
+    """Add a handler for every kind of error that a route can raise."""
     app.add_exception_handler(DomainError, on_domain_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
@@ -52,13 +52,13 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def on_domain_error(request: Request, error: Exception) -> JSONResponse:
-    """What the domain refuses, as the error says of itself."""
+    """Answer a domain error with its own status, code and headers."""
     assert isinstance(error, DomainError)
     return _answer(request, error.status, code=error.code, text=str(error), headers=error.headers)
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses: no such path, wrong method, too large a body."""
+    """Answer what the framework refuses: an unknown path, a wrong method, too large a body."""
     assert isinstance(error, HTTPException)
     return _answer(
         request,
@@ -89,9 +89,9 @@ async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_database_error(request: Request, error: Exception) -> JSONResponse:
-    """What Postgres refuses is the caller's to mend; when it can't be asked, that is ours to say.
+    """Answer 4xx if Postgres refuses the caller's data, and 503 if the database can't be used.
 
-    Told apart by the class of the SQLSTATE, which is standard, not by the driver's exceptions.
+    The class of the SQLSTATE decides, because it is standard, not the driver's exceptions.
     """
     assert isinstance(error, DBAPIError)
     sqlstate = sqlstate_of(error)
@@ -111,12 +111,12 @@ async def on_database_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def on_database_gone(request: Request, error: Exception) -> JSONResponse:
-    """No database: say so, and when to come again. Never a pass.
+    """Answer 503 with Retry-After: without a database no request passes.
 
-    Why, is logged: without its text, which can repeat what a client sent.
+    The error is logged without its text, which can repeat what a client sent.
     """
     why = {"error": type(error).__name__, "sqlstate": sqlstate_of(error)}
-    # The SQLSTATE is that of any limit. Postgres translates the rest of this message.
+    # This SQLSTATE stands for any limit. Only "NOTIFY" is the same in Postgres' translations.
     if sqlstate_of(error) == LIMIT_EXCEEDED and "NOTIFY" in str(error):
         full = NotificationQueueFull()
         logger.warning("%s", full, extra=why)
@@ -135,9 +135,9 @@ def _routes_of(request: Request) -> list[RouteContext]:
 
 
 def _allowed(request: Request) -> str:
-    """Every method that the path takes (RFC 9110 §15.5.6): the router names one route's alone."""
+    """Return every method of the path (RFC 9110 §15.5.6): the router names only one route's."""
     methods = {method for route in _routes_of(request) for method in route.methods or ()}
-    # What no route takes is one of the pages' files.
+    # A path without a route is one of the pages' files.
     return ", ".join(sorted(methods or {"GET", "HEAD"}))
 
 

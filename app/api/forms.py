@@ -21,7 +21,7 @@ from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16 * 1024
-"""Of any form, whatever SCOPEGATE_MAX_BODY_BYTES is: strangers send them."""
+"""Limit for every form, whatever SCOPEGATE_MAX_BODY_BYTES is: anyone may send a form."""
 MAX_BASIC_BYTES = 4 * 1024
 MAX_CONTENT_TYPE = 128
 MAX_PARAMETERS = 100
@@ -92,8 +92,8 @@ async def authenticated_client(
 ) -> AsyncIterator[Client | None]:
     """Yield the service account that the form's client is; None for a public client.
 
-    The rest of the request belongs in the block: what refuses it there is audited. Raises
-    ClientRefused when the secret is wrong, Throttled when too many were.
+    The rest of the request belongs in the block: an error raised there is audited. Raises
+    ClientRefused when the secret is wrong, Throttled after too many wrong secrets.
     """
     if form.client is None:
         yield None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CACHE_CONTROL = b"cache-control"
 CONTENT_POLICY = b"content-security-policy"
 API_CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
-"""What is no page needs nothing; a page of ours sends a policy of its own."""
+"""API answers load no content. Our pages send a policy of their own."""
 HARDENING = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -34,7 +34,7 @@ HARDENING = [
 ]
 RawHeaders = list[tuple[bytes, bytes]]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What a proxy may call a request: nothing that breaks a line."""
+"""A request id that a proxy may set: it has no character that breaks a log line."""
 UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
 """Routes that machines ask all day long."""
 
@@ -46,7 +46,7 @@ class Busy(Unavailable):
 
 
 class Hardening:
-    """What every answer has: the constant headers, and its id."""
+    """The headers of every answer: the constant ones, and the request id."""
 
     def __init__(self, settings: Settings) -> None:
         self._constant = list(HARDENING)
@@ -56,9 +56,9 @@ class Hardening:
             )
 
     def around(self, given: RawHeaders, request_id: str, *, stored: bool) -> RawHeaders:
-        """Return an answer's own headers, and these; a content policy of its own stays.
+        """Return an answer's own headers and these; its own content policy stays.
 
-        Where it may not be `stored`, nothing that it says itself about caching stays.
+        If it may not be `stored`, `no-store` replaces its own Cache-Control.
         """
         own = dict(given)
         headers = [*given, *self._constant, (b"x-request-id", request_id.encode())]
@@ -71,10 +71,10 @@ class Hardening:
 
 
 class RequestContextMiddleware:
-    """Around all else, so that errors too get what every answer has: its id and the hardening.
+    """The outermost middleware, so that errors get the request id and the headers too.
 
-    The id is also in `request.state`. When the answer is out, the request is counted, and logged in
-    one line; a crash with its trace, and it goes no further.
+    The id is also in `request.state`. After the answer, the request is counted and logged in one
+    line. A crash is logged with its trace, and is not raised further.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class RequestContextMiddleware:
             try:
                 await self._app(scope, receive, enveloped)
             except Exception as error:
-                # Whatever crashes is answered with 500; if it was not, the server can't send.
+                # A crash is answered with 500. If no answer was sent, the server can't send.
                 if not status:
                     raise
                 crash = error
@@ -165,9 +165,9 @@ class RequestContextMiddleware:
 
 
 class RequestLimitsMiddleware:
-    """Refuses with 503 what the server has marked as `refused`, and bounds a request's body.
+    """Refuses requests marked as `refused` with 503, and limits the size of a body.
 
-    Past `max_bytes` of it the reading route fails with 413, in that route's format.
+    A route that reads more than `max_bytes` fails with 413, in its own format.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
@@ -195,11 +195,15 @@ class RequestLimitsMiddleware:
 
 
 class TrustedHosts(TrustedHostMiddleware):
-    """Refuses requests for other hosts, except about health: probes ask by address."""
+    """Refuses requests for other hosts, except for health and metrics: probes use an IP address.
+
+    Both are the same for every host, and metrics need their token.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400."""
-        if scope["type"] == "http" and scope["path"].startswith("/health/"):
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path.startswith("/health/") or path == "/metrics"):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)

@@ -63,8 +63,8 @@ def bearer_token(request: Request) -> str | None:
 class CurrentPrincipal(SecurityBase):
     """The tutorial's `oauth2_scheme` and `get_current_user` in one.
 
-    As dependencies of each other, which is how they are mostly written, FastAPI takes several times
-    longer to solve them than the token and its principal take to be looked up.
+    They are usually two dependencies. Then FastAPI takes several times longer to solve them than
+    the lookup of the token and its principal takes.
     """
 
     def __init__(self, scheme: OAuth2PasswordBearer) -> None:
@@ -106,8 +106,8 @@ async def find_principal(request: Request, required: tuple[str, ...]) -> Princip
 class CallerFirstRoute(APIRoute):
     """A route that finds its caller before it reads the request.
 
-    FastAPI reads and parses a body before it solves any dependency: strangers could have it do so
-    for them. `current_principal` then takes what was found here.
+    FastAPI reads and parses a body before it solves any dependency, also for clients without a
+    token. `current_principal` then uses the principal that was found here.
     """
 
     required: tuple[str, ...] | None = None
@@ -181,10 +181,10 @@ async def introspecting_caller(
     actor: ActorDep,
     runtime: RuntimeDep,
 ) -> AsyncIterator[None]:
-    """Let a service account with its secret pass (RFC 7662 §2.1), or a bearer of the scope.
+    """Accept a service account's secret (RFC 7662 §2.1) or a bearer token, with the scope.
 
-    The route runs while this waits at its `yield`, so that what refuses a right secret there is
-    audited too. Raises ClientRefused, Throttled, or what `find_principal` raises.
+    The route runs while this waits at its `yield`, so a refusal of a right secret there is audited
+    too. Raises ClientRefused, Throttled, or what `find_principal` raises.
     """
     if form.client is None and principal is None:
         raise AuthenticationRequired
@@ -241,11 +241,11 @@ CanReadUsers = Annotated[Principal, Security(current_principal, scopes=["read:us
 CanReadAudit = Annotated[Principal, Security(current_principal, scopes=["read:audit"])]
 
 
-# Work in the caller's name. Without one of these a route has nothing to write with.
+# A unit of work in the caller's name. Most routes can write only with one of these.
 AnyCaller = Annotated[Work[Caller], _may()]
 CanWriteItems = Annotated[Work[Caller], _may("write:items")]
 CanWriteUsers = Annotated[Work[Caller], _may("write:users")]
 CanWriteGrants = Annotated[Work[Caller], _may("write:grants")]
 CanWriteScopes = Annotated[Work[Caller], _may(ADMIN)]
-# For what is hashed before there is a unit of work.
+# For routes that hash a password before they open a unit of work.
 CallerWritingUsers = Annotated[Caller, Security(current_caller, scopes=["write:users"])]

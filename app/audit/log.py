@@ -64,8 +64,8 @@ def record(
 ) -> None:
     """Add an entry, which is committed or rolled back with what it describes.
 
-    Once committed it is also logged and counted. `detail` is shown to holders of `read:audit`:
-    never a password, token, hash or secret.
+    Once committed it is also logged and counted. `detail` is shown to holders of `read:audit`, so
+    it must never contain a password, token, hash or secret.
     """
     actor = work.actor
     entry = AuditEntry(
@@ -86,7 +86,7 @@ def _publish(entry: AuditEntry, audited: Counter[str]) -> None:
 
 
 def _log(entry: AuditEntry) -> None:
-    # Without its detail, which only holders of `read:audit` may see.
+    # The detail is not logged: only holders of `read:audit` may see it.
     logger.log(
         logging.WARNING if entry.action in WARNINGS else logging.INFO,
         entry.action,

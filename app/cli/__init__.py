@@ -1,4 +1,4 @@
-"""The operator's front door: `scopegate`. Every command calls the function that the API calls."""
+"""The operator's command, `scopegate`. It calls the same functions as the API."""
 
 import asyncio
 import secrets
@@ -58,7 +58,7 @@ cli.command()(recover)
 
 
 def main() -> None:
-    """Run a command; whatever an operator can mend is one line on stderr and exit code 1."""
+    """Run a command. An error that an operator can fix is one line on stderr and exit code 1."""
     try:
         cli()
     except ValidationError as error:
@@ -80,12 +80,12 @@ def serve(
     Wait SCOPEGATE_DATABASE_WAIT seconds for a database that takes writes, and say so.
     """
     share_one_heap()
-    # Here, as the other commands do without FastAPI and uvicorn, and start sooner.
+    # Imported here, so that the other commands start sooner, without FastAPI and uvicorn.
     from app.main import create_app
     from app.server.serving import serve as serve_until_stopped
 
     settings = Settings()
-    # What would stop a worker is said here, once, as one line.
+    # A problem that would stop every worker is reported here, once, in one line.
     wait_for_database(lambda: run(_nothing), seconds=settings.database_wait.total_seconds())
     serve_until_stopped(settings, create_app, workers=workers)
 
@@ -105,7 +105,8 @@ def migrate(
 
     Also puts back triggers that are missing, off or altered.
     """
-    # Here, as no other command needs Alembic: the service starts sooner and is smaller without.
+    # Imported here: no other command needs Alembic, and without it the service starts sooner and
+    # uses less memory.
     from app.db.migrating import migrator_settings, restore, upgrade
 
     async def work() -> None:

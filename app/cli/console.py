@@ -1,4 +1,4 @@
-"""How commands speak with people and programs, and how they get at the service."""
+"""What commands share: their input and output, and the runtime that they use."""
 
 import asyncio
 import getpass
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
-    """What `work` makes of a runtime, opened for it and closed again."""
+    """Open a runtime, return the result of `work` with it, and close it."""
 
     async def with_runtime() -> T:
         async with Runtime.open(Settings()) as runtime:
@@ -40,14 +40,14 @@ def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
 
 
 def problem_with_settings(error: ValidationError) -> str:
-    """The first of the settings that can't be, and why, in one line without its value."""
+    """Return the first invalid setting and the reason, in one line without its value."""
     problem = error.errors()[0]
     setting = "".join(f"SCOPEGATE_{str(part).upper()}: " for part in problem["loc"])
     return setting + problem["msg"].removeprefix("Value error, ")
 
 
 def read_password() -> str:
-    """From the terminal, typed twice and not shown; else the first line of standard input.
+    """Read it from the terminal, twice and hidden; else the first line of standard input.
 
     Never an argument: those can be read by every user of the machine.
     """
@@ -98,7 +98,7 @@ def show(found: object, as_json: bool, text: str) -> None:
 
 
 def show_list(rows: Sequence[Row], columns: list[str], *, limit: int, as_json: bool) -> None:
-    """Print up to `limit` of the rows, of which one more was looked for; say when it is there."""
+    """Print up to `limit` rows, and say if there are more: the caller has queried one more."""
     show(rows[:limit], as_json, table(rows[:limit], columns))
     if len(rows) > limit:
         typer.echo(f"These are the first {limit}: see more with --limit", err=True)
@@ -115,7 +115,7 @@ def table(rows: Sequence[Row], columns: list[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """The text with what a terminal would obey, or break the line at, made visible."""
+    """Return the text with control characters and line breaks made visible."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 

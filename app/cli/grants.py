@@ -60,12 +60,12 @@ def grant(
 
 
 def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
-    """Take scopes back from a user. Tokens already out lose them too."""
+    """Take scopes back from a user. Tokens that were already issued lose them too."""
 
     async def act(runtime: Runtime) -> tuple[str, list[str]]:
         async with runtime.work(OPERATOR) as work:
             holder = await get_user(work.db, name)
-            # A name that was misspelt in a hurry must not look like a success.
+            # A misspelled scope must fail, and not look like a success.
             await require_registered(work.db, set(scopes))
             removed = [
                 each
@@ -75,4 +75,6 @@ def revoke(name: Name, scopes: Scopes, force: Force = False) -> None:
             return holder.username, removed
 
     holder, removed = run(act)
-    typer.echo(f"Revoked from {holder}: {' '.join(removed) or 'nothing, none was held'}")
+    typer.echo(
+        f"Revoked from {holder}: {' '.join(removed) or 'nothing, the user held none of them'}"
+    )

@@ -1,4 +1,4 @@
-"""`scopegate recover`: go on with a database that went back to an older timeline."""
+"""`scopegate recover`: continue with a database that went back to an older timeline."""
 
 import asyncio
 from dataclasses import asdict

@@ -14,7 +14,7 @@ SILENT = (OSError, TimeoutError, OperationalError, InterfaceError)
 IN_RECOVERY = "55000"
 """The SQLSTATE of a function that a standby refuses, such as `pg_current_wal_lsn`."""
 PASSES = ("08", "53", "57")
-"""Classes of SQLSTATEs that end by themselves: connections, resources, starting and stopping."""
+"""SQLSTATE classes of errors that pass by themselves: connections, resources, start and stop."""
 AGAIN = 0.5
 """Seconds between two attempts to start."""
 
@@ -33,9 +33,9 @@ def explain(error: Exception) -> str:
 
 
 def wait_for_database(start: Callable[[], None], *, seconds: float) -> None:
-    """Call `start` until the database lets it succeed, and say what is waited for.
+    """Call `start` until it succeeds, and print the reason for waiting.
 
-    Raises what `start` raised: at once when waiting does not help, else after so many seconds.
+    Raises what `start` raised: at once if waiting can't help, else after `seconds`.
     """
     deadline, said = time.monotonic() + seconds, ""
     while True:

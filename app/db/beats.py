@@ -8,13 +8,13 @@ from typing import Any
 
 from app.db.clock import monotonic
 from app.db.primary import UNREACHABLE
-from app.db.triggers import LOOK, TABLES, Triggers, judge
+from app.db.triggers import TABLES, TRIGGER_QUERY, Triggers, judge
 
 CLOSE_WITHIN = 0.1
 """The part of a beat's time in which its connection is closed politely."""
-# Where commits wait for a standby, so does the beat: it writes a message to the log, as a commit
-# that wrote nothing never waits. Elsewhere it need not even wait for the disk. For this transaction
-# only: behind a pooler the connection is shared.
+# If commits wait for a synchronous standby, the beat must wait too. It writes a message to the WAL,
+# because a commit that wrote nothing never waits. Otherwise it does not even wait for the disk. The
+# setting is for this transaction only, because behind a pooler the connection is shared.
 BEAT = """
 SELECT clock_timestamp(), pg_notification_queue_usage(), waits,
     CASE WHEN waits THEN pg_logical_emit_message(true, 'scopegate', '')::text
@@ -48,20 +48,20 @@ class Beat:
 async def send_beat(connection: Any, channel: str, payload: str, *, seconds: float) -> Beat:
     """Send a beat within so many seconds, and close the connection.
 
-    Raises an error of `UNREACHABLE`: NoStandby when a commit waited in vain. Then the beat may be
-    heard all the same.
+    Raises an error of `UNREACHABLE`: NoStandby when the commit was not confirmed in time. Then the
+    beat may still be heard.
     """
     waits = False
     try:
         async with asyncio.timeout(seconds), connection.transaction():
-            triggers = judge(await connection.fetch(LOOK, TABLES))
+            triggers = judge(await connection.fetch(TRIGGER_QUERY, TABLES))
             sent_at = monotonic()
             now, usage, waits, *_ = await connection.fetchrow(BEAT, channel, payload)
             answered_at = monotonic()
     except TimeoutError as error:
         raise (NoStandby() if waits else error) from None
     finally:
-        # Politely, also after a timeout: else Postgres would go on waiting for its standby.
+        # Close politely, also after a timeout: otherwise Postgres keeps waiting for its standby.
         with suppress(*UNREACHABLE):
             await connection.close(timeout=CLOSE_WITHIN * seconds)
     return Beat(sent_at, answered_at, now, usage, triggers)

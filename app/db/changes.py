@@ -6,10 +6,10 @@ source: this process, another replica, or a person with psql.
 A heartbeat that is itself a notification proves that no change was missed. Each beat is sent on a
 fresh connection, made as the request pool makes its own, to where requests must lead at that
 moment (`Primary.survey`). Postgres delivers notifications in the order of their commits: a process
-that hears its own beat has heard of every change that was committed there before. Behind a
-network that swallows bytes or a pooler that keeps notifications to itself, or at a primary that was
-replaced, it hears no beat, and trusts nothing that it remembers. With each beat goes a look at the
-triggers: they must be there, enabled and as they were migrated.
+that hears its own beat has heard of every change that was committed there before. If the network
+drops bytes, a pooler forwards no notifications, or the primary was replaced, the process receives
+no beat and stops using its caches. Each beat also checks the triggers: they must exist, be enabled,
+and match the migrations.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ EVERYTHING = Change("everything")
 
 
 def parse_change(payload: str) -> Change:
-    """What a notification tells; what is not understood may be anything, so it is everything."""
+    """Return the change that a notification names; EVERYTHING if it is not understood."""
     kind, _, key = payload.partition(" ")
     try:
         match kind:
@@ -140,7 +140,8 @@ class ChangeFeed:
         while True:
             try:
                 await self._follow()
-            # Whatever it was: without the feed nothing is wrong, but everything is slow, for ever.
+            # Retry after any error: without the feed answers are correct, but every request queries
+            # the database.
             except Exception as error:  # noqa: BLE001
                 failures = 0 if self.fresh() else failures + 1
                 self.failure = error
@@ -187,7 +188,7 @@ class ChangeFeed:
                 await self._renew()
                 await self._try_beat()
                 await self._listener.wait_until_lost(next_at - monotonic())
-                self._refuse_deafness()
+                self._raise_if_deaf()
             raise ConnectionError("the connection was closed")
         finally:
             self._listener.close()
@@ -195,15 +196,15 @@ class ChangeFeed:
                 self._successor.close()
 
     async def _survey(self) -> None:
-        """Decide where requests must lead though there is nothing to listen to.
+        """Decide which server requests must use, although no listener could connect.
 
-        A pooler may have led them to a server that was replaced, by the connections they had.
+        Through old connections, a pooler may still lead requests to a server that was replaced.
         """
         with suppress(*UNREACHABLE):
             (await self._to_write()).terminate()
 
     async def _listen(self) -> Listener:
-        listener = Listener(await self._to_listen(), self._settle)
+        listener = Listener(await self._to_listen(), self._record_heard_beats)
         try:
             await listener.listen(self._beat_channel, self._on_change)
         except BaseException:
@@ -258,7 +259,7 @@ class ChangeFeed:
         # Only a beat that was committed counts, though it may have been heard already.
         if not beat.triggers.wrong:
             self._sent[self._number] = (surveyed_at, beat.sent_at)
-            self._settle()
+            self._record_heard_beats()
 
     def _note(self, triggers: Triggers) -> None:
         """Distrust what was heard while a trigger was not as it must be."""
@@ -275,7 +276,7 @@ class ChangeFeed:
         elif before and before != triggers:
             self.publish(EVERYTHING)
 
-    def _settle(self) -> None:
+    def _record_heard_beats(self) -> None:
         """Count the beats that were heard, and let a successor take over that heard one."""
         heard = [number for number in self._sent if number <= self._listener.heard]
         if heard:
@@ -288,7 +289,7 @@ class ChangeFeed:
             self._listener, self._successor = new, None
             old.close()
 
-    def _refuse_deafness(self) -> None:
+    def _raise_if_deaf(self) -> None:
         """Raise FeedDeaf when a beat was sent long ago and is still not heard."""
         if any(monotonic() - sent_at > self.bound for _, sent_at in self._sent.values()):
             raise FeedDeaf

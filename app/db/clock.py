@@ -1,4 +1,4 @@
-"""The database's clock, told without asking the database each time.
+"""The database's clock, without a query each time.
 
 Replicas must agree on what has expired, and their machines' clocks need not. So no decision here is
 made by a machine's wall clock: the time is the database's when it was last asked, plus what a clock
@@ -36,14 +36,14 @@ class DatabaseClock:
         """The time now; by this machine's clock only as long as the database was never asked."""
         return datetime.fromtimestamp(self._epoch + monotonic(), UTC)
 
-    def sync(self, told: datetime, *, sent: float, received: float) -> None:
-        """Set the clock to what the database told between two moments of `monotonic`.
+    def sync(self, server_time: datetime, *, sent: float, received: float) -> None:
+        """Set the clock to the time that the database returned between two moments of `monotonic`.
 
-        An answer that took so long that the clock knows better is passed over.
+        An answer that took so long that the clock is more exact already is ignored.
         """
         error = (received - sent) / 2
         if error <= self._error + DRIFT * (received - self._set_at):
-            self._epoch = told.timestamp() - (sent + received) / 2
+            self._epoch = server_time.timestamp() - (sent + received) / 2
             self._error = error
             self._set_at = received
 
@@ -53,7 +53,7 @@ class DatabaseClock:
 
 
 async def set_clock(clock: DatabaseClock, connection: AsyncConnection) -> None:
-    """Set it by asking the database once."""
+    """Set the clock with one query."""
     sent = monotonic()
-    told = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
-    clock.sync(told, sent=sent, received=monotonic())
+    server_time = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+    clock.sync(server_time, sent=sent, received=monotonic())

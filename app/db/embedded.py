@@ -3,7 +3,7 @@
 The server of a home folder listens on a Unix socket only, and every process that uses the home
 shares it. A supervisor process runs it, and stops it after its last user.
 
-Who is alive is told by two file locks, never by a recorded process id: the kernel drops a lock
+Two file locks tell which processes are alive, never a recorded process id: the kernel drops a lock
 however its holders end, even by SIGKILL.
 
 * `users.lock` is held shared by every using process. The supervisor waits for it exclusively:

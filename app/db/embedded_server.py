@@ -66,7 +66,8 @@ def supervise(home: Path, socket: Path) -> None:
 
 
 def _stop_when_unused(home: Path, server: subprocess.Popen[bytes]) -> None:
-    # Held until this process ends: a newcomer waits for that, not for a server that is going.
+    # Held until this process ends: a process that starts now waits for that, and does not join a
+    # server that is shutting down.
     lock(home / "users.lock", fcntl.LOCK_EX)
     server.send_signal(signal.SIGINT)  # PostgreSQL's "fast" shutdown
 
@@ -115,7 +116,7 @@ def hand_on(folder: Path) -> str:
 
 @contextlib.contextmanager
 def programs_within_reach(home: Path) -> Iterator[Path]:
-    """The folder of PostgreSQL's programs; a copy, for as long, where root's server can't go.
+    """Yield the folder of PostgreSQL's programs; a temporary copy if root's server can't enter it.
 
     PostgreSQL looks up its own path and its libraries by name, so an open folder is not enough.
     """

@@ -112,14 +112,14 @@ def _give_up_lost_connections(engine: Engine, primary: Primary) -> None:
                 raise InvalidatePoolError from None
 
     @event.listens_for(engine, "handle_error")
-    def drop_what_is_of_no_use(context: ExceptionContext) -> None:
-        """And with it all that the pool made before: where it led, they lead too."""
+    def drop_broken_connections(context: ExceptionContext) -> None:
+        """Drop the connection and all older ones of the pool: they lead to the same server."""
         error = context.original_exception
         if sqlstate_of(error) == TAKES_NO_WRITES or isinstance(error, TimeoutError):
             context.is_disconnect = context.invalidate_pool_on_disconnect = True
 
     @event.listens_for(engine, "close")
-    def hang_up(connection: Any, _record: object) -> None:
+    def terminate(connection: Any, _record: object) -> None:
         # What the pool gives up may never answer a goodbye.
         connection.driver_connection.terminate()
 
@@ -127,8 +127,9 @@ def _give_up_lost_connections(engine: Engine, primary: Primary) -> None:
 def _prepared() -> dict[str, Any]:
     """Statements are prepared once a connection, which halves the time that a short one takes.
 
-    By names that no other process gives: a pooler that no setting names may hand us a server on
-    which another process prepared theirs. Then ours is not found, rather than theirs executed.
+    The names are unique to this process. A pooler that no setting declares may give us a server
+    connection on which another process prepared its statements. Then our name is not found, instead
+    of their statement being executed.
     """
     process, numbers = secrets.token_hex(8), itertools.count()
     return {"prepared_statement_name_func": lambda: f"scopegate_{process}_{next(numbers)}"}
@@ -148,9 +149,9 @@ def _unprepared() -> dict[str, Any]:
 async def connect_apart(
     url: URL, settings: Settings, way: Callable[..., Awaitable[Any]], *, purpose: str
 ) -> Any:
-    """Return a connection of asyncpg's own that no pool knows, made by `way`, one of a Primary's.
+    """Return a raw asyncpg connection outside the pool, opened by `way`: a method of Primary.
 
-    A pool would make it forget its LISTEN. Postgres shows `purpose` behind the application's name.
+    The pool would reset its LISTEN. Postgres shows `purpose` behind the application's name.
     """
     _, where = url.get_dialect()().create_connect_args(url)
     how = {**where, **_connect_args(url, settings, purpose=purpose)}

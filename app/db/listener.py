@@ -54,7 +54,7 @@ class Listener:
 
     async def listen(self, beat_channel: str, on_change: Callable[[str], None]) -> None:
         """Begin to listen. `on_change` is called with what each notification of a change says."""
-        await self.connection.add_listener(CHANNEL, lambda *told: on_change(told[-1]))
+        await self.connection.add_listener(CHANNEL, lambda *arguments: on_change(arguments[-1]))
         await self.connection.add_listener(beat_channel, self._note_beat)
 
     def close(self) -> None:

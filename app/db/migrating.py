@@ -17,7 +17,7 @@ MIGRATION_TIMEOUT = timedelta(minutes=10)
 
 
 class CannotMigrate(ScopegateError):
-    """The database is where this version's migrations do not lead on from."""
+    """This version has no migrations that start from the database's revision."""
 
 
 def alembic_config() -> Config:

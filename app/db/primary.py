@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from app.db.servers import (
-    NOT_TOLD,
-    WHICH,
-    WHICH_AT_LEAST,
+    IDENTIFY,
+    IDENTIFY_MINIMAL,
+    IDENTITY_NOT_SUPPORTED,
     Answer,
     Server,
     ServerReplaced,
@@ -57,10 +57,10 @@ class Primary:
         """Whether it has failed since. Then it is asked together with the others, not first."""
         self._newest: dict[int, int] = {}
         """The newest timeline of each cluster."""
-        self._told_at: dict[int, datetime] = {}
+        self._server_times: dict[int, datetime] = {}
         """When a server on that timeline last answered, by that server's clock."""
         self._seen: WeakKeyDictionary[Any, tuple[Server, Host]] = WeakKeyDictionary()
-        self._which = WHICH
+        self._identify_query = IDENTIFY
 
     async def connect(self, *, host: Any = None, port: Any = None, **how: Any) -> Any:
         """Return a connection of asyncpg's to where requests must lead.
@@ -84,8 +84,8 @@ class Primary:
     async def survey(self, *, host: Any = None, port: Any = None, **how: Any) -> Any:
         """Decide where requests must lead, and return a connection to there.
 
-        Raises an error of `UNREACHABLE`. Then it stays as it was, but after ServerReplaced requests
-        may lead nowhere.
+        Raises an error of `UNREACHABLE`. Then `current` is unchanged, except that it is None after
+        ServerReplaced, or when the host last used takes no writes.
         """
         try:
             connection = await self.find(host=host, port=port, **how)
@@ -155,7 +155,7 @@ class Primary:
             connection.terminate()
             raise
         self._newest[answer.server.cluster] = answer.server.timeline
-        self._told_at[answer.server.cluster] = answer.told_at
+        self._server_times[answer.server.cluster] = answer.server_time
         self._seen[connection] = answer.server, host
         return connection
 
@@ -171,9 +171,9 @@ class Primary:
         if lost and accepted is None:
             raise ServerReplaced(max(newest, lost.timeline))
         if self._was_replaced(server):
-            told_at = self._told_at[server.cluster]
-            if accepted is None or accepted < told_at:
-                await note_lost(connection, server.cluster, newest, seen_at=told_at)
+            server_time = self._server_times[server.cluster]
+            if accepted is None or accepted < server_time:
+                await note_lost(connection, server.cluster, newest, seen_at=server_time)
                 raise ServerReplaced(newest)
 
     async def _open(self, host: Host, **how: Any) -> tuple[Any, Answer]:
@@ -189,16 +189,16 @@ class Primary:
             raise
 
     async def _identify(self, connection: Any) -> Answer:
-        which = self._which
+        query = self._identify_query
         try:
-            return await identify(connection, which)
-        except NOT_TOLD:
+            return await identify(connection, query)
+        except IDENTITY_NOT_SUPPORTED:
             # Another host that is asked at the same time may have refused already.
-            if which == WHICH_AT_LEAST:
+            if query == IDENTIFY_MINIMAL:
                 raise
             # For good: Postgres logs each refusal.
-            self._which = WHICH_AT_LEAST
-            return await identify(connection, WHICH_AT_LEAST)
+            self._identify_query = IDENTIFY_MINIMAL
+            return await identify(connection, IDENTIFY_MINIMAL)
 
     async def _wait_for(self, asked: list[asyncio.Task[Any]]) -> None:
         """Wait until all have answered; once one leads to a server, not much longer."""

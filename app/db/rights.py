@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.base import Base
 
 ALL = "SELECT, INSERT, UPDATE, DELETE"
-LESS = {
+RESTRICTED_RIGHTS = {
     # Housekeeping locks old entries, for which Postgres wants UPDATE on some column, and deletes
     # them. The triggers refuse every UPDATE, and to delete young entries.
     "audit_entries": "SELECT, INSERT, DELETE, UPDATE (id)",
@@ -28,8 +28,8 @@ async def grant_rights(connection: AsyncConnection, role: str) -> None:
     name = quote(role)
     schema = quote(str(await connection.scalar(text("SELECT current_schema()"))))
     statements = [f"GRANT USAGE ON SCHEMA {schema} TO {name}"]
-    for table in sorted({*Base.metadata.tables, *LESS}):
+    for table in sorted({*Base.metadata.tables, *RESTRICTED_RIGHTS}):
         statements.append(f"REVOKE ALL ON {quote(table)} FROM {name}")
-        statements.append(f"GRANT {LESS.get(table, ALL)} ON {quote(table)} TO {name}")
+        statements.append(f"GRANT {RESTRICTED_RIGHTS.get(table, ALL)} ON {quote(table)} TO {name}")
     for statement in statements:
         await connection.execute(text(statement))

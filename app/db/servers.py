@@ -7,20 +7,20 @@ import asyncpg
 
 from app.db.timelines import Lost, find_lost
 
-NOT_TOLD = (
+IDENTITY_NOT_SUPPORTED = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.FeatureNotSupportedError,
     asyncpg.UndefinedFunctionError,
 )
-"""What a Postgres raises that replicates in ways of its own and keeps its timeline to itself."""
+"""Errors of a Postgres that has its own kind of replication and does not tell its timeline."""
 # A promotion begins a new timeline. A standby refuses `pg_current_wal_lsn`. The table of lost
 # timelines is read where it is there yet, and the role may.
 REST = """
     pg_postmaster_start_time(), current_setting('transaction_read_only')::bool, clock_timestamp(),
     has_table_privilege(to_regclass('lost_timelines'), 'SELECT')
 """
-WHICH_AT_LEAST = "SELECT 0, 0," + REST
-WHICH = (
+IDENTIFY_MINIMAL = "SELECT 0, 0," + REST
+IDENTIFY = (
     """
 SELECT system_identifier, CASE WHEN NOT pg_is_in_recovery() THEN
         ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint END,
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
     """What a server says of itself: which it is, its time, and what was noted in its database."""
 
     server: Server
-    told_at: datetime
+    server_time: datetime
     lost: Lost | None
 
 
@@ -68,15 +68,16 @@ class TakesNoWrites(ConnectionError):
         super().__init__("the server takes no writes, as a standby does: lead to the primary")
 
 
-async def identify(connection: Any, which: str) -> Answer:
-    """Ask a server which it is, by `WHICH` or `WHICH_AT_LEAST`.
+async def identify(connection: Any, query: str) -> Answer:
+    """Ask a server which it is, by `IDENTIFY` or `IDENTIFY_MINIMAL`.
 
-    Raises TakesNoWrites, or an error of `NOT_TOLD`.
+    Raises TakesNoWrites, or an error of `IDENTITY_NOT_SUPPORTED`.
     """
     # In a transaction, because a pooler may change the server between two of them.
     async with connection.transaction():
-        cluster, timeline, started, read_only, told_at, may_find = await connection.fetchrow(which)
+        row = await connection.fetchrow(query)
+        cluster, timeline, started, read_only, server_time, may_find = row
         if read_only:
             raise TakesNoWrites
         lost = await find_lost(connection, cluster) if may_find else None
-    return Answer(Server(cluster, timeline, started), told_at, lost)
+    return Answer(Server(cluster, timeline, started), server_time, lost)

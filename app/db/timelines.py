@@ -3,7 +3,7 @@
 A failover begins a new timeline. When the old primary takes over again without following it, or an
 older backup takes its place, the database has gone back: a user who was disabled is enabled again,
 and no process that starts now can see that. So each process that has seen the newer timeline
-writes it into the database that went back. `scopegate recover` then lets all processes go on.
+writes it into the database that went back. `scopegate recover` then lets all processes continue.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ _PART = re.compile(
 _FUNCTION = re.compile(r"EXECUTE FUNCTION (\w+)\(")
 
 # A function is shown with its schema, which need not be the same everywhere.
-LOOK = """
+TRIGGER_QUERY = """
 SELECT (SELECT min(version_num) FROM alembic_version), listed.name || '.' || made.tgname,
     made.tgenabled = 'A',
     pg_get_triggerdef(made.oid, true),
@@ -46,7 +46,7 @@ TRIGGERS = _read("trigger")
 """Definitions, by table and name: `users.users_notify_update`."""
 NOTIFYING = sorted(name for name in TRIGGERS if "_notify_" in name)
 TABLES = sorted({name.partition(".")[0] for name in TRIGGERS})
-"""What LOOK takes."""
+"""What TRIGGER_QUERY takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Triggers:
 
 
 def judge(rows: Iterable[Sequence[Any]], names: Sequence[str] = NOTIFYING) -> Triggers:
-    """Return what the rows of LOOK say of these triggers.
+    """Return what the rows of TRIGGER_QUERY say of these triggers.
 
     Where the database is of a later version, only that each is there and enabled: a later
     migration may define them anew.
@@ -85,7 +85,7 @@ def restore_triggers(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.TRIGGERS.value})
     # Every query behind one that waits for a lock waits too: rather give up.
     connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-    rows = connection.exec_driver_sql(LOOK, (TABLES,)).all()
+    rows = connection.exec_driver_sql(TRIGGER_QUERY, (TABLES,)).all()
     schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
     for each in judge(rows, sorted(TRIGGERS)).wrong:
         name = each.split()[0]

@@ -73,8 +73,8 @@ class Work(Generic[ActorT_co]):
     def publish(self, change: Change) -> None:
         """Publish a change to this process with the commit, before what `after_commit` registered.
 
-        The triggers publish it too, a moment later. A client that revokes here and asks here next
-        must not be let in during that moment.
+        The triggers publish it too, a moment later. In that moment a request to this process must
+        not use what was just revoked.
         """
         self._changes.append(change)
 
@@ -90,10 +90,10 @@ class Work(Generic[ActorT_co]):
             raise
 
     async def commit(self) -> None:
-        """Commit, publish the changes, and do what was registered for after it, in order.
+        """Commit, publish the changes, then run the `after_commit` actions in order.
 
-        The changes are published also when the commit fails, because its answer may only be lost.
-        What has not changed is then asked of the database once more.
+        The changes are published even if the commit fails: it may have succeeded and only its
+        answer was lost. If nothing has changed, this costs only one more query.
         """
         changes, actions = self._changes[:], self._after_commit[:]
         self._changes.clear()
@@ -124,9 +124,9 @@ class Database:
 
     @asynccontextmanager
     async def work(self, actor: ActorT) -> AsyncIterator[Work[ActorT]]:
-        """Yield a unit of work, and commit it at the end: all, or nothing when an error passes.
+        """Yield a unit of work. Commit it at the end, or roll it back if an error is raised.
 
-        The exception is an error that must keep its writes, and says so on its class.
+        An error whose class sets `keeps_writes` commits all the same.
         """
         async with self.sessions() as db:
             work = Work(db, actor, self.now(), self)

@@ -61,7 +61,7 @@ async def add_users(work: Work[Actor], users: Sequence[NewUser]) -> set[uuid.UUI
     ]
     if not rows:
         return set()
-    # In one order for all: of two who add the same names at once, one waits, and neither for ever.
+    # Always in the same order, so that two transactions that add the same names never deadlock.
     rows.sort(key=itemgetter("username_key"))
     statement = insert(User).on_conflict_do_nothing(index_elements=[User.username_key])
     made = set(await work.db.scalars(statement.returning(User.id), rows))
@@ -94,7 +94,8 @@ async def rename_user(work: Work[Actor], user: User, *, username: str) -> None:
 async def disable_user(work: Work[Actor], user_id: uuid.UUID) -> None:
     """Disable the user and end all their sessions: no login and no token of theirs counts."""
     await hold_users(work.db, user_id)
-    # Before the user is disabled: that begins another epoch, whose predecessor has no sessions.
+    # End the sessions before disabling. Disabling alone starts a new epoch (by a trigger), and
+    # `end_sessions_of` would then find no sessions in the epoch before its own.
     await end_sessions_of(work, user_id, reason="user disabled")
     disabled = (
         update(User)
@@ -131,7 +132,7 @@ async def create_service(work: Work[Actor], *, username: str) -> tuple[User, New
 
 
 async def make_secret(work: Work[Actor], user_id: uuid.UUID) -> NewSecret:
-    """Add a secret; the old one goes on working. Raises TooManySecrets or Refused."""
+    """Add a secret; the old one still works. Raises TooManySecrets or Refused."""
     db = work.db
     # Of two who ask at once, one counts after the other.
     await hold_users(db, user_id)

@@ -17,7 +17,7 @@ from app.identity.models import ClientSecret, User
 from app.identity.networks import network_of
 from app.identity.refusals import audit_refusal
 from app.identity.throttle import AT_THIS_ADDRESS, AttemptSource, Throttle, record_failure
-from app.identity.users import NOBODY, find_user
+from app.identity.users import NO_USER_ID, find_user
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
@@ -91,7 +91,7 @@ async def authenticate_client(
         source = AttemptSource(client_id, user_id, actor.origin.address)
         attempt = await throttle.admit(db, AT_THIS_ADDRESS, source, now=now)
         stored = await db.scalars(
-            select(ClientSecret.digest).where(ClientSecret.user_id == (user_id or NOBODY))
+            select(ClientSecret.digest).where(ClientSecret.user_id == (user_id or NO_USER_ID))
         )
     presented = digest(secret)
     # A list, not any(): every stored secret is compared, wherever the right one stands.
@@ -123,8 +123,8 @@ async def authenticate_client(
 async def confirm_client(db: AsyncSession, client: Client) -> None:
     """Return only if the client's secret is still live and it is not disabled, until the commit.
 
-    So a revocation of the secret and the sessions comes before this, or after what it opens.
-    Raises ClientRefused.
+    So a revocation of the secret or the sessions happens either before this check, or after the
+    commit of the session that this transaction opens. Raises ClientRefused.
     """
     await share_users(db, client.id)
     same = (

@@ -141,10 +141,10 @@ def _size(network: _Accounts) -> int:
 
 
 class HashQueue:
-    """Gives turns to `threads` calls at once, and to one more; `places` of each lane wait.
+    """Admits `threads` + 1 calls at once; up to `places` calls of each lane wait.
 
-    The one more is made ready while the threads are busy, so that none of them waits for the event
-    loop. It counts as waiting: its place is one of the lane's.
+    The extra call is handed to the executor while the threads are busy, so that a free thread never
+    waits for the event loop. It counts as waiting and takes one place of each lane.
     """
 
     def __init__(self, *, threads: int, places: int) -> None:
@@ -170,10 +170,10 @@ class HashQueue:
             raise TooManyLogins
 
     async def take_turn(self, source: Source, gone: Disconnected | None = None) -> float:
-        """Wait for a turn, and return for how many seconds; 0 if there was one at once.
+        """Wait for a turn and return the seconds waited; 0 if a turn was free.
 
-        The caller ends it by `give_back`. Raises TooManyLogins; CallerGone when `gone` comes true
-        meanwhile.
+        The caller must end the turn with `give_back`. Raises TooManyLogins, or CallerGone when
+        `gone` is done first.
         """
         if self._free:
             self._free -= 1

@@ -1,7 +1,7 @@
 """Locks on users: a change of a user, or the end of their sessions, excludes logins as them.
 
-By advisory locks, which are given in the order in which they are asked for. A lock on the row would
-wait for ever behind logins, each of which shares it with those before.
+These are advisory locks: Postgres grants them first in, first out. Row share locks are not: steady
+logins would make a lock on the row wait for ever.
 """
 
 import uuid
@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 _HIGHEST_BIT = -(1 << 63)
-# Built once, because each login asks it.
+# Built once, because each login runs it.
 _HOLD = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger())))
 _SHARE = select(func.pg_advisory_xact_lock_shared(bindparam("key", type_=BigInteger())))
 
@@ -29,11 +29,12 @@ async def share_users(db: AsyncSession, *user_ids: uuid.UUID) -> None:
 
 
 def _in_order(user_ids: Iterable[uuid.UUID]) -> list[int]:
-    # One order for all: of two who want each other's users one waits, and neither for ever.
+    # Sorted, so that two transactions that lock the same users never deadlock.
     return sorted(map(_lock_key, user_ids))
 
 
 def _lock_key(user_id: uuid.UUID) -> int:
-    # The end of a UUIDv7, which is random. Two users of one key would only wait for each other.
-    # Its highest bit is set; in an invented id it must be set, or it could be another lock's.
+    # The end of a UUIDv7, which is random. Two users with the same key only wait for each other. A
+    # UUIDv7 has the highest bit set; it is also set here for invented ids, so that a key never
+    # equals a `Lock`.
     return int.from_bytes(user_id.bytes[8:], signed=True) | _HIGHEST_BIT

@@ -53,18 +53,18 @@ async def authenticate(
 ) -> AsyncIterator[User]:
     """Yield the person with this name and password; the request belongs in the block.
 
-    What refuses the request after that is audited, so that no one tests a password unseen. A hash
-    of an outdated kind is renewed on the way. No connection is held while the password is hashed.
-    Raises LoginRefused, after the same work and audited, for an unknown name, a wrong password, a
-    disabled user and a service account alike; Throttled, before any, when too many of them came;
-    TooManyLogins when the account's share of the hashing queue is used up, or the queue is full;
-    CallerGone when the caller hung up in that queue, with nothing hashed and nothing audited.
+    An error raised in the block is audited, so that a correct password can't be tested without a
+    trace. An outdated hash is replaced. No connection is held while the password is hashed. Raises
+    LoginRefused for an unknown name, a wrong password, a disabled user or a service account: all
+    cost the same work and are audited. Raises Throttled, before hashing, after too many failures;
+    TooManyLogins when the account's share of the hashing queue is used up or the queue is full;
+    CallerGone when the client disconnected in that queue, with nothing hashed or audited.
     """
     database, hasher, throttle = guard.database, guard.hasher, guard.throttle
     # The name that was typed, not the user's id: names that exist and others wait alike.
     queued = Source("logins", network_of(actor.origin.address), username_key(username))
     hasher.check_room(queued)  # First: a storm must not get at the database either.
-    # Two looks that need no transaction, whose beginning and end would be two more round trips.
+    # Two queries in autocommit mode: a transaction would add two round trips.
     async with throttle.autocommit() as db:
         user = await find_user(db, username)
         source = AttemptSource(username, user.id if user else None, actor.origin.address)
@@ -78,7 +78,7 @@ async def authenticate(
     )
     refusal = _refusal(user, correct)
     if refusal:
-        # Not the name when no user has it: people type their password there.
+        # An unknown name is not audited: people sometimes type their password there.
         await record_failure(database, throttle, attempt, actor=actor, reason=refusal)
         raise audited(LoginRefused())
     assert user is not None
@@ -86,7 +86,8 @@ async def authenticate(
         async with database.work(actor) as work:
             replaced = await _replace_hash(work.db, user.id, old=user.password_hash, new=renewed)
         if not replaced:
-            # Another login of theirs has renewed it too, or it was changed: once more, by that one.
+            # A concurrent login has also renewed the hash, or the password was changed: verify
+            # again with the new hash.
             async with authenticate(
                 guard, username=username, password=password, actor=actor, gone=gone
             ) as user:
@@ -109,7 +110,7 @@ async def confirm_login(db: AsyncSession, user: User) -> None:
         raise LoginRefused(reason="changed meanwhile")
 
 
-# Built once, because each login asks it.
+# Built once, because each login runs it.
 _UNCHANGED = select(User.id).where(
     User.id == bindparam("user_id"),
     User.password_hash == bindparam("password_hash"),

@@ -79,8 +79,8 @@ class Session(Identified, Created, Base):
     generation: Mapped[int] = mapped_column(server_default=text("0"))
     rotated_at: Mapped[datetime | None]
     rotated_generation: Mapped[int | None]
-    """The generation that `rotated_network` and `rotated_user_agent` tell of. Where it is not
-    `generation`, an earlier release has refreshed since: it does not set these three."""
+    """The generation that `rotated_network` and `rotated_user_agent` belong to. If it differs from
+    `generation`, an earlier release has refreshed since: it does not set these three columns."""
     rotated_network: Mapped[str | None]
     """As `identity.throttle.network_of` tells it."""
     rotated_user_agent: Mapped[str | None]
@@ -99,7 +99,7 @@ class FailureBudget(Base):
     key: Mapped[bytes] = mapped_column(primary_key=True)
     """A keyed digest of whom and where it is for: people type their password as their name."""
     open_at: Mapped[datetime] = mapped_column(index=True)
-    """From when on attempts are let in. The longer ago, the more failures are left."""
+    """Attempts are refused before this moment. The longer ago it is, the more failures are left."""
 
 
 class KnownNetwork(Base):

@@ -68,5 +68,5 @@ def _insert_network() -> Insert:
     )
 
 
-# Built once, because each login asks it.
+# Built once, because each login runs it.
 _REMEMBER = _insert_network()

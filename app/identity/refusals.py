@@ -24,12 +24,12 @@ async def audit_refusal(
 ) -> AsyncIterator[None]:
     """Audit the error that ends the block, as `login.failed` of an account that has authenticated.
 
-    Its password or secret was right, and the caller learns so from any refusal other than that of
-    a wrong one. So all that follows the check belongs in the block. The entry has a transaction of
-    its own, as the request's is rolled back; when it can't be written, the database's error takes
-    the refusal's place. An error that is audited already is passed on, and so is one that says that
-    the database can't be asked: that is the answer to wrong ones, too. With a `limit`, entries past
-    it are only counted, by account and network. Raises what the block raises.
+    The password or secret was right, and every refusal except the one for a wrong one reveals that.
+    So everything after the check belongs in the block. The entry has its own transaction, because
+    the request's is rolled back. If the entry can't be written, the database's error replaces the
+    refusal. Two kinds of errors pass without an entry: those already audited, and those of
+    DATABASE_GONE, which wrong passwords get too. With a `limit`, entries beyond it are only
+    counted, by account and network. Raises what the block raises.
     """
     try:
         yield

@@ -78,11 +78,11 @@ async def end_session(work: Work[Actor], session_id: uuid.UUID, *, reason: str) 
 async def end_sessions_of(
     work: Work[Actor], user_id: uuid.UUID, *, reason: str, but: uuid.UUID | None = None
 ) -> None:
-    """End all sessions of the user, except perhaps one: at the same cost however many there are.
+    """End all sessions of the user except `but`, at the same cost for any number of sessions.
 
-    The user's new epoch ends them. Operators and the release before look at `ended_at`: it is
-    written here for those that expire last, ENDED_AT_ONCE at most, and by housekeeping for the
-    rest. The audit entry counts the former.
+    A new epoch of the user ends them. Operators and the previous release read `ended_at`. This
+    function writes it for at most ENDED_AT_ONCE sessions, those that expire last. Housekeeping
+    writes it for the rest. The audit entry counts only those written here.
     """
     db, now = work.db, work.now
     await hold_users(db, user_id)
@@ -121,8 +121,8 @@ async def end_sessions_of(
 async def end_surplus_sessions(work: Work[Actor], opened: Session, *, most: int) -> None:
     """End those of the user's live sessions that expire first, until `most` are left.
 
-    `opened` is left in any case. Of logins at the same moment each counts without the others: the
-    next one ends what is too much.
+    `opened` is never ended. Concurrent logins don't count each other's sessions; the next login
+    ends the surplus.
     """
     surplus = list(
         await work.db.scalars(
@@ -160,7 +160,7 @@ def _select_surplus() -> Select[uuid.UUID]:
     )
 
 
-# Built once, because each login asks it.
+# Built once, because each login runs it.
 _SURPLUS = _select_surplus()
 
 

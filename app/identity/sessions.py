@@ -24,10 +24,9 @@ MAX_USER_AGENT = 400
 
 
 _OWNER = aliased(User)
-# Neither was the session ended, nor were all those of its epoch, and the user is enabled. Not `==`:
-# a refresh that waits for a change of password sees the session's new epoch beside the user's old
-# one, because of a statement that waited Postgres reads only the row that it updates anew. Built
-# once, because requests use it.
+# The session has not ended, its epoch has not ended, and the user is enabled. `<=` and not `==`:
+# when a refresh has waited for a password change, Postgres re-reads only the row that it updates.
+# It then sees the session's new epoch with the user's old one. Built once, because requests use it.
 HAS_NOT_ENDED = and_(
     Session.ended_at.is_(None),
     exists()
@@ -81,7 +80,7 @@ async def live_sessions(
 
 
 def of_current_epoch(user_id: uuid.UUID | BindParameter[uuid.UUID]) -> ColumnElement[bool]:
-    """Return the condition by which the index of live sessions finds those of this user."""
+    """Return the condition that lets the index of live sessions find those of this user."""
     return and_(Session.user_id == user_id, Session.epoch == epoch_of(user_id))
 
 

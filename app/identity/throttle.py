@@ -1,25 +1,25 @@
-"""The throttle: how many wrong passwords and client secrets are tried, over all replicas together.
+"""The throttle: it limits failed passwords and client secrets, over all replicas together.
 
 Only failures are charged: to the account at that address, to the address, and gently to the
-account. Past a limit attempts are refused, before anything is hashed or written, for never longer
-than MAX_WAIT. Where a user has signed in before, failures from elsewhere never make them wait.
+account. Beyond a limit, attempts are refused before anything is hashed or written, for MAX_WAIT at
+most. Where a user has signed in before, failures from elsewhere never make them wait.
 
-A login is let in before its password is checked, and charged after, so right logins write nothing
-and never wait for each other. Guesses that are sent at once would all be let in before the first
-is charged. So an attempt that had to wait for a hashing thread is looked at again when its turn
-comes, by a statement that writes nothing (`Throttle.look_again`):
+A login is admitted before its password is checked, and charged after a failure. So successful
+logins write nothing and never wait for each other. Guesses that are sent at once would all be
+admitted before the first is charged. So an attempt that had to wait for a hashing thread is checked
+again when its turn comes, by a statement that writes nothing (`Throttle.look_again`):
 
-- The first look refuses when `burst` failures are charged, so the budget is used up.
+- The first check refuses when `burst` failures are charged, so the budget is used up.
 - The second refuses when more than `burst` are.
 
-So of `burst` + 1 attempts at once each password is checked, in whatever order their turns come: a
-right one among `burst` wrong ones is let in. Past that, only attempts that have their turn or are
-being charged at that moment can overrun the limit: about two for each hashing thread of all
-replicas. Each of them is charged all the same, and so paid for by a longer wait.
+So if `burst` + 1 attempts arrive at once, every password is checked, in any order: a correct one
+among `burst` wrong ones is accepted. Beyond that, only attempts that are being hashed or charged at
+that moment can exceed the limit: about two for each hashing thread of all replicas. They are
+charged too, so the wait gets longer.
 
-The algorithm is GCRA. Its state is one moment a budget, `open_at`: each failure moves it on by the
-limit's interval, from `slack` in the past at the earliest; while it lies ahead, attempts are
-refused.
+The algorithm is GCRA. Each budget has one timestamp, `open_at`. A failure moves it forward by the
+limit's interval, starting no earlier than `slack` ago. Attempts are refused while it is in the
+future.
 """
 
 import math
@@ -53,7 +53,7 @@ from app.errors import Unavailable
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.names import username_key
 from app.identity.networks import network_of
-from app.identity.users import NOBODY
+from app.identity.users import NO_USER_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ ACCOUNT = FailureLimit("account", burst=100, interval=timedelta(seconds=5))
 # addresses. The user's other sessions and logins have budgets of their own.
 SESSION = FailureLimit("session", burst=10, interval=timedelta(seconds=30))
 
-# Where several are charged, they are so in one order, the same for all.
+# Several budgets are always charged in this order.
 LOGIN = (ACCOUNT_AND_ADDRESS, ADDRESS, ACCOUNT)
 # For service accounts. What happens elsewhere must not keep them out, and their 256 random bits
 # can't be guessed: only the work is bounded.
@@ -95,9 +95,9 @@ MAX_WAIT = timedelta(minutes=15)
 """Long enough that parallel guesses are paid for, short enough to be waited for by a person."""
 SLACK = max(limit.slack for limit in (*LOGIN, SESSION))
 """A budget whose `open_at` is that long ago is whole, whichever it is: its row can go."""
-_SPARE = 1.5
-"""Failures that the second look lets a budget be overdrawn by: one, and half a failure's interval
-since the clocks of two replicas differ a little."""
+_TOLERANCE = 1.5
+"""The second check refuses when `open_at` is more than this many intervals ahead. Exactly `burst`
+failures put it one ahead; the half allows for small differences between two replicas' clocks."""
 
 
 def _select_budgets() -> Select[bytes, datetime]:
@@ -112,7 +112,7 @@ def _select_budgets() -> Select[bytes, datetime]:
     )
 
 
-# Built once, because each login asks it, some twice.
+# Built once, because each login runs it, some twice.
 _BUDGETS = _select_budgets()
 
 
@@ -142,7 +142,7 @@ class AttemptSource:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that was let in, and the budgets that its failure is to be charged to."""
+    """An admitted attempt, and the budgets that its failure is charged to."""
 
     budgets: Mapping[FailureLimit, bytes]
     user_id: uuid.UUID | None
@@ -151,10 +151,10 @@ class Attempt:
 
 
 class Throttle:
-    """Lets attempts in. Names and addresses stay out of its table: a keyed digest stands for them.
+    """Admits attempts. Its table has no names and no addresses, only keyed digests of them.
 
     `autocommit` makes sessions whose every statement is a transaction of its own. `refused` counts
-    the attempts that this process did not let in. `entries` bounds the audit entries of clients.
+    the attempts that this process refused. `entries` bounds the audit entries of clients.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Throttle:
         network, key = network_of(source.address), username_key(source.name)
         budgets = {limit: self._key(limit, key, network, source.session_id) for limit in limits}
         attempt = Attempt(budgets, source.user_id, network, now)
-        await self._look(db, attempt, now=now, spare=0)
+        await self._look(db, attempt, now=now, tolerance=0)
         return attempt
 
     async def look_again(self, attempt: Attempt, waited: float) -> None:
@@ -191,16 +191,16 @@ class Throttle:
         """
         now = attempt.admitted_at + timedelta(seconds=waited)
         async with self.autocommit() as db:
-            await self._look(db, attempt, now=now, spare=_SPARE)
+            await self._look(db, attempt, now=now, tolerance=_TOLERANCE)
 
     async def _look(
-        self, db: AsyncSession, attempt: Attempt, *, now: datetime, spare: float
+        self, db: AsyncSession, attempt: Attempt, *, now: datetime, tolerance: float
     ) -> None:
         values = {
             "keys": list(attempt.budgets.values()),
             "account": attempt.budgets.get(ACCOUNT, b""),
             # An id that no user has is looked up too: not even the statement differs.
-            "user_id": attempt.user_id or NOBODY,
+            "user_id": attempt.user_id or NO_USER_ID,
             "network": attempt.network,
         }
         found = await db.execute(_BUDGETS, values)
@@ -208,7 +208,7 @@ class Throttle:
         waits = [
             open_at[key] - now
             for limit, key in attempt.budgets.items()
-            if key in open_at and open_at[key] > now + spare * limit.interval
+            if key in open_at and open_at[key] > now + tolerance * limit.interval
         ]
         if waits:
             self.refused += 1
@@ -234,8 +234,7 @@ async def charge(db: AsyncSession, attempt: Attempt, *, now: datetime) -> list[s
     What other attempts were charged meanwhile adds up, on whatever replica. They wait for the
     transaction to end.
     """
-    # Always in the limits' order: of two attempts that charge the same budgets one waits, and
-    # neither for ever.
+    # Always in the limits' order, so that two attempts that charge the same budgets never deadlock.
     rows: list[dict[str, Any]] = [
         {"key": key, "open_at": now - limit.slack + limit.interval}
         for limit, key in attempt.budgets.items()
@@ -268,12 +267,13 @@ async def record_failure(
 ) -> None:
     """Charge a failure, and audit it with the limits that it has reached, if any.
 
-    One after the other: what was charged stays so, also when it can't be audited. No other
-    connection may be held: many who fail at once would hold all that there are. `left_out` is what
-    `EntryLimit.admit` returned: how many earlier failures have no entry; None: neither has this.
+    Charging and auditing use separate transactions, so a failed audit write never undoes a charge.
+    The caller must hold no other connection: many concurrent failures would use up the pool.
+    `left_out` is what `EntryLimit.admit` returned: how many earlier failures have no entry, or None
+    if this one gets none either.
     """
-    # They charge one account, too: none may keep the others waiting for its own next statement, or
-    # for the disk.
+    # Many failures may charge one account at once. None may keep its row locked while it waits for
+    # another statement or for the disk.
     async with throttle.autocommit.begin() as db:
         reached = await charge(db, attempt, now=attempt.admitted_at)
     if left_out is None:

@@ -21,8 +21,8 @@ from app.identity.names import (
     username_skeleton,
 )
 
-NOBODY = uuid.UUID(int=0)
-"""Of this id there is no user: for looks that cost the same whether there is one or not."""
+NO_USER_ID = uuid.UUID(int=0)
+"""No user has this id: it makes queries cost the same whether there is a user or not."""
 FILLED_AT_ONCE = 1000
 """Users whose skeletons are made in one statement."""
 
@@ -54,10 +54,10 @@ class UserNotFound(NotFound):
 async def not_lookalikes(
     db: AsyncSession, names: Sequence[str], *, of: uuid.UUID | None = None
 ) -> set[str]:
-    """Return those of these names that look like no other user's, and like none before it here.
+    """Return the names that look like no other user's name and like no earlier one in the list.
 
-    Names in ASCII never look alike by that. `of` is the user who gets the name, if there is one.
-    Until the commit, no other transaction adds a name that looks like one of these.
+    Two ASCII names never count as alike. `of` is the existing user who gets the name, if there is
+    one. Until the commit, no other transaction adds a name that looks like one of these.
     """
     # Names in ASCII don't exclude each other, so they share the lock.
     plain = all(map(str.isascii, names))
@@ -67,7 +67,7 @@ async def not_lookalikes(
     skeletons = {name: username_skeleton(name) for name in names}
     looks = select(User.username, User.username_skeleton).where(
         User.username_skeleton == any_(literal(list(skeletons.values()), ARRAY(LargeBinary))),
-        User.id != (of or NOBODY),
+        User.id != (of or NO_USER_ID),
     )
     seen: dict[bytes | None, list[str]] = defaultdict(list)
     for name, skeleton in await db.execute(looks):
@@ -114,7 +114,7 @@ async def find_user(db: AsyncSession, username: str) -> User | None:
     return await db.scalar(_OF_NAME, {"key": username_key(name)})
 
 
-# Built once, because each login asks it.
+# Built once, because each login runs it.
 _OF_NAME = select(User).where(User.username_key == bindparam("key"))
 
 
@@ -135,7 +135,7 @@ async def user_of_id(db: AsyncSession, user_id: uuid.UUID) -> User:
 
 
 async def names_taken(db: AsyncSession, names: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Which of these names, or others that count as the same, are taken: by key, as kept."""
+    """Return the taken names, by `username_key`: the stored name and the kind of account."""
     taken = select(User.username_key, User.username, User.kind).where(
         User.username_key.in_({username_key(name) for name in names})
     )
@@ -143,7 +143,7 @@ async def names_taken(db: AsyncSession, names: Collection[str]) -> dict[str, tup
 
 
 async def usernames_of(db: AsyncSession, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """What those of them who exist are called."""
+    """Return the names of these users, by id; users that do not exist are left out."""
     named = select(User.id, User.username).where(User.id.in_(user_ids))
     return dict((await db.execute(named)).all())
 

@@ -15,7 +15,7 @@ TRIM_INTERVAL = 5.0  # seconds
 
 @asynccontextmanager
 async def background_work(runtime: Runtime, trim: Callable[[], None]) -> AsyncIterator[None]:
-    """Follow the database's changes, clear away, and `trim` the memory, while the block runs."""
+    """Follow the change feed, run housekeeping, and `trim` the memory, while the block runs."""
     settings = runtime.settings
 
     async def clear_away() -> None:
@@ -41,9 +41,9 @@ async def background_work(runtime: Runtime, trim: Callable[[], None]) -> AsyncIt
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel the tasks until they have ended: an error on the way out can swallow a cancellation.
+    """Cancel the tasks repeatedly until they have ended: cleanup code can swallow a cancellation.
 
-    (A rollback, say, that is tried on a database that hangs.)
+    An example is a rollback on a database that hangs.
     """
     pending = set(tasks)
     while pending:

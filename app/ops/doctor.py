@@ -19,7 +19,7 @@ from app.db.listener import FeedDeaf, ListensElsewhere
 from app.db.primary import Primary
 from app.db.schema import current_revision, head_revision, is_behind
 from app.db.servers import ServerReplaced, TakesNoWrites
-from app.db.triggers import LOOK, TABLES, TRIGGERS, judge
+from app.db.triggers import TABLES, TRIGGER_QUERY, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
 from app.errors import ScopegateError, first_line
 from app.runtime import Runtime, assemble, secret_keys_of
@@ -28,7 +28,7 @@ from app.tokens.keys import UnreadableKey, list_keys
 
 OLDEST_POSTGRES = 15
 CLOCK_TOLERANCE = 1.0
-"""Seconds that a machine's clock may be off before it is worth a word."""
+"""Seconds that a machine's clock may be off before the doctor warns."""
 WRONG = (ScopegateError, DBAPIError, *DATABASE_GONE)
 FEED_REMEDIES: dict[type[BaseException], str] = {
     FeedDeaf: "set SCOPEGATE_LISTEN_DATABASE_URL to a URL that leads to the same database "
@@ -47,7 +47,7 @@ CONNECT_REMEDIES: dict[type[BaseException], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is the case, and what to do about it if that is not as it should be."""
+    """What a check found, and what to do if something is wrong."""
 
     check: str
     state: Literal["ok", "warning", "wrong"]
@@ -56,7 +56,7 @@ class Finding:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """All findings; what rests on something that is wrong is left out."""
+    """Return all findings. Checks that depend on a failed one are left out."""
     findings = [_environment(settings), _issuer(settings)]
     try:
         findings += _unproven_servers(settings)
@@ -90,7 +90,7 @@ def _environment(settings: Settings) -> Finding:
 
 
 def unknown_settings(names: Iterable[str]) -> list[str]:
-    """Those of the environment's names that look like settings and are none: misspelt, mostly."""
+    """Return the names that look like settings but are none: most are misspelled."""
     prefix = str(Settings.model_config["env_prefix"])
     known = {prefix + name.upper() for name in Settings.model_fields}
     ours = (name for name in names if name.upper().startswith(prefix))
@@ -125,7 +125,7 @@ async def _database(runtime: Runtime) -> Finding:
 
 
 async def _clock(runtime: Runtime) -> Finding:
-    # What it is set by takes into account how long the database took to answer.
+    # `set_clock` takes into account how long the database took to answer.
     clock = DatabaseClock()
     async with runtime.engine.connect() as connection:
         await set_clock(clock, connection)
@@ -149,7 +149,7 @@ async def _feed(runtime: Runtime) -> Finding:
 
 async def _triggers(runtime: Runtime) -> Finding:
     async with runtime.engine.connect() as connection:
-        rows = (await connection.exec_driver_sql(LOOK, (TABLES,))).all()
+        rows = (await connection.exec_driver_sql(TRIGGER_QUERY, (TABLES,))).all()
     if wrong := judge(rows, sorted(TRIGGERS)).wrong:
         remedy = "run scopegate migrate, which puts them back: till then every request asks the "
         remedy += "database, if they notify of changes"

@@ -1,4 +1,4 @@
-"""Housekeeping: clearing away what has expired, in small bites, by one replica at a time."""
+"""Housekeeping: delete expired rows in small batches, on one replica at a time."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from app.identity.throttle import SLACK
 from app.tokens.models import OpaqueToken, SigningKey
 
 BATCH = 1000
-"""Rows a transaction: short enough that no request waits for it."""
+"""Rows per transaction: few enough that no request waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Chore:
 
     name: str
     clear: Callable[[AsyncSession], Awaitable[int]]
-    """Return how many rows it was. As long as these are BATCH or more, there may be others."""
+    """Return the number of rows. If it is BATCH or more, there may be more of them."""
 
 
 def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Chore]:
-    """What there is to clear away.
+    """Return all kinds of rows to clear away.
 
-    `kept` is how long an ended session is still of interest, `audit_kept` an audit entry.
+    Ended sessions and retired keys stay for `kept`, audit entries for `audit_kept`.
     """
     cutoff = now - kept
     return [
@@ -71,11 +71,9 @@ async def prune(
     audit_kept: timedelta,
     report: Callable[[str, int], None] | None = None,
 ) -> bool:
-    """Remove all that has expired, and write the end of sessions that ended with their epoch.
+    """Delete expired rows, and write `ended_at` of sessions that ended with their epoch.
 
-    `report` is told of every batch.
-
-    False when another replica is at it: then there is nothing to do here.
+    `report` is called after every batch. Return False if another replica is already pruning.
     """
     for chore in chores(now=now, kept=kept, audit_kept=audit_kept):
         cleared = BATCH
@@ -100,7 +98,7 @@ def _removal(
 async def _end_earlier_epochs(db: AsyncSession, *, now: datetime) -> int:
     """Set `ended_at` of live rows that ended with their epoch, of BATCH users at most.
 
-    They count for nothing already. Operators read the column, and the release before looks at it.
+    These sessions have ended already. Operators and the previous release read the column.
     """
     users = list(
         await db.scalars(

@@ -1,7 +1,8 @@
 """Importing people who come from another system: a file of any length, by whole rows.
 
 A batch of rows is one transaction: users, hashes, grants and audit entries. So wherever an import
-ends, every row is there wholly or not at all, and the same file again takes up what is missing.
+stops, each row is imported completely or not at all, and importing the same file again adds the
+missing rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ BATCH = 200
 
 @dataclass(slots=True)
 class Report:
-    """What became of the rows so far.
+    """The results of the rows so far.
 
     `stopped`: where reading ended before the file did. Nothing from that line on was imported.
     """
@@ -43,13 +44,13 @@ class Report:
 
     @property
     def rows(self) -> int:
-        """How many rows were dealt with."""
+        """The number of rows that were processed."""
         return self.made + self.already_there + len(self.refused)
 
 
 @dataclass(slots=True)
 class Newcomer:
-    """A row that can be imported, as far as it can be told by itself."""
+    """A row that passed every check that needs no database."""
 
     line: int
     username: str
@@ -62,11 +63,11 @@ class Newcomer:
 async def import_people(
     runtime: Runtime, file: BinaryIO, *, by: Caller, progress: Callable[[Report], None]
 ) -> Report:
-    """Make a person of each row of a file, and close it; `progress` is told after every batch.
+    """Create a person from each row of a file, and close it; call `progress` after each batch.
 
-    Who has exactly that name already is there already, and stays as they are. What can't be
-    imported is refused, row by row. At a line that is no row the import stops. Raises NotThisFile
-    or NotUtf8.
+    A user who has exactly that name counts as already there, and is not changed. A row that can't
+    be imported is refused, and the import continues. A line that is not a row stops the import.
+    Raises NotThisFile or NotUtf8.
     """
     report = Report()
     rows = _read(file)
@@ -91,7 +92,7 @@ def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
 
 
 def _check(row: Row) -> Newcomer:
-    """What the row says, if it can be so. Raises Refused."""
+    """Return the row's values, checked. Raises Refused."""
     line, values = row
     username = normalise_username(values["username"])
     password, password_hash = values.get("password"), values.get("password_hash")
@@ -109,7 +110,7 @@ def _check(row: Row) -> Newcomer:
 async def _take_in(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> None:
-    """Make those who are not there yet, in one transaction."""
+    """Create the people who do not exist yet, in one transaction."""
     while newcomers := await _absent(runtime, newcomers, by=by, report=report):
         plain = [each for each in newcomers if each.password_hash is None]
         hashes = await runtime.hasher.hash_all(each.password or "" for each in plain)
@@ -120,7 +121,7 @@ async def _take_in(
         async with runtime.work(by) as work:
             made = await create_people(work, users, scopes)
         report.made += len(made)
-        # Another process has just taken the other names: look again which.
+        # Another process has just taken the other names: check these again.
         newcomers = [
             each for user, each in zip(users, newcomers, strict=True) if user.id not in made
         ]
@@ -129,9 +130,9 @@ async def _take_in(
 async def _absent(
     runtime: Runtime, newcomers: list[Newcomer], *, by: Caller, report: Report
 ) -> list[Newcomer]:
-    """Those who can be made; the others are added to the report.
+    """Return the rows to create, and add the others to the report.
 
-    Asked before any password is hashed: hashing is what takes long, and is not done twice.
+    This runs before any password is hashed, because hashing is slow and must not be repeated.
     """
     # A unit of work, because missing skeletons of names are written on the way.
     async with runtime.work(by) as work:

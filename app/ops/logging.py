@@ -1,7 +1,7 @@
 """Logging: one line an event, JSON in production, readable in development.
 
-All code logs by Python's own `logging`, as libraries do, with what is to be searched in `extra`;
-here is how it all looks.
+All code uses Python's own `logging`, as libraries do, and puts searchable fields into `extra`. This
+module sets the format.
 """
 
 import logging
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
-    """Have all that this process logs written to stdout, from level INFO on.
+    """Write this process's log to stdout, from level INFO on.
 
-    Only a serving process does this: what a command has to say, it prints.
+    Only a serving process does this: commands print their messages.
     """
     rendering: list[Processor]
     if settings.environment == "production":
@@ -75,7 +75,7 @@ class RequestLog:
         self._production = settings.environment == "production"
 
     def log(self, answered: Answered) -> None:
-        """Log a request that was answered, and why it has crashed."""
+        """Log an answered request, with the exception if it crashed."""
         if not logger.isEnabledFor(logging.INFO):
             return
         request_id, trace_id, crash = answered.request_id, answered.trace_id, answered.crash
@@ -84,8 +84,8 @@ class RequestLog:
         duration = round(answered.seconds * 1000, 2)
         database = round(answered.in_database * 1000, 2)
         if self._production and crash is None:
-            # What the formatter would make of it, by hand: that takes a third of the time that
-            # the whole of a request does, if it asks no database.
+            # The same line as the formatter's, made by hand: the formatter takes a third of the
+            # time of a whole request that needs no database query.
             now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
             trace = f', "trace_id": {quote(trace_id)}' if trace_id else ""
             line = (
@@ -120,7 +120,7 @@ class RequestLog:
 def trace_without_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Put where an exception came from into `trace`: the code's lines and the exceptions' names.
 
-    Without their texts, which can repeat what a client sent, and without locals.
+    The exceptions' texts, which can repeat what a client sent, and local variables are left out.
     """
     exc_info = event.pop("exc_info", None)
     if exc_info:

@@ -1,4 +1,4 @@
-"""Metrics: what a serving process tells of itself, in Prometheus' format.
+"""Metrics of a serving process, in Prometheus' format.
 
 The code that is measured counts in plain numbers and knows nothing of Prometheus; they are read
 here at each scrape. Requests are counted here too.
@@ -26,9 +26,9 @@ from app.runtime import Runtime
 from app.tokens.keyring import NoSigningKey
 
 OTHER = "other"
-"""In place of the route, for what no route of the API takes: pages, and whatever is asked for."""
+"""The label in place of a route, for requests that no API route takes: pages, unknown paths."""
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-"""A client may make up others."""
+"""Other methods count as OTHER, because a client may invent any number of them."""
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -41,7 +41,7 @@ class Requests(Collector):
         self._seconds: dict[tuple[str, str | None, int], float] = {}
 
     def count(self, *, method: str, route: str | None, status: int, seconds: float) -> None:
-        """One more of this route; never by its path, of which there is no end."""
+        """Count one request by its route, never by its path: there is no limit to paths."""
         kind = (method if method in METHODS else OTHER, route, status)
         if kind not in self._buckets:
             self._buckets[kind], self._seconds[kind] = [0] * (len(BUCKETS) + 1), 0.0
@@ -74,7 +74,7 @@ def render_metrics(runtime: Runtime, requests: Requests, worker: int | None = No
 
 
 def merge_metrics(rendered: Sequence[bytes]) -> bytes:
-    """Several processes' as one: what belongs to one name has to stand together."""
+    """Merge the metrics of several processes: all samples of one name must stand together."""
     families: dict[bytes, list[bytes]] = {}
     for text in rendered:
         for family in text.split(b"# HELP ")[1:]:
@@ -120,7 +120,7 @@ class Enforcement(Collector):
         )
         lookups.add_metric(["remembered"], counts.hits)
         lookups.add_metric(["loaded"], counts.misses)
-        lookups.add_metric(["asked"], counts.unvouched)
+        lookups.add_metric(["asked"], counts.bypassed)
         yield lookups
         yield CounterMetricFamily(
             "scopegate_principals_forgotten",
@@ -171,7 +171,7 @@ class Enforcement(Collector):
 
 
 class Logins(Collector):
-    """How logins are let in, and what else is audited."""
+    """Logins by outcome, audit entries, and the hashing queue."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

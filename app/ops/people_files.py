@@ -29,7 +29,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class NotThisFile(Refused):
-    """The file's first line does not say what stands in it."""
+    """The file's first line does not name its columns."""
 
     text = (
         "The first line must name the columns: username, password_hash or password or both, "
@@ -47,7 +47,7 @@ class NotUtf8(Refused):
 
 
 class NotCsv(Refused):
-    """The line is no row, so whether the next one begins a row can't be told either."""
+    """The line is not a valid row, so the next line may not be the start of a row either."""
 
 
 class Row(NamedTuple):
@@ -58,14 +58,14 @@ class Row(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A row that was not imported: its line in the file, and why. Nothing that is in it."""
+    """A row that was not imported: its line in the file and the reason, without its content."""
 
     line: int
     reason: str
 
 
 class Stop(NamedTuple):
-    """The line that reading can't go past, and why. Nothing that is in it."""
+    """The line where reading stopped and the reason, without its content."""
 
     line: int
     reason: str
@@ -76,7 +76,7 @@ Rows = Iterator[Row | Refusal | Stop]
 
 def rows_of(file: BinaryIO) -> Rows:
     """Read the rows of a file, and close it. Raises NotThisFile, or NotUtf8 for all of it."""
-    # What is not UTF-8 comes through as no text at all, and its row alone is refused. By default a
+    # Bytes that are not UTF-8 become surrogates, so only their row is refused. By default a
     # carriage return would end a line too: some programs write one into a field without quoting it.
     with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         first = lines.readline(MAX_LINE + 1)
@@ -108,7 +108,7 @@ def _csv_rows(first: str, lines: TextIO) -> Rows:
 
 
 def _columns(first: str) -> list[str]:
-    """What the first line says that stands in the others. Raises NotThisFile or NotUtf8."""
+    """Return the columns that the first line names. Raises NotThisFile or NotUtf8."""
     try:
         columns = _fields(first)
     except NotCsv:
@@ -129,9 +129,9 @@ def _columns(first: str) -> list[str]:
 def _fields(line: str) -> list[str]:
     """The fields of a line, none of a blank one. Raises NotCsv.
 
-    Stricter than RFC 4180, by which a row may go on in the next line. Nothing that is imported has
-    a line's end in it; so where a quotation mark is left open, or is not one by the rule, what
-    follows may be a user's text, made to look like a row that grants them `admin`.
+    Stricter than RFC 4180, which lets a row continue in the next line. No imported field contains a
+    line break. So after a quotation mark that is left open or wrongly escaped, the next lines may
+    be a user's text, written to look like a row that grants them `admin`.
     """
     if len(line) > MAX_LINE:
         raise NotCsv(f"This line is longer than a row: it has more than {MAX_LINE} characters.")

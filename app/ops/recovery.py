@@ -1,4 +1,4 @@
-"""Recovery of a database that went back to an older timeline: nothing from before it counts."""
+"""Recovery of a database that went back to an older timeline: all sessions are ended."""
 
 import uuid
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class NothingLost(Conflict):
 
 
 async def find_loss(runtime: Runtime) -> LostTimeline:
-    """Return what is to be recovered from. Raises NothingLost."""
+    """Return the loss to recover from. Raises NothingLost."""
     async with runtime.sessions() as db:
         lost = await db.scalar(
             select(LostTimeline).where(LostTimeline.recovered_at.is_(None)).limit(1)
@@ -50,8 +50,8 @@ async def find_loss(runtime: Runtime) -> LostTimeline:
 async def recover(runtime: Runtime, lost: LostTimeline, report: Callable[[int], None]) -> Recovery:
     """End all sessions of all users, then let the replicas serve from this database.
 
-    A session may have been revoked, and its user disabled, in what was lost. `report` is called
-    with the number of users so far. What is interrupted can be run again.
+    The lost commits may have ended sessions and disabled users. `report` is called with the number
+    of users so far. An interrupted recovery can be run again.
     """
     users, last = 0, uuid.UUID(int=0)
     while batch := await _end_sessions(runtime, after=last):

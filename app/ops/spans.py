@@ -1,7 +1,8 @@
-"""What a collector of traces is told: the spans of requests and of their statements.
+"""The traces that a collector receives: the spans of requests and of their statements.
 
-FastAPI makes a request's span, and puts the path, the query and the Host header into it. Here the
-statements' spans are made, and all is left out that a client or the database may have written.
+FastAPI makes a request's span, and puts the path, the query and the Host header into it. This
+module makes the statements' spans, and removes everything that a client or the database may have
+written.
 """
 
 import asyncio
@@ -40,9 +41,9 @@ EXPORTED_ATTRIBUTES = {
 """The attributes that may leave: what this code and its libraries write, and no client."""
 
 FLUSHING = "flushing traces"
-"""The thread that sends the last spans, which is not waited for for ever."""
+"""The thread that sends the last spans. The process waits for it FLUSH_TIMEOUT at most."""
 FLUSH_TIMEOUT = 2.0
-"""Seconds in which the collector may take the last spans; past it they are lost."""
+"""Seconds in which the collector must accept the last spans; after that they are lost."""
 
 
 class Tracing:
@@ -58,8 +59,8 @@ class Tracing:
     async def exporting(self, engine: Engine) -> AsyncIterator[None]:
         """Trace the engine's statements too, and send all spans while the block runs.
 
-        They are sent by a thread, in batches: a request waits for none, and past the 2048th that
-        waits they are dropped.
+        A thread sends them in batches, so no request waits for them. Beyond 2048 waiting spans,
+        some are dropped.
         """
         trace_statements(engine, self.provider.get_tracer("scopegate"))
         self.provider.add_span_processor(BatchSpanProcessor(DiscreetExporter()))
@@ -73,13 +74,13 @@ class Tracing:
 
     @staticmethod
     def trace_id() -> str | None:
-        """The trace that what runs here belongs to, in hex."""
+        """Return the id of the current trace, in hex."""
         context = get_current_span().get_span_context()
         return format_trace_id(context.trace_id) if context.is_valid else None
 
 
 def trace_statements(engine: Engine, tracer: Tracer) -> None:
-    """A span of each statement that a traced request executes: with its text, without values."""
+    """Make a span of each statement of a traced request, with its text and without values."""
 
     @event.listens_for(engine, "before_cursor_execute")
     def begin(_conn: Any, _cursor: Any, sql: str, _values: Any, context: Any, _many: bool) -> None:
@@ -101,7 +102,7 @@ def trace_statements(engine: Engine, tracer: Tracer) -> None:
     @event.listens_for(engine, "handle_error")
     def fail(failure: ExceptionContext) -> None:
         span = getattr(failure.execution_context, "span", None)
-        # It has ended where the statement was done, and only its rows can't be had.
+        # The span has ended already if the statement succeeded and only its rows could not be read.
         if span and span.is_recording():
             error = failure.original_exception
             span.set_attribute("error.type", sqlstate_of(error) or type(error).__qualname__)
@@ -110,12 +111,12 @@ def trace_statements(engine: Engine, tracer: Tracer) -> None:
 
 
 class HeadsOnly(HTTPAdapter):
-    """Reads no answer's body: there could be any amount of it, compressed, or for ever."""
+    """Reads no response's body: it could be huge, compressed or endless."""
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         """Send it; the answer has an empty body, whatever came."""
         answer = super().send(request, *args, **kwargs)
-        # What nothing is left of can be used again: mostly an answer has no body anyway.
+        # A connection with nothing left to read can be used again; most responses have no body.
         if answer.raw.length_remaining != 0:
             answer.raw.close()
         answer.raw.release_conn()
@@ -124,7 +125,7 @@ class HeadsOnly(HTTPAdapter):
 
 
 class DiscreetExporter(OTLPSpanExporter):
-    """Sends spans by OTLP over HTTP, each without what is not on the list."""
+    """Sends spans by OTLP over HTTP, with only the attributes on the list."""
 
     def __init__(self) -> None:
         session = Session()
@@ -138,7 +139,7 @@ class DiscreetExporter(OTLPSpanExporter):
 
 
 def _discreet(span: ReadableSpan) -> ReadableSpan:
-    """The span without what is not on the list, and without events: they repeat exceptions."""
+    """Return the span with listed attributes only, and without events: they repeat exceptions."""
     context = span.get_span_context()
     assert context is not None
     return ReadableSpan(

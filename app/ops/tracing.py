@@ -1,6 +1,6 @@
-"""Whether requests are traced: only where the standard `OTEL_*` variables name a collector.
+"""Requests are traced only if the standard `OTEL_*` variables name a collector.
 
-Nothing of OpenTelemetry's SDK is imported where they don't.
+Otherwise OpenTelemetry's SDK is not imported.
 """
 
 import os
@@ -16,9 +16,9 @@ PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 
 
 def configured_tracing() -> "Tracing | None":
-    """The tracing that the environment asks for; None where it asks for none.
+    """Return the tracing that the environment configures; None if it configures none.
 
-    Raises ConfigurationError when it asks for what can't be done.
+    Raises ConfigurationError if it configures something that is not supported.
     """
     exporter = _variable("OTEL_TRACES_EXPORTER") or "otlp"
     endpoint = _first_of(ENDPOINTS)

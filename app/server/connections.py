@@ -1,6 +1,6 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may send and how long it may take.
+"""uvicorn's HTTP/1.1, with limits on what a client may send and how long it may take.
 
-uvicorn waits for ever for the rest of a request, and keeps headers of any length.
+uvicorn alone waits for ever for the rest of a request, and keeps headers of any length.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 MAX_FRAMING_BYTES = 16 * 1024
-"""Of one request, all that is not its body: request line, headers, chunks' sizes, trailers."""
+"""Limit for all of a request except its body: request line, headers, chunk sizes, trailers."""
 MAX_URL_BYTES = 4 * 1024
 MAX_PARAMETERS = 100
 MAX_HEADERS = 100
 MAX_CHUNKS = 512
 MAX_PIPELINED = 16
 PIECE = 4 * 1024
-"""Bytes that are parsed between two looks at what there is too much of."""
+"""Bytes that are parsed between two checks of the limits."""
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -43,14 +43,14 @@ MakeApp = Callable[[Settings, Worker | None], "FastAPI"]
 
 
 class ServerConfig(uvicorn.Config):
-    """uvicorn's configuration, and what it has no word for."""
+    """uvicorn's configuration, plus limits that uvicorn does not have."""
 
     def __init__(self, settings: Settings, make_app: MakeApp, worker: Worker | None = None) -> None:
         super().__init__(
             partial(make_app, settings, worker),
             factory=True,
             http=Connection,
-            # Nothing here speaks it, and its connections would have bounds of their own.
+            # No route uses WebSockets, and their connections would not have these limits.
             ws="none",
             timeout_keep_alive=int(settings.keep_alive_timeout.total_seconds()),
             timeout_graceful_shutdown=int(settings.shutdown_timeout.total_seconds()),
@@ -70,7 +70,7 @@ class ServerConfig(uvicorn.Config):
 class Connection(FramedProtocol):
     """One client's connection.
 
-    Past `max_connections` the app is told to refuse its requests, past twice that it is closed.
+    Beyond `max_connections`, the app refuses its requests. Beyond twice as many, it is closed.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Connection(FramedProtocol):
         self._hardening = config.hardening
         self.headers = []
         self._framing = self._chunks = 0
-        # Apart, as a client may be half in with one request while it is answered another.
+        # Two deadlines, because a client may send one request while it reads the answer to another.
         self._request_due: float | None = None
         """When the client must have sent its request, by the loop's clock."""
         self._taking_due: float | None = None
@@ -107,14 +107,14 @@ class Connection(FramedProtocol):
         self._watch = self.loop.call_later(self._patience, self._close_if_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop the timer, and mark the unanswered requests as disconnected."""
         if self._watch is not None:
             self._watch.cancel()
         self._give_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what the client sent, little at a time: the parser keeps what it is given."""
+        """Parse the data in small pieces, because the parser keeps all that it is given."""
         if self._request_due is None:
             self._request_due = self._soon()
         while data and not self.transport.is_closing():
@@ -127,14 +127,14 @@ class Connection(FramedProtocol):
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
-        """Wait for the rest of it: there may have been a whole one before it in the same data."""
+        """Start this request's deadline: the same data may have held a whole request before it."""
         self._request_due = self._soon()
         super().on_message_begin()
 
     def begin_request(self) -> None:
-        """Start the request; when there are too many, or at shutdown, it is this client's last.
+        """Start the request; close the connection after it if there are too many, or at shutdown.
 
-        Refuse it when it has more than any route of this service has a use for.
+        Refuse a request that exceeds the limits on its URL and headers, or on pipelined requests.
         """
         if len(self.url) > MAX_URL_BYTES or self.url.count(b"&") >= MAX_PARAMETERS:
             self._stop(HTTPStatus.REQUEST_URI_TOO_LONG)
@@ -152,7 +152,7 @@ class Connection(FramedProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """What is body is no framing."""
+        """Do not count the body as framing."""
         self._framing -= len(body)
         if isinstance(self.cycle.body, bytes):
             # Grows in place. With bytes, each chunk of a byte would copy all that came before it.
@@ -166,7 +166,7 @@ class Connection(FramedProtocol):
             self._stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def end_request(self) -> None:
-        """Stop waiting: the client has done its part."""
+        """End the deadline: the client has sent the whole request."""
         self._framing, self._chunks, self._request_due = 0, 0, None
         super().end_request()
 
@@ -175,12 +175,12 @@ class Connection(FramedProtocol):
         self._refuse(HTTPStatus.BAD_REQUEST)
 
     def pause_writing(self) -> None:
-        """The client does not take its answer as fast as it is made."""
+        """Start a deadline: the client does not read its answer as fast as it is written."""
         self._taking_due = self._soon()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """It has taken some."""
+        """End that deadline: the client has read some of its answer."""
         self._taking_due = None
         super().resume_writing()
 
@@ -190,9 +190,9 @@ class Connection(FramedProtocol):
         try:
             await self._whole_app(scope, receive, send)
         except asyncio.CancelledError:
-            # uvicorn's way to say that the time is over in which a shutdown waits.
+            # uvicorn cancels a request when the shutdown timeout has passed.
             scope["state"]["refused"] = True
-            # The server's complaint when an answer has begun already: then that was all of it.
+            # uvicorn raises this if the answer has begun already: then the answer ends here.
             with suppress(RuntimeError):
                 await self._whole_app(scope, receive, send)
 
@@ -204,11 +204,11 @@ class Connection(FramedProtocol):
             # The rest of an answer is on its way, or stuck.
             self._taking_due = self._soon()
         if self._request_due is not None and self.flow.read_paused:
-            # What is not read, as answers come first, can't be late.
+            # While answers are pending, nothing is read, so the client can't be late.
             self._request_due = self._soon()
         due = min(filter(None, (self._request_due, self._taking_due)), default=None)
         if due is not None and due <= self.loop.time():
-            # Reset, or the kernel would keep for a long while yet what the client does not take.
+            # Reset the connection: otherwise the kernel keeps the unread data for a long time.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
             self._give_up()
             self.transport.abort()
@@ -216,7 +216,7 @@ class Connection(FramedProtocol):
         self._watch = self.loop.call_at(due or self._soon(), self._close_if_late)
 
     def _may_answer(self) -> bool:
-        """Whether what came last has no answer yet, and all requests before it have theirs."""
+        """Whether the last request has no answer yet, and all requests before it have one."""
         if self.transport.is_closing() or not all(one.response_complete for one in self._pipelined):
             return False
         if self.in_body:
@@ -224,8 +224,8 @@ class Connection(FramedProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _give_up(self) -> None:
-        # uvicorn tells only the last of several pipelined requests, and not before the loop's next
-        # round: an answer that is under way would fail.
+        # uvicorn marks only the last of several pipelined requests as disconnected, and only in the
+        # loop's next iteration. Until then an answer in progress would fail.
         for cycle in (*self._pipelined, self.cycle):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -238,7 +238,7 @@ class Connection(FramedProtocol):
     def _refuse(self, status: HTTPStatus) -> None:
         if self._may_answer():
             given = [(b"content-length", b"0"), (b"connection", b"close")]
-            # What there is no request of may have had credentials.
+            # The request was not parsed to its end: it may have had credentials.
             headers = self._hardening.around(given, secrets.token_hex(16), stored=False)
             lines = (name + b": " + value + b"\r\n" for name, value in headers)
             self.transport.write(STATUS_LINE[status] + b"".join(lines) + b"\r\n")

@@ -21,16 +21,16 @@ class FramedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.in_body = False
-        """Whether the parser is behind the head of `cycle`'s request, and before its end."""
+        """Whether the parser has read the head of `cycle`'s request, and not yet its end."""
         self._upgrade_offered = False
         self._close_is_due = False
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent; refuse what is not HTTP.
 
-        httptools ends a request that offers an upgrade behind its head, whatever body it declares.
-        But an offer that is not taken changes nothing (RFC 9110 §7.8). So a parser of the same kind
-        reads the head once more, without the offer.
+        If a request offers an upgrade, httptools ends it after its head, even if it declares a
+        body. But an offer that the server ignores changes nothing (RFC 9110 §7.8). So a second
+        parser reads the head again, without the offer.
         """
         self._unset_keepalive_if_required()
         while data:
@@ -101,7 +101,7 @@ class FramedProtocol(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def _require_plain_framing(self) -> None:
-        """Raise HttpParserError for what proxies read differently, and behind the last request.
+        """Raise HttpParserError for ambiguous framing, and for a request after the last one.
 
         httptools itself refuses a length beside a coding, repeated lengths, folded lines, and lines
         that don't end in CRLF.
@@ -124,7 +124,7 @@ class FramedProtocol(HttpToolsProtocol):
 
 
 class LastAnswerTransport(asyncio.Transport):
-    """A transport as an answer needs it, which closes once the request has arrived."""
+    """The transport of the last answer: `close` waits until the whole request has arrived."""
 
     def __init__(self, protocol: FramedProtocol) -> None:
         super().__init__()

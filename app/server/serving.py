@@ -26,7 +26,7 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 
 HANGUP = getattr(signal, "SIGHUP", None)
-"""What a closing terminal sends, more than once, and Windows does not know."""
+"""The signal that a closing terminal sends, more than once. Windows does not have it."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *filter(None, [HANGUP]))
 POLL_INTERVAL = 0.1  # seconds
 RESPAWN_PAUSE = 1.0  # seconds
@@ -41,9 +41,9 @@ class DidNotStart(ScopegateError):
 def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
     """Serve the app until SIGTERM, SIGHUP or Ctrl-C, let requests under way finish, and return.
 
-    A second signal ends it at once, but for SIGHUP. Where that is ignored, as `nohup` has it, it
-    stays so. Raises ConfigurationError when the port can't be listened on or the app can't be made,
-    DidNotStart when it can't be started.
+    A second signal ends it at once, unless it is SIGHUP. If SIGHUP is ignored already, as under
+    `nohup`, it stays ignored. Raises ConfigurationError when the port can't be opened or the app
+    can't be built, DidNotStart when the app can't be started.
     """
     configure_logging(settings)
     config = ServerConfig(settings, make_app)
@@ -63,7 +63,7 @@ def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which at the first signal drains, and returns when that is done."""
+    """uvicorn's server, which drains at the first signal and then returns."""
 
     def __init__(self, config: ServerConfig, settings: Settings) -> None:
         super().__init__(config)
@@ -71,13 +71,13 @@ class Server(uvicorn.Server):
         self._stop_at: float | None = None
 
     def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
-        """Be ready no more, and stop after the delay; a second signal is not caught."""
+        """Report not ready, and stop after the delay; a second signal is not caught."""
         for each in STOP_SIGNALS:
             signal.signal(each, signal.SIG_IGN if each == HANGUP else signal.SIG_DFL)
         self.drain()
 
     def drain(self) -> None:
-        """Go on serving for the delay, while `/health/ready` says that it is over."""
+        """Keep serving for the delay, while `/health/ready` answers 503."""
         if not self.started:
             self.should_exit = True
         elif self._stop_at is None:
@@ -91,13 +91,13 @@ class Server(uvicorn.Server):
 
 
 class WorkerServer(Server):
-    """The server of a worker: its parent tells it when to stop, and it does not outlive it."""
+    """A worker's server: it stops when its parent says so, or when its parent has died."""
 
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
-        """SIGTERM, however often: a service manager may signal worker and parent alike.
+        """Drain at SIGTERM, however often it comes: a service manager may signal both processes.
 
-        Ctrl-C reaches the whole group, and the parent passes it on. So does SIGHUP, which is
-        ignored here.
+        Ctrl-C and SIGHUP reach the whole process group. The worker ignores them, because the parent
+        sends it SIGTERM.
         """
         if sig == signal.SIGTERM:
             self.drain()
@@ -131,13 +131,13 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        # Python adds in brackets what stands here already.
+        # Python adds the address in brackets; the message below has it already.
         why = (error.strerror or "").partition(" (")[0]
         raise ConfigurationError(f"can't listen on {host}, port {port}: {why}") from None
 
 
 def _supervise(count: int, listener: socket.socket, make_app: MakeApp) -> None:
-    """Keep so many workers until a signal, then wait for them to finish; a second one kills them.
+    """Keep `count` workers until a signal, then wait for them to finish; a second one kills them.
 
     A worker that ends by itself is replaced.
     """
@@ -178,8 +178,8 @@ def _start_worker(listener: socket.socket, worker: Worker, make_app: MakeApp) ->
     process = multiprocessing.get_context("spawn").Process(
         target=_work, args=(listener, worker, make_app)
     )
-    # A child inherits what is ignored: Ctrl-C while it starts is its parent's alone, and SIGHUP is
-    # for ever.
+    # A child inherits ignored signals. So it ignores Ctrl-C while it starts, and SIGHUP always: its
+    # parent handles both.
     of_terminals = [each for each in STOP_SIGNALS if each != signal.SIGTERM]
     handlers = {each: signal.signal(each, signal.SIG_IGN) for each in of_terminals}
     process.start()

@@ -1,4 +1,4 @@
-"""Workers of one service, which tell each other their metrics: a scrape reaches one of them."""
+"""Workers of one service exchange their metrics, because a scrape reaches only one of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE = 1.0
-"""Seconds that another worker may take; past it, what it counts is missing."""
+"""Seconds to wait for another worker; after that, its metrics are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Worker:
 
     @asynccontextmanager
     async def telling(self, render: Callable[[], bytes]) -> AsyncIterator[None]:
-        """Tell whatever `render` makes to any other worker that asks, while the block runs."""
+        """Send the result of `render` to every worker that asks, while the block runs."""
 
         async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(render())
@@ -33,7 +33,7 @@ class Worker:
             self._socket.unlink(missing_ok=True)
 
     async def ask_others(self) -> list[bytes]:
-        """What all the others tell that answer in time."""
+        """Return the metrics of all other workers that answer in time."""
         others = [each for each in self.folder.iterdir() if each != self._socket]
         answers = await asyncio.gather(*map(_ask, others), return_exceptions=True)
         return [answer for answer in answers if isinstance(answer, bytes)]

@@ -85,7 +85,8 @@ async def password_grant(
     """
     db = work.db
     if client:
-        # Both before either is asked for by itself: only together are they taken in order.
+        # Lock both in one call, which sorts the locks. The two checks below would take them one by
+        # one.
         await share_users(db, user.id, client.id)
         await confirm_client(db, client)
     await confirm_login(db, user)

@@ -102,8 +102,9 @@ class JwtFormat:
         )
         if decoded["header"].get("typ") != TOKEN_TYPE:
             raise InvalidToken
-        # A token has one spelling, without padding (RFC 7515 §2). The signature keeps that of all
-        # before it, but Base64 has several spellings of the signature.
+        # A token has one spelling, without padding (RFC 7515 §2). The signature protects the
+        # encoding of everything before it, but Base64 can encode the signature itself in several
+        # ways.
         if not token.endswith("." + base64url_encode(decoded["signature"]).decode()):
             raise InvalidToken
         return _parse(decoded["payload"])

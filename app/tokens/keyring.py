@@ -21,7 +21,7 @@ from app.tokens.keys import PrivateKey, UnreadableKey, decrypt_private_key, list
 from app.tokens.models import SigningKey
 
 RELOAD_INTERVAL = 1.0
-"""Seconds between two looks into the database that nothing heard from there calls for."""
+"""Seconds between two reloads that no notification has caused."""
 
 
 class NoSigningKey(Unavailable):
@@ -102,15 +102,15 @@ class Keyring:
                 await self.load()
 
     async def load(self) -> None:
-        """Take over the keys from the database; requests meanwhile wait for the same load.
+        """Load the keys from the database; concurrent callers share one load.
 
-        A key that no secret opens is left out and noted: while the secret is being changed, one
-        such key must not keep the others from being known.
+        A key that no configured secret decrypts is skipped and listed in `unreadable`. While the
+        secret is being changed, one such key must not block the others.
         """
         if self._loading is None or self._loading.done():
             self._tried_at = time.monotonic()
             self._loading = asyncio.create_task(self._load())
-        # Shielded: a request that gives up waiting must not take the keys from the others.
+        # Shielded: when one waiting request is cancelled, the load continues for the others.
         await asyncio.shield(self._loading)
 
     async def _load(self) -> None:
@@ -122,10 +122,10 @@ class Keyring:
         self._changes_read, self._read_at = changes, read_at
 
     def signing(self, now: datetime) -> Key:
-        """The key that signs: the newest that may, of the chosen algorithm if there is one.
+        """Return the key to sign with: the newest usable one, if possible of the set algorithm.
 
-        A key that is about to retire signs only while no other can: what it signs would not be
-        verified for long.
+        A key with a retirement time signs only if there is no other: its signatures would not be
+        verified for long. Raises NoSigningKey.
         """
         usable = [
             key for key in self._keys.values() if key.signs_from <= now and not key.is_retired(now)
@@ -156,7 +156,8 @@ class Keyring:
     async def jwks(self, now: datetime) -> dict[str, list[dict[str, Any]]]:
         """The public keys, also those that will sign later, as a JWK Set (RFC 7517 §5).
 
-        Without the database, as they were last: other services verify by them, and must go on.
+        Without the database, the last known keys: other services verify with them and must
+        continue.
         """
         with contextlib.suppress(DBAPIError, *DATABASE_GONE):
             await self.refresh()

@@ -20,7 +20,7 @@ from app.audit.log import record
 from app.crypto import mac
 from app.db.work import Actor, Work
 from app.errors import InvalidGrant
-from app.identity.behind import MaybeBehind, age_of, require_known
+from app.identity.missing_sessions import MaybeBehind, age_of, require_known
 from app.identity.models import Session
 from app.identity.networks import network_of
 from app.identity.session_writes import end_session
@@ -39,7 +39,7 @@ class RefreshTokenRefused(InvalidGrant):
 
 
 class RefreshTokenReused(RefreshTokenRefused):
-    """A token of the past: its holder, or the one who used it first, has stolen it.
+    """A refresh token that was used before: the first user or the present one has stolen it.
 
     The session ends, and that stays written although the request fails.
     """
@@ -66,7 +66,7 @@ class Grace:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRefreshToken:
-    """A refresh token that bears our seal; whether its proof is right, the row's key tells."""
+    """A refresh token with a valid seal. Its proof is checked with the key in the session's row."""
 
     session_id: uuid.UUID
     generation: int
@@ -125,16 +125,16 @@ class RefreshTokens:
         grace: Grace,
         idle_timeout: timedelta,
     ) -> Session:
-        """Use the token up and return its session, whose `write` is now the successor.
+        """Consume the token and return its session, from which `write` now makes the successor.
 
         However many use one token at once, there is one successor. Within the grace they all get
         it, so that a lost response or a second tab signs no user out. The grace counts from the
         first use, without the time in which no request could be answered. It is not extended, and
-        ends when the successor is used; using the access token that came with it is no such use.
-        After the grace the token raises RefreshTokenReused. So it does within a strict grace from
-        another network and another user agent; from another network alone, it is audited. Raises
-        MaybeBehind when another process may know of this token and the database does not, and
-        RefreshTokenRefused for every other reason.
+        ends when the successor is used. Using the access token that came with it does not end the
+        grace. After the grace the token raises RefreshTokenReused. Within a strict grace, a use
+        from another network and another user agent raises it too. Any other use from another
+        network is audited. Raises MaybeBehind when another process may know of this token and the
+        database does not, and RefreshTokenRefused for every other reason.
         """
         presented = self.read(token)
         if presented is None:
@@ -183,7 +183,7 @@ def _update_generation() -> Update:
     )
 
 
-# Built once, because each refresh asks them.
+# Built once, because each refresh runs them.
 _NOW = bindparam("at", type_=DateTime(timezone=True))
 _PRESENTED = (
     Session.id == bindparam("session"),
@@ -200,7 +200,8 @@ async def _allow_grace(
     """Return if the token is the one just before, within its grace; else end the session."""
     behind = found.generation - presented.generation
     if behind < 1:
-        # Good by now, and not when it was tried; or made by a process that leads to a new primary.
+        # The token was not yet valid when the UPDATE ran, but it is now; or a process that uses a
+        # new primary made it.
         raise MaybeBehind
     in_grace = behind == 1 and found.rotated_at and grace.covers(work.now - found.rotated_at)
     detail: dict[str, object] = {"session": found.id}

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.access.principals import Principal, Principals
 from app.db.changes import Change, ChangeFeed
 from app.errors import InvalidToken
-from app.identity.behind import require_known
+from app.identity.missing_sessions import require_known
 from app.tokens.jwt import Claims, JwtFormat
 from app.tokens.opaque import is_opaque, read_opaque_token, token_digest
 
@@ -103,7 +103,8 @@ class AccessTokens:
             return known.claims
         changes = self._changes
         verified = await self._verify(token, now=now)
-        # What a change was heard of meanwhile is not kept: the token may have been good before it.
+        # If a change arrived meanwhile, the result is not cached: the token may have been valid
+        # only before the change.
         if self._size and changes == self._changes and verified.until > now:
             self._verified[digest] = verified
             if len(self._verified) > self._size:

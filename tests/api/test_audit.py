@@ -12,8 +12,8 @@ from app.identity.models import ClientSecret, Session, User
 from app.main import create_app
 from app.runtime import Runtime
 from tests.clock import MovableClock
-from tests.factories import PASSWORD, Someone, bearer, login, make_user
-from tests.tokens.test_rotation import rotate
+from tests.factories import PASSWORD, Someone, bearer, make_user
+from tests.support.keys import rotate
 
 Headers = dict[str, str]
 
@@ -214,19 +214,6 @@ async def test_a_wrong_client_secret_is_told_wherever_it_is_shown(
     entry = await newest(client, root)
     assert entry["action"] == "login.failed"
     assert entry["subject"] == await id_of(client, root)
-
-
-async def test_reuse_of_a_refresh_token_is_told_although_the_request_fails(
-    client: httpx2.AsyncClient, root: Headers, alice: Someone, clock: MovableClock
-) -> None:
-    first = (await login(client, alice)).json()["refresh_token"]
-    form = {"grant_type": "refresh_token", "refresh_token": first}
-    await client.post("/token", data=form)
-    clock.move(seconds=61)
-    assert (await client.post("/token", data=form)).status_code == 400
-    entries = (await told(client, root, user=alice.id))[:2]
-    assert {each["action"] for each in entries} == {"session.reuse_detected", "session.ended"}
-    assert len({each["detail"]["session"] for each in entries}) == 1
 
 
 async def test_what_is_undone_is_not_told(

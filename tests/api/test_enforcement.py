@@ -8,16 +8,17 @@ from datetime import timedelta
 
 import httpx2
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event
 
 from app.access.authority import OPERATOR
 from app.identity.account_writes import disable_user
 from app.runtime import Runtime
 from app.tokens.keys import retire_key, rotate_key
 from tests.conftest import client_of, following, settings_for
-from tests.factories import PASSWORD, bearer, login, make_user, status
-from tests.faults import OwnPostgres, proxy_to
+from tests.factories import bearer, login, make_user, status
+from tests.faults import proxy_to
 from tests.processes import until
+from tests.statements import execute
 
 METRICS_TOKEN = "a-token-for-the-scraper-of-the-tests-only"
 
@@ -52,11 +53,6 @@ async def until_refused(client: httpx2.AsyncClient, token: dict[str, str], code:
     async with asyncio.timeout(60):
         while await status(client, token) != code:
             await asyncio.sleep(0.005)
-
-
-async def execute(runtime: Runtime, statement: str) -> None:
-    async with runtime.engine.begin() as connection:
-        await connection.execute(text(statement))
 
 
 @pytest.mark.every_token_kind
@@ -114,18 +110,6 @@ async def test_whoever_signs_out_here_and_asks_here_next_is_refused(
         assert await status(own_client, header) == 200
         assert (await sign_out(token)).is_success
         assert await status(own_client, header) == 401
-
-
-async def test_a_new_password_stops_the_other_sessions_at_once(
-    own_client: httpx2.AsyncClient, own_runtime: Runtime
-) -> None:
-    user = await make_user(own_runtime)
-    own, other = await bearer(own_client, user), await bearer(own_client, user)
-    assert [await status(own_client, each) for each in (own, other)] == [200, 200]
-    body = {"current_password": PASSWORD, "new_password": "another battery staple horse"}
-    answer = await own_client.post("/users/me/password", json=body, headers=own)
-    assert answer.status_code == 204
-    assert [await status(own_client, each) for each in (own, other)] == [200, 401]
 
 
 @pytest.mark.parametrize(
@@ -217,28 +201,6 @@ async def test_a_remembered_token_ends_with_its_key(own_database_url: str) -> No
         await until_refused(client, token)
         jwks = (await client.get("/.well-known/jwks.json")).json()
         assert leaked not in {key["kid"] for key in jwks["keys"]}
-
-
-async def test_without_a_database_nothing_passes_and_it_comes_back_by_itself(
-    own_postgres: OwnPostgres,
-) -> None:
-    settings = settings_for(own_postgres.url, revocation_bound=2)
-    async with Runtime.open(settings) as runtime, following(runtime), client_of(runtime) as client:
-        user = await make_user(runtime, "read:items")
-        token = await bearer(client, user)
-        assert await status(client, token) == 200
-        await own_postgres.stop()
-        await until(lambda: not runtime.feed.fresh())
-        for _ in range(5):
-            answer = await client.get("/users/me", headers=token)
-            assert answer.status_code == 503
-            assert answer.headers["retry-after"] == "1"
-        keys = await client.get("/.well-known/jwks.json")
-        assert len(keys.json()["keys"]) == 1, "other services go on verifying"
-        await own_postgres.resume()
-        await until(runtime.feed.fresh)
-        assert await status(client, token) == 200
-        assert (await login(client, user)).status_code == 200
 
 
 async def test_a_database_that_hangs_is_503_for_all_who_wait_and_not_for_one_after_the_other(

@@ -7,9 +7,11 @@ from sqlalchemy import text
 
 from app.identity.hash_queue import ACCOUNT_SHARE, Source
 from app.runtime import Runtime
-from tests.conftest import client_of, settings_for
-from tests.factories import PASSWORD, bearer, login, make_user
+from tests import databases
+from tests.conftest import client_of, following, settings_for
+from tests.factories import PASSWORD, bearer, login, make_user, status
 from tests.holding import hashing_held
+from tests.processes import until
 
 
 async def test_live_asks_nothing(client: httpx2.AsyncClient) -> None:
@@ -36,31 +38,31 @@ async def test_ready_knows_the_schema_revision(
 async def test_without_a_database_every_answer_is_503_and_never_a_pass(
     own_database_url: str, server_url: str
 ) -> None:
-    settings = settings_for(own_database_url, database_pool_timeout=2)
-    async with Runtime.open(settings) as runtime, client_of(runtime) as client:
+    """Whatever is remembered; and it comes back by itself."""
+    settings = settings_for(own_database_url, database_pool_timeout=2, revocation_bound=2)
+    async with Runtime.open(settings) as runtime, following(runtime), client_of(runtime) as client:
         user = await make_user(runtime, "read:items")
         headers = await bearer(client, user)
-        async with runtime.engine.connect() as connection:
-            name = await connection.scalar(text("SELECT current_database()"))
-        await runtime.engine.dispose()
-        from tests.databases import _administer
-
-        async with _administer(server_url) as admin:
-            await admin.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
-        for answer in (
-            await client.get("/items", headers=headers),
-            await client.get("/health/ready"),
-            await login(client, user),
-        ):
-            assert answer.status_code == 503
-            assert answer.headers["retry-after"] == "1"
-        answer = await login(client, user)
-        assert answer.json()["error"] == "temporarily_unavailable"
-        assert answer.headers["cache-control"] == "no-store"
-        assert (await client.get("/health/live")).status_code == 200
-        async with _administer(server_url) as admin:
-            await admin.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
-        assert (await client.get("/items", headers=headers)).status_code == 200, "back by itself"
+        assert await status(client, headers) == 200
+        async with databases.closed(server_url, str(runtime.engine.url.database)):
+            await until(lambda: not runtime.feed.fresh())
+            for answer in (
+                await client.get("/users/me", headers=headers),
+                await client.get("/items", headers=headers),
+                await client.get("/health/ready"),
+                await login(client, user),
+            ):
+                assert answer.status_code == 503
+                assert answer.headers["retry-after"] == "1"
+            answer = await login(client, user)
+            assert answer.json()["error"] == "temporarily_unavailable"
+            assert answer.headers["cache-control"] == "no-store"
+            assert (await client.get("/health/live")).status_code == 200
+            keys = (await client.get("/.well-known/jwks.json")).json()["keys"]
+            assert len(keys) == 1, "other services go on verifying"
+        await until(runtime.feed.fresh)
+        assert await status(client, headers) == 200
+        assert (await login(client, user)).status_code == 200
 
 
 async def test_a_killed_connection_is_503_or_replaced(own_runtime: Runtime) -> None:

@@ -8,11 +8,11 @@ import httpx2
 import pytest
 
 from app.runtime import Runtime
-from tests.api.test_throttle import seen
 from tests.conftest import client_of, following, settings_for
 from tests.factories import PASSWORD, Someone, bearer, login, make_user
 from tests.holding import hashing_held
 from tests.statements import statements_of
+from tests.support.answers import seen
 
 NEW = "another horse battery staple"
 

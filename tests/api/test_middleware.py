@@ -8,20 +8,18 @@ from datetime import timedelta
 import httpx2
 import pytest
 from fastapi import Request
+from pydantic import SecretStr
 
 from app.api.middleware import API_CONTENT_POLICY
 from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.factories import bearer, make_user
+from tests.support.answers import HARDENING
 
-HARDENING = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 ORIGIN = "https://app.example"
+METRICS_TOKEN = "a-metrics-token-for-the-tests-0123456789"
 
 
 def client_with(runtime: Runtime, **settings: object) -> httpx2.AsyncClient:
@@ -195,11 +193,18 @@ async def test_pages_of_the_origins_that_are_set_may_call_and_read_what_they_nee
 async def test_only_the_hosts_that_are_set_are_answered_and_probes_by_address(
     runtime: Runtime, host: str, status: int
 ) -> None:
-    async with client_with(runtime, trusted_hosts=("auth.example", "*.internal.example")) as client:
+    hosts = ("auth.example", "*.internal.example")
+    token = SecretStr(METRICS_TOKEN)
+    async with client_with(runtime, trusted_hosts=hosts, metrics_token=token) as client:
         answer = await client.get("/openapi.json", headers={"Host": host})
         assert answer.status_code == status
         assert is_hardened(answer)
         assert (await client.get("/health/live", headers={"Host": host})).status_code == 200
+        scrape = {"Host": host, "Authorization": f"Bearer {METRICS_TOKEN}"}
+        assert (await client.get("/metrics", headers=scrape)).status_code == 200
+        assert (await client.get("/metrics", headers={"Host": host})).status_code == 401
+        below = await client.get("/metrics/below", headers=scrape)
+        assert below.status_code == (404 if status == 200 else 400)
 
 
 async def test_any_host_is_answered_by_default(client: httpx2.AsyncClient) -> None:

@@ -11,10 +11,8 @@ import pytest
 from sqlalchemy import delete, select, text, update
 
 from app.access.authority import OPERATOR
-from app.access.grants import grant
 from app.audit.models import AuditEntry
 from app.errors import InvalidScope
-from app.identity.account_writes import create_service
 from app.identity.models import Session, User
 from app.identity.throttle import ACCOUNT_AND_ADDRESS
 from app.main import create_app
@@ -24,30 +22,15 @@ from tests.clock import MovableClock
 from tests.conftest import client_of
 from tests.factories import PASSWORD, Someone, bearer, login, make_user
 from tests.holding import until_waiting
+from tests.support.services import ServiceAccount, make_service
 from tests.telling import Told, told
 
 Form = dict[str, str]
 
 
-@dataclass
-class Service:
-    """A service account, and the form fields by which it authenticates."""
-
-    id: uuid.UUID
-    credentials: Form
-
-
 @pytest.fixture
-async def portal(runtime: Runtime) -> Service:
+async def portal(runtime: Runtime) -> ServiceAccount:
     return await make_service(runtime, "portal", "read:items")
-
-
-async def make_service(runtime: Runtime, name: str, *scopes: str) -> Service:
-    async with runtime.work(OPERATOR) as work:
-        user, secret = await create_service(work, username=name)
-        for scope in scopes:
-            await grant(work, user.id, scope)
-    return Service(user.id, {"client_id": name, "client_secret": secret.value})
 
 
 async def failures(runtime: Runtime) -> list[Told]:
@@ -88,7 +71,7 @@ async def test_an_entry_tells_from_where_and_in_which_request(
 
 
 async def test_a_right_password_by_a_client_is_one_entry_that_names_both(
-    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, portal: Service
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, portal: ServiceAccount
 ) -> None:
     await login(client, alice, scope="no-such-scope", **portal.credentials)
     await login(client, alice, password="wrong", **portal.credentials)
@@ -132,7 +115,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case.code)
 async def test_a_right_secret_that_is_refused_is_audited_whatever_refuses_it(
-    client: httpx2.AsyncClient, runtime: Runtime, portal: Service, case: Case
+    client: httpx2.AsyncClient, runtime: Runtime, portal: ServiceAccount, case: Case
 ) -> None:
     answer = await client.post(case.path, data={**case.form, **portal.credentials})
     assert answer.json()["error"] == case.code, answer.text
@@ -140,7 +123,7 @@ async def test_a_right_secret_that_is_refused_is_audited_whatever_refuses_it(
 
 
 async def test_a_right_secret_with_another_clients_refresh_token_is_audited(
-    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, portal: Service
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone, portal: ServiceAccount
 ) -> None:
     other = await make_service(runtime, "other")
     pair = (await login(client, alice, **portal.credentials)).json()
@@ -166,7 +149,7 @@ async def test_what_a_route_refuses_after_a_dependency_let_the_secret_pass_is_au
 
 
 async def test_a_right_secret_beside_a_throttled_name_is_audited(
-    client: httpx2.AsyncClient, runtime: Runtime, portal: Service
+    client: httpx2.AsyncClient, runtime: Runtime, portal: ServiceAccount
 ) -> None:
     form = {"username": "whoever", "password": "wrong"}
     for _ in range(ACCOUNT_AND_ADDRESS.burst):
@@ -210,7 +193,7 @@ async def test_a_right_password_refused_by_a_constraint_of_the_database_is_audit
 
 
 async def test_a_refusal_as_late_as_the_token_itself_is_audited(
-    runtime: Runtime, alice: Someone, portal: Service
+    runtime: Runtime, alice: Someone, portal: ServiceAccount
 ) -> None:
     class TooLarge(Issuer):
         async def issue(self, *_: object, **__: object) -> Issued:
@@ -312,7 +295,7 @@ async def test_wrong_secrets_write_ten_entries_a_minute_and_then_one_that_counts
 
 
 async def test_a_right_secret_is_not_hidden_behind_wrong_ones(
-    attacker: httpx2.AsyncClient, runtime: Runtime, portal: Service
+    attacker: httpx2.AsyncClient, runtime: Runtime, portal: ServiceAccount
 ) -> None:
     form = {"grant_type": "client_credentials", "scope": "no-such-scope"}
     for _ in range(12):

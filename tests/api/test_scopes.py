@@ -39,19 +39,6 @@ async def test_a_scope_is_registered_granted_asked_for_and_removed(
     assert (await client.delete("/scopes/ship:orders", headers=root)).status_code == 404
 
 
-async def test_a_grant_that_has_ended_keeps_no_scope(
-    client: httpx2.AsyncClient, runtime: Runtime, root: Headers, clock: MovableClock
-) -> None:
-    alice = await make_user(runtime)
-    await put(client, root, "ship:orders")
-    end = {"expires_at": clock().replace(year=2100).isoformat()}
-    await client.put(f"/users/{alice.id}/grants/ship:orders", json=end, headers=root)
-    assert (await client.delete("/scopes/ship:orders", headers=root)).status_code == 409
-    clock.move(days=100 * 365)
-    root = await bearer(client, await make_user(runtime, "admin"))
-    assert (await client.delete("/scopes/ship:orders", headers=root)).status_code == 204
-
-
 async def test_everybody_signed_in_may_list_the_scopes_by_page(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:

@@ -14,11 +14,11 @@ from app.identity.account_writes import create_service
 from app.identity.models import User
 from app.identity.throttle import ACCOUNT, ACCOUNT_AND_ADDRESS, SESSION
 from app.runtime import Runtime
-from tests.clock import MovableClock
+from tests.clock import MovableClock, StandingClock
 from tests.conftest import client_of
 from tests.factories import PASSWORD, bearer, login, make_user, refresh
-from tests.identity.test_throttle import StandingClock
 from tests.statements import statements_of
+from tests.support.answers import seen
 
 BURST = ACCOUNT_AND_ADDRESS.burst
 WAIT = str(int(ACCOUNT_AND_ADDRESS.interval.total_seconds()))
@@ -45,12 +45,6 @@ def without_the_tests_own(statements: list[str]) -> list[str]:
     It reads the keys every second, having no change feed.
     """
     return [each for each in statements if "SAVEPOINT" not in each and "signing_keys" not in each]
-
-
-def seen(answer: httpx2.Response) -> tuple[int, bytes, dict[str, str]]:
-    """All that a client sees."""
-    headers = {name: text for name, text in answer.headers.items() if name != "x-request-id"}
-    return answer.status_code, answer.content, headers
 
 
 def assert_throttled(answer: httpx2.Response) -> None:

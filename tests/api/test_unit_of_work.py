@@ -101,9 +101,14 @@ async def test_a_change_is_published_though_the_answer_to_its_commit_is_lost(
     assert EVERYTHING not in heard, "what is done after a commit needs one"
 
 
-async def test_no_request_waits_for_a_connection_while_it_holds_one(own_database_url: str) -> None:
+@pytest.mark.parametrize("token_format", ["jwt", "opaque"])
+async def test_no_request_waits_for_a_connection_while_it_holds_one(
+    own_database_url: str, token_format: str
+) -> None:
     """With one connection in all, each is answered; otherwise those at work wait for each other."""
-    settings = settings_for(own_database_url, database_pool_size=1)
+    settings = settings_for(
+        own_database_url, database_pool_size=1, access_token_format=token_format
+    )
     async with Runtime.open(settings) as runtime, client_of(runtime) as client:
         alice = await make_user(runtime, "admin")
         pair = (await login(client, alice)).json()
@@ -124,6 +129,8 @@ async def test_no_request_waits_for_a_connection_while_it_holds_one(own_database
         await ask("PUT", granting, headers=token)
         await ask("POST", "/token", data=refresh)
         await ask("POST", "/token", data={"grant_type": "client_credentials"}, auth=credentials)
+        form = {"username": alice.username, "password": PASSWORD}
+        await ask("POST", "/token", data=form, auth=credentials)
         await ask("POST", "/introspect", data={"token": pair["access_token"]}, auth=credentials)
         await ask("POST", "/items", json={"title": "Lamp"}, headers=token)
         await ask("POST", "/users/me/password", json=passwords, headers=token)

@@ -113,7 +113,10 @@ async def test_a_secret_is_revoked_under_its_own_account_alone(
         ({"username": "bob", "password": None}, 422),
         ({"username": "bob", "kind": "service", "password": PASSWORD}, 422),
         ({"username": "bob", "kind": "robot"}, 422),
-        ({"username": "scopegate", "kind": "service"}, 422),
+        *(
+            ({"username": name, "kind": "service"}, 422)
+            for name in ("scopegate", "Scopegate", "a:b", "dienst-ü", "two words")
+        ),
     ],
 )
 async def test_users_that_cant_be_are_refused(

@@ -137,7 +137,7 @@ async def test_refused_users_of_keycloak_are_named_by_line(
         5: "This user has no password there: they sign in some other way.",
         6: "This is a service account: create it here, with a secret of its own.",
         7: "This hash is by none of Keycloak's own algorithms.",
-        8: "This hash by PBKDF2-SHA256 costs more to verify than a login may.",
+        8: "This hash by PBKDF2-SHA256 is too expensive to verify at a login.",
         9: broken,
         10: broken,
         11: broken,

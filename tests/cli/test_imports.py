@@ -129,7 +129,7 @@ async def test_refused_rows_are_reported_with_their_lines_and_the_others_are_in(
         11: "A row has either a password or a password_hash.",
         12: "The row has 2 fields, not 4: what has commas in it, as argon2 hashes do, is quoted.",
         14: "That username is taken: choose another.",
-        15: "This hash by bcrypt costs more to verify than a login may.",
+        15: "This hash by bcrypt is too expensive to verify at a login.",
         16: "Not supported here: a hash by the faulty bcrypt that PHP had until 2011 ($2x$).",
     }
     listed = {each["username"]: each["granted"] for each in await printed("user", "list")}

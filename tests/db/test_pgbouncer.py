@@ -80,7 +80,7 @@ async def test_two_replicas_share_two_connections_from_the_migration_on(
             for runtime in (one, other):
                 assert runtime.feed.fresh()
                 assert runtime.principals.counts.hits
-                assert not runtime.principals.counts.unvouched
+                assert not runtime.principals.counts.bypassed
             async with one.engine.connect() as connection:
                 found = await connection.execute(
                     text(

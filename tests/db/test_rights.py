@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from app.db.base import Base
 from app.db.engine import create_engine
 from app.db.migrating import upgrade
-from app.db.rights import LESS, grant_rights
+from app.db.rights import RESTRICTED_RIGHTS, grant_rights
 from app.db.url import normalise_url
 from app.ops.housekeeping import prune
 from app.runtime import Runtime
@@ -125,10 +125,10 @@ async def test_rights_that_are_no_longer_needed_are_taken_back(roles: Roles) -> 
         "has_table_privilege(:role, :name, 'TRUNCATE')"
     )
     async with owner.begin() as connection:
-        for table in LESS:
+        for table in RESTRICTED_RIGHTS:
             await connection.execute(text(f"GRANT ALL ON {table} TO {name}"))
         await grant_rights(connection, str(name))
-        for table in LESS:
+        for table in RESTRICTED_RIGHTS:
             assert not await connection.scalar(asked, {"role": name, "name": table})
     with pytest.raises(ProgrammingError, match="does not exist"):
         async with owner.begin() as connection:

@@ -7,20 +7,20 @@ import subprocess
 import asyncpg
 import httpx2
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from app.db.changes import EVERYTHING, Change
 from app.db.migrating import restore
 from app.db.triggers import DEFINITIONS
 from app.runtime import Runtime
 from tests.conftest import client_of, following, settings_for
-from tests.db.test_changes import execute, feed_of, heard_by
 from tests.factories import bearer, make_user
 from tests.generated_triggers import definitions_of
 from tests.postgres_programs import libpq_url, on_path
 from tests.processes import PATIENCE, until
+from tests.statements import execute
+from tests.support.feeds import BOUND, feed_of, heard_by, url_of
 
-BOUND = 0.5
 EMPTY = """
 CREATE FUNCTION do_nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE OR REPLACE TRIGGER grants_notify_insert AFTER INSERT OR UPDATE OR DELETE ON grants
@@ -161,7 +161,3 @@ def run(*command: str, stdin: str = "") -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def url_of(runtime: Runtime) -> str:
-    return make_url(runtime.engine.url).render_as_string(hide_password=False)

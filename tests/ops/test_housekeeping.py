@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from datetime import timedelta
-from functools import partial
 
 import httpx2
 import pytest
@@ -23,11 +22,7 @@ from app.tokens.models import OpaqueToken, SigningKey
 from tests.clock import MovableClock
 from tests.conftest import settings_for
 from tests.factories import login, make_user
-
-KEPT = timedelta(days=7)
-AUDIT_KEPT = timedelta(days=365)
-
-house = partial(prune, kept=KEPT, audit_kept=AUDIT_KEPT)
+from tests.support.housekeeping import KEPT, house
 
 
 async def count(runtime: Runtime, table: type) -> int:

@@ -1,6 +1,5 @@
 """What a serving process writes: a line an event, and nothing that is anybody's secret."""
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,20 +20,7 @@ from tests.canaries import BASIC, CANARY, live_secrets, plant_canaries
 from tests.conftest import client_of
 from tests.factories import PASSWORD, make_user
 from tests.processes import serving
-
-REQUEST_KEYS = {
-    *("timestamp", "level", "logger", "event"),
-    *("request_id", "user_id", "method", "route", "status", "duration_ms", "database_ms"),
-}
-
-
-def lines_of(output: str) -> list[dict[str, Any]]:
-    """Every line, which must be JSON."""
-    return [json.loads(line) for line in output.splitlines()]
-
-
-def requests_of(output: str) -> list[dict[str, Any]]:
-    return [line for line in lines_of(output) if line["event"] == "request"]
+from tests.support.logs import REQUEST_KEYS, lines_of, requests_of
 
 
 @contextmanager

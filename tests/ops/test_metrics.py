@@ -8,35 +8,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.identity.hash_queue import TooManyLogins
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, settings_for
 from tests.factories import PASSWORD, bearer, login, make_user
 from tests.processes import SERVE, Service, children_of, command, eventually, serving
+from tests.support.metrics import Found, read, total
 
 TOKEN = "a-metrics-token-for-the-tests-0123456789"
 SCRAPE = {"Authorization": f"Bearer {TOKEN}"}
-
-Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def read(text: str) -> Found:
-    """Every sample by its name and labels; none may be there twice."""
-    families = list(text_string_to_metric_families(text))
-    names = [family.name for family in families]
-    assert len(names) == len(set(names)), "what belongs to one name stands together"
-    samples = [sample for family in families for sample in family.samples]
-    found = {(each.name, frozenset(each.labels.items())): each.value for each in samples}
-    assert len(found) == len(samples)
-    return found
-
-
-def total(found: Found, name: str, **labels: str) -> float:
-    """The sum over what bears these labels."""
-    wanted = labels.items()
-    return sum(value for (each, has), value in found.items() if each == name and wanted <= has)
 
 
 def is_served_by(found: Found) -> set[str]:

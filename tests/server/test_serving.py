@@ -5,19 +5,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from app.main import create_app
-from app.server.serving import POLL_INTERVAL, STOP_SIGNALS, _supervise
+from app.server.serving import POLL_INTERVAL
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.faults import OwnPostgres, proxy_to
@@ -26,9 +22,6 @@ from tests.processes import (
     PATIENCE,
     ROOT,
     SERVE,
-    Service,
-    children_of,
-    command,
     environment,
     eventually,
     free_port,
@@ -36,44 +29,9 @@ from tests.processes import (
     serving,
     until,
 )
+from tests.support.serving import BODY, begin_login, refuses_connections
 
 pytestmark = pytest.mark.system
-BODY = f"username=alice&password={PASSWORD.replace(' ', '+')}".encode()
-HEAD = (
-    b"POST /token HTTP/1.1\r\nHost: scopegate.test\r\nExpect: 100-continue\r\n"
-    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % len(BODY)
-)
-
-HASH_BYTES = 19 * 2**20
-
-
-@pytest.fixture
-async def settings(own_database_url: str) -> dict[str, Any]:
-    """A service's settings, with alice in its database."""
-    settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
-    await command("user", "create", "alice", "--scope", "read:items", stdin=PASSWORD, **settings)
-    return settings
-
-
-def begin_login(service: Service) -> socket.socket:
-    """A login that a process has accepted, and waits for the body of."""
-    connection = service.connect()
-    connection.sendall(HEAD)
-    assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    return connection
-
-
-def refuses_connections(service: Service) -> bool:
-    try:
-        service.connect().close()
-    except ConnectionError:
-        return True
-    return False
-
-
-def workers_of(service: Service) -> list[int]:
-    """The processes that serve; Python's own, which tidies up after them, is none."""
-    return children_of(service.process.pid, "spawn_main")
 
 
 def test_a_port_that_is_taken_is_one_line_and_nothing_is_promised(settings: dict[str, Any]) -> None:
@@ -211,39 +169,6 @@ def test_what_nohup_starts_outlives_its_terminal(settings: dict[str, Any], worke
         assert service.process.wait(PATIENCE) == 0
 
 
-def resident(process: int, what: str = "VmRSS") -> int:
-    """Bytes of memory that a process has now; `VmHWM` is the most that it ever had."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return 1024 * int(status.partition(f"{what}:")[2].split()[0])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc, and Linux' /proc")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_hashing_has_taken_is_given_back(settings: dict[str, Any], workers: int) -> None:
-    scraper = "a-token-for-whoever-scrapes-0123456789"
-    command = [*SERVE, "--workers", str(workers)]
-    with serving(command, metrics_token=scraper, **settings) as service:
-
-        def all_serve() -> bool:
-            header = {"Authorization": f"Bearer {scraper}"}
-            metrics = httpx2.get(f"{service.url}/metrics", headers=header).text
-            return workers == 1 or all(f'worker="{n}"' in metrics for n in range(workers))
-
-        # One that is still starting would weigh too little.
-        eventually(all_serve)
-        processes = workers_of(service) or [service.process.pid]
-        before = {process: resident(process) for process in processes}
-
-        def sign_in(_: int) -> int:
-            form = {"username": "alice", "password": PASSWORD}
-            return httpx2.post(f"{service.url}/token", data=form, timeout=PATIENCE).status_code
-
-        with ThreadPoolExecutor(8) as pool:
-            assert set(pool.map(sign_in, range(24))) == {200}
-        assert any(resident(each, "VmHWM") > before[each] + HASH_BYTES for each in processes)
-        eventually(lambda: all(resident(each) < before[each] + HASH_BYTES for each in processes))
-
-
 async def test_a_database_that_hangs_does_not_keep_it_from_ending(
     own_postgres: OwnPostgres,
 ) -> None:
@@ -266,67 +191,6 @@ async def test_a_database_that_hangs_does_not_keep_it_from_ending(
                     assert b"temporarily_unavailable" in answer
             assert service.process.wait(PATIENCE) == 0
         assert "Traceback" not in service.output()
-
-
-def count_signals(*_: object) -> None:
-    """A worker that takes its time to end, and writes down how often it was told to."""
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    written = Path(os.environ["TOLD"])
-    written.write_text("")
-    while not told:
-        time.sleep(POLL_INTERVAL)
-    time.sleep(5 * POLL_INTERVAL)
-    written.write_text(str(len(told)))
-
-
-def test_a_worker_is_told_to_end_once_however_long_it_takes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """It is on its own at its very end, with no handler left: a signal would cut it short there."""
-    written = tmp_path / "told"
-    monkeypatch.setenv("TOLD", str(written))
-    monkeypatch.setattr("app.server.serving._work", count_signals)
-    handlers = {each: signal.getsignal(each) for each in STOP_SIGNALS}
-
-    def stop() -> None:
-        eventually(written.exists)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
-            stopped = pool.submit(stop)
-            _supervise(1, listener, create_app)
-            stopped.result()
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
-    assert written.read_text() == "1"
-
-
-def runs(process: int) -> bool:
-    """Whether it does: what nobody has waited for yet runs no more."""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def test_a_worker_that_is_killed_is_replaced_and_none_outlives_its_parent(
-    settings: dict[str, Any],
-) -> None:
-    with serving([*SERVE, "--workers", "2"], **settings) as service:
-        before = workers_of(service)
-        assert len(before) == 2
-        os.kill(before[0], signal.SIGKILL)
-        eventually(lambda: len(workers_of(service)) == 2 and before[0] not in workers_of(service))
-        assert service.is_ready()
-        workers = workers_of(service)
-        service.process.kill()
-        service.process.wait(PATIENCE)
-        eventually(lambda: not any(map(runs, workers)))
-        assert refuses_connections(service)
 
 
 async def test_production_says_at_the_start_that_the_database_is_not_verified(

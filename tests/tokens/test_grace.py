@@ -1,7 +1,7 @@
 """The grace of a used refresh token: how long it lasts, and who in it is noticed or signed out."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from app.runtime import Runtime
 from app.tokens.refresh import Grace
 from tests.clock import MovableClock
 from tests.conftest import client_of, following, settings_for
-from tests.factories import Someone, login, make_user, refresh
+from tests.factories import SignedIn, Someone, login, make_user, refresh, sign_in
 from tests.faults import OwnPostgres
 from tests.processes import until
 from tests.telling import told
@@ -39,33 +39,13 @@ def at(runtime: Runtime, address: str, user_agent: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=transport, base_url="http://a.test", headers=headers)
 
 
-@dataclass
-class Holder:
-    """Who has a refresh token, and the last pair that they got for it."""
-
-    client: httpx2.AsyncClient
-    pair: dict[str, Any]
-
-    async def refresh(self, token: str | None = None) -> int:
-        """Use the token that they hold, or another one; the status of the answer."""
-        answer = await refresh(self.client, token or self.pair["refresh_token"])
-        if answer.status_code == 200:
-            self.pair = answer.json()
-        return answer.status_code
-
-    async def status(self) -> int:
-        """What their access token is good for."""
-        headers = {"Authorization": f"Bearer {self.pair['access_token']}"}
-        return (await self.client.get("/users/me", headers=headers)).status_code
-
-
 async def two_holders(
     runtime: Runtime, alice: Someone, *, address: str, user_agent: str
-) -> tuple[Holder, Holder]:
+) -> tuple[SignedIn, SignedIn]:
     """The owner, signed in at home by a browser, and a thief elsewhere who has the same token."""
     owner, thief = at(runtime, HOME, BROWSER), at(runtime, address, user_agent)
     pair = (await login(owner, alice)).json()
-    return Holder(owner, pair), Holder(thief, pair)
+    return SignedIn(owner, pair), SignedIn(thief, pair)
 
 
 def with_grace(runtime: Runtime, lasts: timedelta, *, strict: bool) -> Runtime:
@@ -84,6 +64,7 @@ async def reuse_detected(runtime: Runtime) -> list[dict[str, Any]]:
         return [detail for _, _, detail in await told(db, "session.reuse_detected")]
 
 
+@pytest.mark.every_token_kind
 async def test_by_default_a_lost_answer_can_be_asked_for_again_for_a_minute(
     client: httpx2.AsyncClient, alice: Someone, clock: MovableClock, runtime: Runtime
 ) -> None:
@@ -93,18 +74,19 @@ async def test_by_default_a_lost_answer_can_be_asked_for_again_for_a_minute(
     clock.move(seconds=12)
     again = await refresh(client, lost)
     assert again.json()["refresh_token"] == first["refresh_token"]
+    assert await SignedIn(client, again.json()).works()
     clock.move(seconds=47)
     assert (await refresh(client, lost)).status_code == 200
     clock.move(seconds=2)
-    assert (await refresh(client, lost)).status_code == 400
+    assert (await refresh(client, lost)).status_code == 400, "the grace is not extended by use"
     assert (await refresh(client, first["refresh_token"])).status_code == 400, "it has ended"
 
 
 async def test_using_the_successor_ends_the_grace_and_using_its_access_token_does_not(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
-    holder = Holder(client, (await login(client, alice)).json())
-    first = holder.pair["refresh_token"]
+    holder = await sign_in(client, alice)
+    first = holder.refresh_token
     assert await holder.refresh() == 200
     assert await holder.status() == 200
     assert await holder.refresh(first) == 200, "the successor is unused"
@@ -199,7 +181,7 @@ async def test_what_an_earlier_release_has_refreshed_is_compared_with_nothing(
     async with runtime.work(OPERATOR) as work:
         await work.db.execute(text("UPDATE sessions SET generation = generation + 1"))
     # The traveller has the token that the earlier release has just used.
-    assert await traveller.refresh(owner.pair["refresh_token"]) == 200
+    assert await traveller.refresh(owner.refresh_token) == 200
     assert await grace_used(runtime) == await reuse_detected(runtime) == []
     assert await traveller.refresh() == 200, "and from here on it is known again"
     assert await owner.refresh() == 400

@@ -25,20 +25,10 @@ from app.tokens.models import SigningKey
 from tests.clock import MovableClock
 from tests.conftest import SECRET, client_of, settings_for
 from tests.factories import bearer, make_user
+from tests.support.keys import rotate
 from tests.telling import told
 
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"
-
-
-async def rotate(runtime: Runtime, *, publication: float = 300) -> SigningKey:
-    async with runtime.work(OPERATOR) as work:
-        return await rotate_key(
-            work,
-            runtime.cipher,
-            algorithm="ES256",
-            publication=timedelta(seconds=publication),
-            overlap=runtime.issuer.access_token_lifetime,
-        )
 
 
 async def published(client: httpx2.AsyncClient) -> set[str]:

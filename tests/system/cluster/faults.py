@@ -5,7 +5,8 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from tests.processes import PATIENCE
-from tests.system.cluster.bed import Cluster, Node
+from tests.system.cluster.bed import Cluster
+from tests.system.cluster.node import Node
 
 FROZEN = 40.0
 """Seconds that a leader stands still: twice Patroni's ttl, so another is promoted meanwhile."""

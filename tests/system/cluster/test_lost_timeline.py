@@ -20,8 +20,9 @@ from tests.commands import printed, scopegate
 from tests.conftest import SECRET
 from tests.factories import Someone, bearer, login
 from tests.processes import PATIENCE
-from tests.system.cluster.bed import CLUSTER, POLL, Cluster, Node, patroni_cluster
+from tests.system.cluster.bed import CLUSTER, Cluster, patroni_cluster
 from tests.system.cluster.faults import successor_of
+from tests.system.cluster.node import POLL, Node
 from tests.system.cluster.rounds import WAYS, settings_of
 
 pytestmark = CLUSTER

@@ -1,7 +1,7 @@
-"""Whether the database that was asked may lack a session that another process has just opened.
+"""Detect that this process's database may lack a session that another process just opened.
 
-In a switchover another process may lead to the new primary already. Until its next survey this one
-asks the old primary, and must not say that such a session has ended.
+During a switchover, another process may already use the new primary. Until its next survey this
+process still uses the old one, and must not report such a session as ended.
 """
 
 import uuid
@@ -15,7 +15,7 @@ from app.identity.models import Session
 
 
 class MaybeBehind(Unavailable):
-    """The database that was asked may lack what another process has just committed."""
+    """This process's database may lack what another process has just committed."""
 
     text = "This process may not know of the latest changes: try again in a moment."
 
@@ -31,5 +31,5 @@ async def require_known(
 
 
 def age_of(session_id: uuid.UUID, *, now: datetime) -> timedelta:
-    """Return a session's age by its UUIDv7 (RFC 9562 §5.7): the process that opened it says so."""
+    """Return a session's age by the time in its UUIDv7 (RFC 9562 §5.7), set by its opener."""
     return timedelta(seconds=now.timestamp() - (session_id.int >> 80) / 1000)

@@ -1,0 +1,71 @@
+"""Principals, found as a process finds them, and changes as another process makes them."""
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.access.authority import OPERATOR
+from app.access.grants import revoke
+from app.access.principals import Principal, Principals
+from app.db.work import Database
+from app.identity.session_writes import open_session
+from app.runtime import Runtime
+from tests.factories import Someone
+from tests.holding import HeldSession
+
+SCOPE = "read:items"
+
+
+@dataclass(frozen=True)
+class Login:
+    """Somebody's session."""
+
+    user: Someone
+    session_id: uuid.UUID
+
+
+async def sign_in(runtime: Runtime, user: Someone, *, minutes: float = 60) -> Login:
+    async with runtime.work(OPERATOR) as work:
+        opened = await open_session(
+            work,
+            user_id=user.id,
+            client_id=None,
+            scopes={SCOPE},
+            lifetime=timedelta(minutes=minutes),
+            idle_timeout=timedelta(minutes=minutes),
+        )
+    return Login(user, opened.id)
+
+
+async def find(
+    principals: Principals, runtime: Runtime, login: Login, *scopes: str
+) -> Principal | None:
+    return await principals.find(
+        login.session_id,
+        user_id=login.user.id,
+        token_scopes=frozenset(scopes or {SCOPE}),
+        now=runtime.now(),
+    )
+
+
+def held_principals(runtime: Runtime, size: int = 10) -> Principals:
+    sessions: async_sessionmaker[AsyncSession]
+    sessions = async_sessionmaker(runtime.engine, class_=HeldSession)
+    return Principals(sessions, runtime.feed, size=size)
+
+
+def elsewhere(runtime: Runtime) -> Database:
+    """The database as another process uses it: this one hears of changes only from there."""
+    return replace(runtime.database, publish=lambda _: None)
+
+
+async def revoke_elsewhere(runtime: Runtime, user: Someone) -> None:
+    async with elsewhere(runtime).work(OPERATOR) as work:
+        await revoke(work, user.id, SCOPE)
+
+
+def scopes_of(principal: Principal | None) -> frozenset[str]:
+    assert principal is not None
+    return principal.scopes

@@ -1,0 +1,103 @@
+"""Logins as the throttle meets them, and what it has charged."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.access.authority import OPERATOR
+from app.audit.models import AuditEntry
+from app.db.work import Actor, Origin
+from app.identity import throttle
+from app.identity.login import LoginRefused
+from app.identity.models import FailureBudget
+from app.identity.throttle import (
+    LOGIN,
+    AttemptSource,
+    FailureLimit,
+    Throttled,
+)
+from app.runtime import Runtime
+from app.tokens.issuing import password_grant
+from tests.clock import MovableClock
+from tests.conftest import following, settings_for
+from tests.factories import PASSWORD, Someone, authenticated
+
+HOME = "192.0.2.1"
+AWAY = "198.51.100.7"
+
+
+def numbered(number: int) -> str:
+    """One of very many addresses."""
+    return f"203.0.{number // 256}.{number % 256}"
+
+
+async def sign_in(
+    runtime: Runtime, username: str, password: str = PASSWORD, *, address: str
+) -> str:
+    """A whole login by password: `in`, `refused` after it was checked, or `throttled`."""
+    actor = Actor(origin=Origin(address=address))
+    try:
+        user = await authenticated(runtime, username, password, actor=actor)
+    except LoginRefused:
+        return "refused"
+    except Throttled:
+        return "throttled"
+    async with runtime.work(actor) as work:
+        await password_grant(work, runtime.issuer, user=user, client=None, requested=None)
+    return "in"
+
+
+async def fail(
+    runtime: Runtime,
+    name: str,
+    *,
+    address: str,
+    user: Someone | None = None,
+    limits: tuple[FailureLimit, ...] = LOGIN,
+) -> None:
+    """A failure as a login charges it, without the hash that it costs. Raises Throttled."""
+    source = AttemptSource(name, user.id if user else None, address)
+    async with runtime.work(OPERATOR) as work:
+        attempt = await runtime.throttle.admit(work.db, limits, source, now=work.now)
+        await throttle.charge(work.db, attempt, now=work.now)
+
+
+async def wait_of(runtime: Runtime, name: str = "alice", *, address: str = HOME) -> timedelta:
+    """How long an attempt has to wait; zero: it is let in."""
+    async with runtime.sessions() as db:
+        try:
+            source = AttemptSource(name, None, address)
+            await runtime.throttle.admit(db, LOGIN, source, now=runtime.now())
+        except Throttled as refused:
+            return timedelta(seconds=refused.retry_after)
+    return timedelta()
+
+
+async def budgets(db: AsyncSession) -> list[datetime]:
+    """What is in the table, the longest wait first."""
+    found = select(FailureBudget.open_at).order_by(FailureBudget.open_at.desc())
+    return list(await db.scalars(found))
+
+
+async def actions(runtime: Runtime) -> Counter[str]:
+    """How many audit entries there are of each action."""
+    async with runtime.sessions() as db:
+        return Counter(await db.scalars(select(AuditEntry.action)))
+
+
+@asynccontextmanager
+async def replica(database_url: str, clock: MovableClock) -> AsyncIterator[Runtime]:
+    """A runtime that turns nobody away for being busy, so that logins meet the throttle alone."""
+    settings = settings_for(
+        database_url,
+        hash_queue=2000,
+        database_connect_timeout=60,
+        database_pool_timeout=60,
+        database_statement_timeout=60,
+    )
+    async with Runtime.open(settings, now=clock) as runtime, following(runtime):
+        yield runtime
