@@ -28,7 +28,7 @@ KEY = "A" * 43
 
 @pytest.fixture
 async def hasher() -> AsyncIterator[PasswordHasher]:
-    hasher = PasswordHasher(threads=1, queue=3)
+    hasher = PasswordHasher(threads=2, queue=3)
     yield hasher
     hasher.close()
 
