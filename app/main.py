@@ -14,6 +14,7 @@ from app.api import (
     console,
     discovery,
     docs,
+    forward_auth,
     grants,
     health,
     items,
@@ -24,6 +25,7 @@ from app.api import (
     token,
     users,
 )
+from app.api.cross_origin import CrossOriginMiddleware
 from app.api.default_deny import refuse_undeclared_routes
 from app.api.errors import add_error_handlers
 from app.api.middleware import (
@@ -31,7 +33,7 @@ from app.api.middleware import (
     RequestContextMiddleware,
     RequestLimitsMiddleware,
     TrustedHosts,
-    for_origins,
+    own_path,
 )
 from app.api.security import CallerFirstRoute
 from app.ops.background import background_work
@@ -45,7 +47,10 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from app.ops.spans import Tracing
 
-ROUTERS = (me, items, token, revocation, users, grants, scopes, audit, discovery, health, metrics)
+ROUTERS = (
+    *(me, items, token, revocation, forward_auth, users, grants, scopes, audit, discovery),
+    *(health, metrics),
+)
 """In the order in which they are looked through: what is asked most comes first.
 
 `me` before `users` in any case: a path is answered by the first that fits.
@@ -87,6 +92,8 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
         telemetry=_telemetry(tracing),
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
+        # Below a path, that of the issuer is the one which clients see.
+        servers=[{"url": path}] if (path := discovery.path_of(settings.token_issuer)) else None,
     )
     app.state.requests, app.state.worker = requests, worker
     app.router.route_class = CallerFirstRoute
@@ -101,9 +108,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     console.add_console(app)
     refuse_undeclared_routes(app, unscoped=docs.UNSCOPED | console.UNSCOPED)
     # Around Starlette's own answer to a crash too, which no middleware sees that the app is given.
-    stack = app.build_middleware_stack()
-    if settings.cors_origins:
-        stack = for_origins(settings.cors_origins, stack)
+    stack = CrossOriginMiddleware(app.build_middleware_stack(), origins=settings.cors_origins)
     app.middleware_stack = RequestContextMiddleware(stack, settings, requests, tracing)
     return app
 
@@ -132,7 +137,7 @@ def _telemetry(tracing: "Tracing | None") -> TelemetryConfig:
     return TelemetryConfig(
         tracing=tracing is not None,
         tracer_provider=tracing.provider if tracing else None,
-        exclude=lambda scope: scope["path"] in UNLOGGED,
+        exclude=lambda scope: own_path(scope) in UNLOGGED,
         operation_spans=False,
         # These can carry request bodies, and here those hold passwords.
         metrics=False,

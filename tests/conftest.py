@@ -25,17 +25,17 @@ from app.ops.background import end
 from app.runtime import Runtime
 from app.settings import Settings
 from app.tokens.verification import AccessTokens
-from tests import databases
-from tests.clock import MovableClock
-from tests.commands import Environment
-from tests.faults import OwnPostgres
-from tests.processes import until
-from tests.servers import Server, start_server
+from tests.support import databases
+from tests.support.clock import MovableClock
+from tests.support.commands import Environment
+from tests.support.faults import OwnPostgres
+from tests.support.processes import until
+from tests.support.servers import Server, start_server
 
 SECRET = "a-secret-for-the-tests-only-0123456789"
 SERVER = pytest.StashKey[Server]()
 LONGEST_TEST = 1200.0  # seconds: a deadline against hanging, not a budget
-LONGEST_FIRST = ("docker", "npm", "browser", "system", "long")
+LONGEST_FIRST = ("docker", "toolchain", "npm", "browser", "system", "long")
 """Marks of long tests: files with the first one run first."""
 SYSTEM_TESTS = Path(__file__).parent / "system"
 

@@ -224,6 +224,15 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_401_and_403_come_before_the_body_is_read",
         ),
         "A failed write leaves nothing and is not published": ("tests/api/test_unit_of_work.py",),
+        "A reverse proxy that asks Scopegate lets no request pass without the scopes": (
+            "test_a_proxy_lets_pass_whom_scopegate_lets_pass_and_tells_who_it_is",
+            "test_a_proxy_s_question_runs_no_sql_and_hears_of_every_end",
+        ),
+        "Every GET answers HEAD": ("test_every_get_answers_head_with_the_same_status_and_headers",),
+        "Pages of any origin sign in and out; only named origins call the rest": (
+            "tests/api/test_cross_origin.py",
+        ),
+        "A 422 says what was wrong, and repeats no input": ("tests/api/test_reasons.py",),
         "No request waits for a connection while it holds one": (
             "test_no_request_waits_for_a_connection_while_it_holds_one",
         ),
@@ -244,6 +253,28 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "Answers to credentials are not stored": (
             "test_an_answer_to_a_request_with_credentials_is_not_stored",
+        ),
+    },
+    "Clients": {
+        "Unmodified clients sign in, refresh, introspect and verify": (
+            "tests/test_oauth_clients.py",
+            "tests/test_npm_clients.py",
+            "tests/test_toolchain_clients.py",
+        ),
+        "Clients find the metadata where they look, also below an issuer's path": (
+            "tests/api/test_discovery.py",
+            "test_behind_nginx_with_and_without_a_path_clients_find_the_service_and_sign_in",
+        ),
+        "The issuer and the audience are never changed": (
+            "test_what_clients_would_read_in_another_way_is_no_issuer",
+            "test_a_slash_at_the_end_of_the_issuer_is_refused_and_never_dropped",
+            "test_the_audience_is_kept_byte_for_byte",
+        ),
+        "Below a path that a proxy strips, `/docs` signs in and calls": (
+            "test_below_a_path_that_a_proxy_strips_the_page_shows_signs_in_and_calls",
+        ),
+        "Gateways can check tokens by a PEM file": (
+            "test_the_public_keys_are_printed_as_pem_the_signing_one_first",
         ),
     },
     "Starting, stopping, upgrading": {

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from app.access.scopes import SHIPPED
-from tests.consoles import (
+from tests.javascript import check
+from tests.support.consoles import (
     PEOPLE,
     console,
     find,
@@ -23,8 +24,7 @@ from tests.consoles import (
     tab_to,
     token_of,
 )
-from tests.javascript import check
-from tests.processes import serving
+from tests.support.processes import serving
 
 pytestmark = pytest.mark.browser
 
@@ -268,6 +268,7 @@ def test_the_keyboard_alone_filters_renames_and_keeps_a_secret(settings: dict[st
         press.press("Tab")
         press.type("A service")
         expect(page.get_by_label("Password")).to_be_hidden()
+        tab_to(page, page.get_by_role("button", name="Create"))
         press.press("Enter")
         secret = page.get_by_label("Client secret")
         expect(secret).to_be_visible()

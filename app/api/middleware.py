@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +36,15 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A request id that a proxy may set: it has no character that breaks a log line."""
 UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
 """Routes that machines ask all day long."""
+
+
+def own_path(scope: Scope) -> str:
+    """Return the request's path below the root path, where the app is mounted or served below one.
+
+    In ASGI `path` begins with `root_path`.
+    """
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class Busy(Unavailable):
@@ -138,7 +146,7 @@ class RequestContextMiddleware:
     ) -> None:
         """Count the request, and log it."""
         # Never the path or the query, in which there can be anything: the route alone.
-        route = getattr(scope.get("route"), "path", None)
+        route = getattr(scope.get("route"), "path_format", None)
         self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
         if route in UNLOGGED and crash is None:
             return
@@ -177,7 +185,7 @@ class RequestLimitsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting what of its body is read."""
         # A busy process is alive: to restart it would make things worse.
-        if "refused" in scope.get("state", ()) and scope["path"] != "/health/live":
+        if "refused" in scope.get("state", ()) and own_path(scope) != "/health/live":
             answer = await on_domain_error(Request(scope), Busy())
             await answer(scope, receive, send)
             return
@@ -202,19 +210,8 @@ class TrustedHosts(TrustedHostMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400."""
-        path = scope.get("path", "")
-        if scope["type"] == "http" and (path.startswith("/health/") or path == "/metrics"):
+        path = own_path(scope) if scope["type"] == "http" else ""
+        if path.startswith("/health/") or path == "/metrics":
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
-
-
-def for_origins(origins: tuple[str, ...], app: ASGIApp) -> ASGIApp:
-    """The app, answering pages of these origins too. Without credentials: there are no cookies."""
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["WWW-Authenticate", "Retry-After", "X-Request-Id"],
-    )

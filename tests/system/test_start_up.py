@@ -10,10 +10,10 @@ import httpx2
 import pytest
 from sqlalchemy import make_url
 
-from tests.commands import Environment
 from tests.conftest import SECRET
-from tests.faults import OwnPostgres
-from tests.processes import SERVE, environment, free_port
+from tests.support.commands import Environment
+from tests.support.faults import OwnPostgres
+from tests.support.processes import SERVE, environment, free_port
 
 
 async def run(*arguments: str, **settings: str) -> tuple[int | None, str, str]:
@@ -92,7 +92,9 @@ async def test_serve_waits_for_a_database_says_for_what_and_then_serves(
         said = (await process.stderr.readline()).decode()
         assert said.startswith("scopegate: waiting up to 600 s: the database does not answer")
         await own_postgres.resume()
-        assert b"serving at" in await process.stdout.readline()
+        line = await process.stdout.readline()
+        assert b"serving at" in line
+        assert b"/console" in line
     finally:
         process.terminate()
         await process.communicate()

@@ -4,13 +4,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.processes import Service
+# A deadline against hanging, not a budget.
+expect.set_options(timeout=60_000)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root there is no sandbox; the rest keeps the browser itself from calling home.
@@ -21,6 +22,14 @@ QUIET = [
     "--disable-sync",
     "--disable-quic",
 ]
+
+
+class Site(Protocol):
+    """What a page is opened of: a service, or what is in front of one."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
 
 
 def browser() -> str:
@@ -35,8 +44,8 @@ def browser() -> str:
 
 
 @contextmanager
-def page_of(service: Service, **options: Any) -> Iterator[Page]:
-    """A page that, as is asserted at the end, asked no host but the service's."""
+def page_of(service: Site, *others: str, **options: Any) -> Iterator[Page]:
+    """A page that, as is asserted at the end, asked no host but the service's and these others."""
     executable = browser()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=QUIET)
@@ -44,5 +53,5 @@ def page_of(service: Service, **options: Any) -> Iterator[Page]:
         hosts: set[str] = set()
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         yield page
-        assert hosts == {urlsplit(service.url).netloc}
+        assert hosts == {urlsplit(service.url).netloc, *others}
         chromium.close()
