@@ -236,11 +236,10 @@ def test_what_is_slow_is_said_to_load_and_offline_the_bar_is_right(
     with serving(**settings) as service, console(service) as page:
         sign_in(page, "root")
         expect(page.get_by_role("heading", name="Users")).to_be_visible()
-        page.route("**/scopes?*", held.append)
+        page.route("**/scopes?*", lambda route: held.append(route), times=1)
         page.get_by_role("link", name="Scopes").click()
         expect(page.get_by_text("Loading…")).to_be_visible()
         expect(page.get_by_role("main")).to_have_attribute("aria-busy", "true")
-        page.unroute("**/scopes?*")
         held.pop().continue_()
         expect(page.get_by_role("heading", name="Scopes")).to_be_visible()
         expect(page.get_by_text("Loading…")).to_have_count(0)
@@ -308,6 +307,7 @@ def test_axe_finds_nothing(settings: dict[str, Any], scheme: str, viewport: dict
     with serving(**settings) as service, console(service, **options) as page:
 
         def look(where: str) -> None:
+            expect(page.locator("[aria-busy]")).to_have_count(0)
             page.evaluate(f"{axe};0")
             seen = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
             found.extend(
