@@ -5,7 +5,7 @@ from typing import Any, get_args
 import httpx2
 import pytest
 
-from app.audit.log import Action
+from app.audit.actions import Action
 from app.identity.names import MAX_USERNAME
 from app.runtime import Runtime
 from tests.factories import make_user
