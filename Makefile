@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # On all cores, whole files to a worker, in the order that tests/conftest.py gives them.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # What needs more than Python, and what takes long: `make test-all` runs it.
-EVERY_DAY := not (cluster or docker or browser or npm or system or long)
+EVERY_DAY := not (cluster or docker or browser or npm or toolchain or system or long)
 
 .PHONY: help run dev t test test-all fuzz chaos mutants bench check check-js format lock clean
 

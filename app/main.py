@@ -33,6 +33,7 @@ from app.api.middleware import (
     RequestContextMiddleware,
     RequestLimitsMiddleware,
     TrustedHosts,
+    own_path,
 )
 from app.api.security import CallerFirstRoute
 from app.ops.background import background_work
@@ -56,6 +57,20 @@ ROUTERS = (
 """
 
 
+TAGS = [
+    {"name": "tokens", "description": "Get tokens, end their sessions, ask about them."},
+    {"name": "me", "description": "The user behind the token: scopes, password, sessions."},
+    {"name": "users", "description": "Administer people and service accounts."},
+    {"name": "grants", "description": "Let users hold scopes, and take scopes back."},
+    {"name": "scopes", "description": "What can be granted: scopes of this service and of others."},
+    {"name": "audit", "description": "Who did what to whom."},
+    {"name": "items", "description": "The sample resource, protected by scopes."},
+    {"name": "discovery", "description": "What clients and other services need to know."},
+    {"name": "health", "description": "For probes: does it run, and can it serve?"},
+]
+"""In the order in which /docs shows them."""
+
+
 def create_app(settings: Settings | None = None, worker: Worker | None = None) -> FastAPI:
     """The application, of one process or of one of several workers.
 
@@ -69,13 +84,16 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     app = FastAPI(
         title="Scopegate",
         version=version("scopegate"),
-        description="Users, scopes and tokens.",
+        description="Users, scopes and tokens. To try the routes: Authorize, then Try it out.",
+        openapi_tags=TAGS,
         lifespan=partial(_running, settings, tracing),
         docs_url=None,
         redoc_url=None,
         telemetry=_telemetry(tracing),
         # A redirect's Location would be built from the Host header.
         redirect_slashes=False,
+        # Below a path, that of the issuer is the one which clients see.
+        servers=[{"url": path}] if (path := discovery.path_of(settings.token_issuer)) else None,
     )
     app.state.requests, app.state.worker = requests, worker
     app.router.route_class = CallerFirstRoute
@@ -119,7 +137,7 @@ def _telemetry(tracing: "Tracing | None") -> TelemetryConfig:
     return TelemetryConfig(
         tracing=tracing is not None,
         tracer_provider=tracing.provider if tracing else None,
-        exclude=lambda scope: scope["path"] in UNLOGGED,
+        exclude=lambda scope: own_path(scope) in UNLOGGED,
         operation_spans=False,
         # These can carry request bodies, and here those hold passwords.
         metrics=False,

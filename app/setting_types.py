@@ -6,6 +6,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -25,6 +26,12 @@ ORIGIN = re.compile(
     r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]+)?"
 )
 HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
+# Clients compare issuers byte by byte, so nothing in it that a URL library would write otherwise:
+# no query and no fragment (RFC 8414 §2), user name, percent-escape, empty segment or dots alone.
+ISSUER = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
+    r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)*"
+)
 
 
 def split_secrets(value: SecretStr | None) -> list[str]:
@@ -118,14 +125,22 @@ def _without_brackets(value: str) -> str:
     return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
 
-def _without_trailing_slash(value: str) -> str:
-    return value.rstrip("/")
-
-
-def _refuse_what_is_no_url(value: str) -> str:
-    if value and not value.startswith(("https://", "http://")):
-        raise ValueError("the issuer is a URL: https://auth.example")
+def _refuse_what_is_no_issuer(value: str) -> str:
+    if value.endswith("/"):
+        raise ValueError("write the issuer without the slash at its end: https://auth.example")
+    if not ISSUER.fullmatch(value) or not _has_a_port_that_exists(value):
+        raise ValueError(
+            "the issuer is a URL, with a path at most: https://auth.example, "
+            "https://example.com/auth; no query, fragment, user name, spaces or percent-escapes"
+        )
     return value
+
+
+def _has_a_port_that_exists(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _refuse_what_is_no_origin(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,5 +173,4 @@ Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_read_networks)
 ]
 Secrets = Annotated[SecretStr, AfterValidator(_refuse_weak_secrets)]
-Audience = Annotated[str, AfterValidator(_without_trailing_slash)]
-Issuer = Annotated[Audience, AfterValidator(_refuse_what_is_no_url)]
+Issuer = Annotated[str, AfterValidator(_refuse_what_is_no_issuer)]

@@ -4,10 +4,21 @@ import uuid
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.identity.models import User
+from app.access.models import Scope
+from app.access.scopes import SHIPPED
+from app.identity.models import ClientSecret, User
 from app.identity.users import Kind
+
+ALICE = "01890000-0000-7000-8000-000000000001"
+"""In examples: the id of a user, and of another below."""
+ROOT = "01890000-0000-7000-8000-000000000002"
+
+
+def example(**values: JsonValue) -> ConfigDict:
+    """Return the configuration of a model that OpenAPI shows with these values."""
+    return ConfigDict(json_schema_extra={"examples": [values]})
 
 
 class Listed(BaseModel):
@@ -21,6 +32,17 @@ class Listed(BaseModel):
 class SessionAnswer(Listed):
     """One login."""
 
+    model_config = example(
+        id="01890000-0000-7000-8000-000000000010",
+        client_id=None,
+        scopes=["read:items"],
+        created_at="2027-01-04T08:12:30Z",
+        last_used_at="2027-01-05T16:40:02Z",
+        expires_at="2027-02-03T08:12:30Z",
+        address="192.0.2.10",
+        user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    )
+
     id: uuid.UUID
     client_id: str | None
     scopes: list[str]
@@ -31,14 +53,45 @@ class SessionAnswer(Listed):
     user_agent: str | None
 
 
+class SecretAnswer(Listed):
+    """A live secret of a service account, without the secret itself."""
+
+    model_config = example(
+        secret_id="01890000-0000-7000-8000-000000000020",  # noqa: S106
+        created_at="2027-01-04T08:00:00Z",
+    )
+
+    key = "secret_id"
+
+    secret_id: uuid.UUID
+    created_at: datetime
+
+    @classmethod
+    def of(cls, secret: ClientSecret) -> Self:
+        """The answer that shows this secret."""
+        return cls(secret_id=secret.id, created_at=secret.created_at)
+
+
 class UserAnswer(Listed):
     """A user, as administrators see them."""
+
+    model_config = example(
+        id=ALICE,
+        username="alice",
+        kind="person",
+        disabled=False,
+        created_at="2027-01-04T08:00:00Z",
+        last_sign_in_at="2027-01-05T07:58:00Z",
+    )
 
     id: uuid.UUID
     username: str
     kind: Kind
     disabled: bool
     created_at: datetime
+    last_sign_in_at: datetime | None = Field(
+        None, description="To the minute. Null: none since the service notes it."
+    )
 
     @classmethod
     def of(cls, user: User) -> Self:
@@ -49,11 +102,20 @@ class UserAnswer(Listed):
             kind=user.kind,
             disabled=user.disabled_at is not None,
             created_at=user.created_at,
+            last_sign_in_at=user.last_sign_in_at,
         )
 
 
 class GrantAnswer(Listed):
     """A scope that the user holds now."""
+
+    model_config = example(
+        scope="read:audit",
+        granted_at="2027-01-04T08:05:00Z",
+        granted_by=ROOT,
+        expires_at="2027-01-31T18:00:00Z",
+        reason="On call in January",
+    )
 
     key = "scope"
 
@@ -67,14 +129,34 @@ class GrantAnswer(Listed):
 class ScopeAnswer(Listed):
     """A scope that can be granted."""
 
+    model_config = example(name="read:orders", description="Read orders", built_in=False)
+
     key = "name"
 
     name: str
     description: str
+    built_in: bool = Field(description="It ships with the service, and can't be removed.")
+
+    @classmethod
+    def of(cls, scope: Scope) -> Self:
+        """The answer that shows this scope."""
+        built_in = scope.name in SHIPPED
+        return cls(name=scope.name, description=scope.description, built_in=built_in)
 
 
 class AuditAnswer(Listed):
     """Who did what to whom."""
+
+    model_config = example(
+        id="01890000-0000-7000-8000-000000000030",
+        at="2027-01-04T08:05:00Z",
+        action="grant.made",
+        actor=ROOT,
+        subject=ALICE,
+        detail={"scope": "read:audit", "expires_at": None, "reason": "On call in January"},
+        address="192.0.2.10",
+        request_id="5f0c7d2a9b1e4f3c8d6a7b8c9d0e1f2a",
+    )
 
     id: uuid.UUID
     at: datetime

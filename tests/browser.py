@@ -4,13 +4,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.processes import Service
+# A deadline against hanging, not a budget.
+expect.set_options(timeout=60_000)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root there is no sandbox; the rest keeps the browser itself from calling home.
@@ -21,6 +22,14 @@ QUIET = [
     "--disable-sync",
     "--disable-quic",
 ]
+
+
+class Site(Protocol):
+    """What a page is opened of: a service, or what is in front of one."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
 
 
 def browser() -> str:
@@ -35,7 +44,7 @@ def browser() -> str:
 
 
 @contextmanager
-def page_of(service: Service, *others: str, **options: Any) -> Iterator[Page]:
+def page_of(service: Site, *others: str, **options: Any) -> Iterator[Page]:
     """A page that, as is asserted at the end, asked no host but the service's and these others."""
     executable = browser()
     with sync_playwright() as playwright:

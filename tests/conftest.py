@@ -35,7 +35,7 @@ from tests.servers import Server, start_server
 SECRET = "a-secret-for-the-tests-only-0123456789"
 SERVER = pytest.StashKey[Server]()
 LONGEST_TEST = 1200.0  # seconds: a deadline against hanging, not a budget
-LONGEST_FIRST = ("docker", "npm", "browser", "system", "long")
+LONGEST_FIRST = ("docker", "toolchain", "npm", "browser", "system", "long")
 """Marks of long tests: files with the first one run first."""
 SYSTEM_TESTS = Path(__file__).parent / "system"
 

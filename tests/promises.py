@@ -162,6 +162,15 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "The console contacts no other host, keeps its policy and stores nothing": (
             "tests/test_console_in_browser.py",
         ),
+        "A secret stays on the screen until its reader has saved it": (
+            "test_a_secret_stays_until_it_is_saved_and_is_listed_and_revoked",
+        ),
+        "axe finds nothing in the console, on a phone or a desk, light or dark": (
+            "test_axe_finds_nothing",
+        ),
+        "The end of a session by an administrator is checked like every change of an account": (
+            "test_whoever_holds_less_ends_no_session_of_those_who_hold_more",
+        ),
         "A field of an import never becomes a row": (
             "test_at_a_line_that_is_no_row_the_import_stops_and_what_follows_is_nobody",
         ),
@@ -244,6 +253,28 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "Answers to credentials are not stored": (
             "test_an_answer_to_a_request_with_credentials_is_not_stored",
+        ),
+    },
+    "Clients": {
+        "Unmodified clients sign in, refresh, introspect and verify": (
+            "tests/test_oauth_clients.py",
+            "tests/test_npm_clients.py",
+            "tests/test_toolchain_clients.py",
+        ),
+        "Clients find the metadata where they look, also below an issuer's path": (
+            "tests/api/test_discovery.py",
+            "test_behind_nginx_with_and_without_a_path_clients_find_the_service_and_sign_in",
+        ),
+        "The issuer and the audience are never changed": (
+            "test_what_clients_would_read_in_another_way_is_no_issuer",
+            "test_a_slash_at_the_end_of_the_issuer_is_refused_and_never_dropped",
+            "test_the_audience_is_kept_byte_for_byte",
+        ),
+        "Below a path that a proxy strips, `/docs` signs in and calls": (
+            "test_below_a_path_that_a_proxy_strips_the_page_shows_signs_in_and_calls",
+        ),
+        "Gateways can check tokens by a PEM file": (
+            "test_the_public_keys_are_printed_as_pem_the_signing_one_first",
         ),
     },
     "Starting, stopping, upgrading": {

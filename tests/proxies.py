@@ -4,14 +4,26 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from tests.processes import PATIENCE, ROOT, eventually, free_port
+from tests.documents import SERVED_AT, Document
+from tests.processes import PATIENCE, ROOT, eventually, free_port, serving
 
 SHIPPED = ROOT / "deploy/proxy/haproxy.cfg"
+LOCATION = """
+        location / {
+            proxy_pass http://service;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }
+"""
+BELOW_A_PATH = ("docs/how-to/clients-and-gateways.md", "nginx")
+"""The page and the heading of the configuration that serves Scopegate below a path."""
 NGINX = """
 daemon off;
 master_process off;
@@ -37,12 +49,7 @@ http {{
     client_body_timeout 5s;
     server {{
         listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://service;
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-        }}
+        {locations}
     }}
 }}
 """
@@ -60,15 +67,34 @@ def haproxy_configuration(service: str, port: int, _folder: Path) -> str:
     return shipped
 
 
-def nginx_configuration(service: str, port: int, folder: Path) -> str:
+def nginx_configuration(service: str, port: int, folder: Path, locations: str = LOCATION) -> str:
     """Return a configuration that keeps its connection to the service, and passes on upgrades."""
-    return NGINX.format(folder=folder, port=port, service=urlsplit(service).netloc)
+    netloc = urlsplit(service).netloc
+    return NGINX.format(folder=folder, port=port, service=netloc, locations=locations)
 
 
-PROXIES = {
+PROXIES: dict[str, tuple[Callable[[str, int, Path], str], tuple[str, ...]]] = {
     "haproxy": (haproxy_configuration, ("haproxy", "-db", "-f")),
     "nginx": (nginx_configuration, ("nginx", "-c")),
 }
+
+
+@contextmanager
+def below_a_path(path: str, folder: Path, **settings: Any) -> Iterator[str]:
+    """Serve behind nginx, which strips the path as the guide has it; the issuer."""
+    port, issuer_port = free_port(), free_port()
+    issuer = f"http://127.0.0.1:{issuer_port}{path}"
+    locations = LOCATION
+    if path:
+        name, heading = BELOW_A_PATH
+        (block,) = (each for each in Document(name).blocks("nginx") if each.heading == heading)
+        locations = block.text.replace("/auth", path).replace(SERVED_AT, f"http://127.0.0.1:{port}")
+    configuration = nginx_configuration(f"http://127.0.0.1:{port}", issuer_port, folder, locations)
+    with (
+        serving(port=port, issuer=issuer, trusted_proxies="127.0.0.1", **settings),
+        running(PROXIES["nginx"][1], configuration, issuer_port, folder),
+    ):
+        yield issuer
 
 
 @contextmanager
@@ -76,8 +102,15 @@ def running_before(service: str, proxy: str, folder: Path) -> Iterator[str]:
     """Run this proxy before the service; the URL through it."""
     configure, command = PROXIES[proxy]
     port = free_port()
-    configuration = folder / f"{proxy}.conf"
-    configuration.write_text(configure(service, port, folder))
+    with running(command, configure(service, port, folder), port, folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running(command: Sequence[str], configured: str, port: int, folder: Path) -> Iterator[None]:
+    """Run a proxy with this configuration, until it accepts connections."""
+    configuration = folder / "proxy.conf"
+    configuration.write_text(configured)
     path = os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin"
     log = folder / "output"
     with log.open("wb") as output:
@@ -90,7 +123,7 @@ def running_before(service: str, proxy: str, folder: Path) -> Iterator[str]:
     try:
         eventually(lambda: _accepts(port) or process.poll() is not None)
         assert process.poll() is None, log.read_text()
-        yield f"http://127.0.0.1:{port}"
+        yield
     finally:
         process.terminate()
         process.wait(PATIENCE)

@@ -1,6 +1,8 @@
 """/docs in a real browser: the Authorize button signs in, and no other host is asked."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +10,11 @@ from playwright.sync_api import Page
 
 from app.access.scopes import SHIPPED
 from tests.browser import page_of
+from tests.clients import need
 from tests.conftest import SECRET
 from tests.factories import PASSWORD
 from tests.processes import command, serving
+from tests.proxies import below_a_path
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +28,7 @@ async def settings(own_database_url: str) -> dict[str, Any]:
     return settings
 
 
-def test_authorize_lists_the_scopes_and_signs_in(settings: dict[str, Any]) -> None:
+def test_authorize_offers_one_way_to_sign_in_and_lists_the_scopes(settings: dict[str, Any]) -> None:
     with serving(**settings) as service, page_of(service) as page:
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text))
@@ -34,9 +38,32 @@ def test_authorize_lists_the_scopes_and_signs_in(settings: dict[str, Any]) -> No
         assert [each for each in complaints if "Content Security Policy" in each] == []
 
 
+@pytest.mark.parametrize("path", ["/auth", "/a/b", "/token"])
+def test_below_a_path_that_a_proxy_strips_the_page_shows_signs_in_and_calls(
+    settings: dict[str, Any], tmp_path: Path, path: str
+) -> None:
+    need("nginx")
+    with below_a_path(path, tmp_path, **settings) as issuer, page_of(Proxied(issuer)) as page:
+        page.goto(f"{issuer}/docs")
+        sign_in(page, "alice", scope="read:items")
+        assert json.loads(answer_of_me(page))["scopes"] == ["read:items"]
+        page.goto(f"{issuer}/console")
+        page.wait_for_selector("input[type=password]")
+
+
+@dataclass(frozen=True)
+class Proxied:
+    """A proxy before a service."""
+
+    url: str
+
+
 def sign_in(page: Page, username: str, *, scope: str) -> None:
     """Press Authorize, fill the form, tick one scope."""
     page.click("button.authorize")
+    page.wait_for_selector("#oauth_username:focus")
+    asked = page.locator(".auth-container input:not([type=checkbox]):visible")
+    assert asked.count() == 2, "a name and a password, and no other way to sign in"
     listed = page.inner_text(".scopes")
     assert all(name in listed and text in listed for name, text in SHIPPED.items())
     page.fill("#oauth_username", username)
@@ -49,7 +76,7 @@ def sign_in(page: Page, username: str, *, scope: str) -> None:
 
 def answer_of_me(page: Page) -> str:
     """Try GET /users/me out; the body that the page shows."""
-    page.click("#operations-me-me_users_me_get .opblock-summary-control")
+    page.click("#operations-me-get_me .opblock-summary-control")
     page.click("button.try-out__btn")
     page.click("button.execute")
     return page.inner_text(".live-responses-table .highlight-code code")

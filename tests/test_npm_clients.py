@@ -1,29 +1,30 @@
 """Clients from npm, unmodified, against a service that serves: the promise "works with yours"."""
 
-import asyncio
 import json
-import os
 import shutil
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
-from tests import databases
-from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import command, serving
+from tests.clients import (
+    PERSON,
+    PERSON_SCOPES,
+    SERVICE,
+    SERVICE_SCOPES,
+    Known,
+    cant_run,
+    known,
+    need,
+    run,
+)
+from tests.processes import serving
+from tests.proxies import below_a_path
 
 pytestmark = pytest.mark.npm
 CLIENTS = Path(__file__).parent / "npm"
-# With characters that a client has to encode, and the service to decode.
-SERVICE = "invoices+api@example.com/50%"
-SERVICE_SCOPES = {"introspect", "read:items"}
-PERSON = {"username": "Alice", "password": PASSWORD}
-PERSON_SCOPES = {"read:items", "write:items"}
 METHODS = ("client_secret_basic", "client_secret_post")
 
 
@@ -40,6 +41,10 @@ class Served:
     async def oauth4webapi(self, story: str, **given: Any) -> Any:
         """What a story in oauth4webapi.mjs came to."""
         return await self._node("oauth4webapi.mjs", story, self.issuer, given=given)
+
+    async def openid_client(self, story: str, **given: Any) -> Any:
+        """What a story in openid-client.mjs came to."""
+        return await self._node("openid-client.mjs", story, self.issuer, given=given)
 
     async def jose(self, *tokens: str) -> Any:
         """The verified headers and claims of these tokens."""
@@ -58,9 +63,7 @@ class Served:
 @pytest.fixture(scope="module")
 async def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts, with the locked packages installed beside them; never in the checkout."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            cant_run(f"{tool} is not installed")
+    need("node", "npm")
     copy = tmp_path_factory.mktemp("npm") / "clients"
     shutil.copytree(CLIENTS, copy, ignore=shutil.ignore_patterns("node_modules"))
     code, _, err = await run("npm", "ci", "--loglevel=error", cwd=copy)
@@ -70,20 +73,33 @@ async def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def served(scripts: Path, server_url: str, template: None) -> AsyncIterator[Served]:
-    name = await databases.clone_template(server_url)
-    url = databases.database_url(server_url, name)
-    person = await create(url, PERSON["username"], *PERSON_SCOPES)
-    service = await create(url, SERVICE, *SERVICE_SCOPES, service=True)
-    with serving(**settings_of(url)) as process:
-        yield Served(
-            issuer=process.url,
-            person_id=person["id"],
-            service_id=service["id"],
-            service_secret=service["client_secret"],
-            scripts=scripts,
-        )
-    await databases.drop(server_url, name)
+async def people(server_url: str, template: None) -> AsyncIterator[Known]:
+    async with known(server_url) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def served(scripts: Path, people: Known) -> AsyncIterator[Served]:
+    with serving(**people.settings) as process:
+        yield served_at(process.url, people, scripts)
+
+
+@pytest.fixture(scope="module", params=["", "/auth", "/a/b"])
+async def behind_nginx(
+    scripts: Path,
+    people: Known,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Served]:
+    """The service behind nginx, which strips the path of the issuer."""
+    need("nginx")
+    folder = tmp_path_factory.mktemp("nginx")
+    with below_a_path(request.param, folder, **people.settings) as issuer:
+        yield served_at(issuer, people, scripts)
+
+
+def served_at(issuer: str, people: Known, scripts: Path) -> Served:
+    return Served(issuer, people.person_id, people.service_id, people.service_secret, scripts)
 
 
 async def test_discovery_finds_the_service_and_trusts_its_issuer(served: Served) -> None:
@@ -179,31 +195,40 @@ async def test_jose_verifies_every_kind_of_access_token_by_the_published_keys(
     assert {each["header"]["typ"] for each in verified} == {"at+jwt"}
 
 
-def settings_of(database_url: str) -> dict[str, Any]:
-    return {"database_url": database_url, "secret_keys": SECRET}
+async def test_openid_client_signs_in_as_everybody_in_every_way(served: Served) -> None:
+    for method in METHODS:
+        came = await served.openid_client(
+            "everything", person=PERSON, service=served.service(method)
+        )
+        assert_openid_client_saw(came, served)
 
 
-async def create(database_url: str, name: str, *scopes: str, service: bool = False) -> Any:
-    """A new user or service account, as the command that makes it prints it."""
-    arguments = ["user", "create", name, "--json"]
-    for scope in scopes:
-        arguments += ["--scope", scope]
-    if service:
-        arguments.append("--service")
-    return json.loads(await command(*arguments, stdin=PASSWORD, **settings_of(database_url)))
+async def test_openid_client_reads_a_refusal(served: Served) -> None:
+    wrong = {**served.service("client_secret_basic"), "secret": "wrong"}
+    refusal = await served.openid_client("refusal", service=wrong)
+    assert refusal == {"status": 401, "schemes": ["basic"]}
 
 
-async def run(*words: str, cwd: Path, given: Any = None) -> tuple[int | None, str, str]:
-    """The exit code, standard output and standard error of a program."""
-    process = await asyncio.create_subprocess_exec(
-        *words, cwd=cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate(json.dumps(given).encode())
-    return process.returncode, out.decode(), err.decode()
+async def test_behind_nginx_with_and_without_a_path_clients_find_the_service_and_sign_in(
+    behind_nginx: Served,
+) -> None:
+    found = await behind_nginx.oauth4webapi("discovery")
+    assert found["issuer"] == behind_nginx.issuer
+    service = behind_nginx.service("client_secret_basic")
+    came = await behind_nginx.openid_client("everything", person=PERSON, service=service)
+    assert_openid_client_saw(came, behind_nginx)
+    verified = await behind_nginx.jose(came["login"]["access_token"])
+    assert [each["claims"]["iss"] for each in verified] == [behind_nginx.issuer]
+    called = await behind_nginx.oauth4webapi("calling", person=PERSON)
+    assert called["writing"]["challenges"][0]["parameters"]["error"] == "insufficient_scope"
 
 
-def cant_run(reason: str) -> NoReturn:
-    """Skip on somebody's machine; in CI these tests must run."""
-    if os.environ.get("CI"):
-        pytest.fail(f"Clients from npm can't be tested: {reason}")
-    pytest.skip(f"clients from npm can't be tested: {reason.splitlines()[0]}")
+def assert_openid_client_saw(came: Any, served: Served) -> None:
+    assert came["found"] == {"oauth2": served.issuer, "oidc": served.issuer}
+    assert came["login"]["scope"] == "read:items"
+    assert came["refreshed"]["refresh_token"] != came["login"]["refresh_token"]
+    assert set(came["service"]["scope"].split()) == SERVICE_SCOPES
+    assert came["before"]["active"] is True
+    assert came["before"]["username"] == PERSON["username"]
+    assert came["me"]["username"] == PERSON["username"]
+    assert came["after"] == {"active": False}

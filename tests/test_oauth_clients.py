@@ -3,12 +3,21 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import httpx
 import httpx2
+import jwt as pyjwt
 import pytest
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_url
+from httpx_auth import (
+    InvalidGrantRequest,
+    OAuth2ClientCredentials,
+    OAuth2ResourceOwnerPasswordCredentials,
+)
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from jwt import PyJWKClient, PyJWKClientError
 from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient  # type: ignore[import-untyped]
 from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
 
@@ -172,3 +181,58 @@ def test_joserfc_verifies_a_token_by_the_keys_that_are_published(served: Served)
     )
     claims.validate(token.claims)
     assert token.claims["scope"] == "read:items"
+
+
+@pytest.mark.parametrize("document", ["oauth-authorization-server", "openid-configuration"])
+async def test_authlib_validates_the_metadata_and_signs_in_by_it(
+    served: Served, plain_http: pytest.MonkeyPatch, document: str
+) -> None:
+    plain_http.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+    found = httpx2.get(get_well_known_url(served.url, external=True, suffix=document)).json()
+    metadata = AuthorizationServerMetadata(found)
+    metadata.validate()
+    assert metadata.issuer == served.url
+    async with AsyncOAuth2Client(CLIENT, scope="read:items") as client:
+        token = await client.fetch_token(
+            metadata.token_endpoint, grant_type="password", **served.login
+        )
+        assert token["scope"] == "read:items"
+
+
+def test_httpx_auth_signs_in_and_refreshes_by_itself(served: Served) -> None:
+    login = served.login | {"scope": "read:items"}
+    # It takes every token for one that expires at once, so each request refreshes.
+    for early in (0.0, 3600.0):
+        auth = OAuth2ResourceOwnerPasswordCredentials(served.token_url, **login, early_expiry=early)
+        with httpx.Client(auth=auth) as client:
+            for _ in range(3):
+                assert client.get(served.items_url).status_code == 200
+            assert client.post(served.items_url, json={"title": "Lamp"}).status_code == 403
+
+
+def test_httpx_auth_signs_a_service_in_and_reads_a_refusal(served: Served) -> None:
+    right = OAuth2ClientCredentials(served.token_url, SERVICE, served.secret, scope="read:items")
+    assert httpx.get(served.items_url, auth=right).status_code == 200
+    wrong = OAuth2ClientCredentials(served.token_url, SERVICE, "wrong")
+    with pytest.raises(InvalidGrantRequest, match="invalid_client"):
+        httpx.get(served.items_url, auth=wrong)
+
+
+@pytest.mark.parametrize("document", ["oauth-authorization-server", "openid-configuration"])
+def test_pyjwk_client_finds_the_key_and_the_algorithm_by_discovery(
+    served: Served, document: str
+) -> None:
+    metadata = httpx2.get(f"{served.url}/.well-known/{document}").json()
+    answer = httpx2.post(served.token_url, data={"grant_type": "password", **served.login}).json()
+    keys = PyJWKClient(metadata["jwks_uri"])
+    key = keys.get_signing_key_from_jwt(answer["access_token"])
+    claims = pyjwt.decode(
+        answer["access_token"],
+        key,
+        algorithms=metadata["id_token_signing_alg_values_supported"],
+        issuer=metadata["issuer"],
+        audience=served.url,
+    )
+    assert claims["sub"] == str(served.reader.id)
+    with pytest.raises(PyJWKClientError):
+        keys.get_signing_key("no-such-key")

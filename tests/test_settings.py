@@ -102,7 +102,12 @@ def test_trusted_proxies_that_are_none_are_refused(wrong: str) -> None:
         ({}, "http://127.0.0.1:8000"),
         ({"host": "::", "port": 80}, "http://localhost:80"),
         ({"host": "::1"}, "http://[::1]:8000"),
-        ({"issuer": "https://auth.example/"}, "https://auth.example"),
+        ({"issuer": "https://auth.example"}, "https://auth.example"),
+        ({"issuer": "https://example.com/auth"}, "https://example.com/auth"),
+        ({"issuer": "https://example.com:8443/a/b.c/~d"}, "https://example.com:8443/a/b.c/~d"),
+        ({"issuer": "http://auth_service:8000"}, "http://auth_service:8000"),
+        ({"issuer": "http://[2001:db8::1]:8000"}, "http://[2001:db8::1]:8000"),
+        ({"issuer": "https://Auth.example/A"}, "https://Auth.example/A"),
     ],
 )
 def test_issuer_is_the_url_served_at_unless_it_is_set(
@@ -111,6 +116,55 @@ def test_issuer_is_the_url_served_at_unless_it_is_set(
     assert settings(**values).token_issuer == issuer
     assert settings(**values).token_audience == issuer
     assert settings(**values, audience="items").token_audience == "items"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "auth.example",
+        "ftp://auth.example",
+        "https://",
+        "https://auth.example?tenant=1",
+        "https://auth.example/?",
+        "https://auth.example/#",
+        "https://auth.example#top",
+        "https://user@auth.example",
+        "https://user:hunter2@auth.example/",
+        " https://auth.example",
+        "https://auth.example ",
+        "https://auth.example/a b",
+        "https://auth.example/a\n",
+        "https://auth.example/a%20b",
+        "https://auth.example//a",
+        "https://auth.example/../a",
+        "https://auth.example/a/.",
+        "https://auth.example:99999",
+        "https://auth.example:0",
+        "https://auth.example:",
+        "https://ärzte.example",
+        "https://auth.example\\a",
+        "https://[::1",
+    ],
+)
+def test_what_clients_would_read_in_another_way_is_no_issuer(value: str) -> None:
+    text = complaint(issuer=value)
+    assert "https://auth.example" in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["https://auth.example/", "https://example.com/auth/", "http://[::1]:8000/", "https://a//"],
+)
+def test_a_slash_at_the_end_of_the_issuer_is_refused_and_never_dropped(value: str) -> None:
+    assert "without the slash at its end" in complaint(issuer=value)
+
+
+@pytest.mark.parametrize(
+    "value", ["https://api.example/", "api://orders/", " items", "items ", "urn:a?b#c", "/", "ü"]
+)
+def test_the_audience_is_kept_byte_for_byte(value: str) -> None:
+    assert settings(audience=value).token_audience == value
 
 
 def test_origins_and_hosts_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:

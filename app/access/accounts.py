@@ -119,6 +119,19 @@ async def revoke_secret(
     await account_writes.revoke_secret(work, user_id, secret_id)
 
 
+async def end_session_of(
+    work: Work[Caller], user_id: uuid.UUID, session_id: uuid.UUID, *, reason: str
+) -> None:
+    """End one session of this account; repeating it changes nothing.
+
+    Raises UserNotFound, BeyondAuthority, or SessionNotFound for a session of another account.
+    """
+    await managed_user(work, user_id)
+    if await sessions.owner_of(work.db, session_id) != user_id:
+        raise SessionNotFound
+    await session_writes.end_session(work, session_id, reason=reason)
+
+
 async def end_session(work: Work[Caller], session_id: uuid.UUID, *, reason: str) -> None:
     """End one session of any account. Raises SessionNotFound, UserNotFound or BeyondAuthority."""
     user_id = await sessions.owner_of(work.db, session_id)

@@ -12,11 +12,18 @@ from app.access.models import Grant
 from app.access.scopes import ADMIN, registered_of, satisfies
 from app.db.paging import paginate
 from app.errors import InvalidScope
+from app.identity.models import User
 
 
 def in_force(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """The condition that a grant counts at that moment."""
     return or_(Grant.expires_at.is_(None), Grant.expires_at > now)
+
+
+def holds(scope: str, *, now: datetime) -> ColumnElement[bool]:
+    """Return the condition that this scope is granted to a user: itself, not by `admin`."""
+    holders = select(Grant.user_id).where(Grant.scope == scope, in_force(now))
+    return User.id.in_(holders)
 
 
 async def grants_of(

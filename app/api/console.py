@@ -1,4 +1,4 @@
-"""/console: a web page for administrators.
+"""/console: a web page for administrators; and /, which leads to it.
 
 The page calls this API like any other client: it may do what its user's token may do. Its files
 are static, except for one block of data in the page: what the scripts would otherwise repeat from
@@ -11,7 +11,7 @@ from typing import get_args
 from fastapi import FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.types import Scope
 
 from app.access.scopes import ADMIN
@@ -123,6 +123,12 @@ def add_console(app: FastAPI) -> None:
     """Serve the page and its files."""
     app.router.routes.extend(router.routes)
     app.mount(ASSETS, ConsoleFiles(directory=FILES / "assets"))
+
+
+@router.get("/")
+async def start() -> FileResponse:
+    """Return the page that leads to the console and to the documentation."""
+    return FileResponse(FILES / "start.html", headers=HEADERS)
 
 
 @router.get("/console")

@@ -4,6 +4,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.forward_auth import PATH as FORWARD_AUTH
+from app.api.middleware import own_path
 
 OPEN_ROUTES = {"/token", "/revoke"}
 OPEN_FOLDER = "/.well-known/"
@@ -44,7 +45,7 @@ class CrossOriginMiddleware:
     def _for(self, scope: Scope) -> ASGIApp:
         if scope["type"] != "http":
             return self._app
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = own_path(scope)
         if path in OPEN_ROUTES or path.startswith(OPEN_FOLDER):
             return self._open
         # A proxy asks there, no page. A browser's question that passes through the proxy must not

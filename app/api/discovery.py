@@ -2,15 +2,19 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.scopes import registered_scopes
 from app.api.answers import refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.security import PUBLIC, Router
 from app.api.token import GRANTS
+from app.errors import NotFound
+from app.runtime import Runtime
 
 MAX_AGE = timedelta(minutes=5)
 """For how long an answer may be kept at most."""
@@ -30,7 +34,7 @@ CLIENT_SECRETS = ["client_secret_basic", "client_secret_post"]
 
 
 class Metadata(BaseModel):
-    """RFC 8414 §2."""
+    """RFC 8414 §2, with what OpenID Connect Discovery §3 asks for beside it."""
 
     issuer: str
     token_endpoint: str
@@ -43,6 +47,10 @@ class Metadata(BaseModel):
     token_endpoint_auth_methods_supported: list[str]
     revocation_endpoint_auth_methods_supported: list[str]
     introspection_endpoint_auth_methods_supported: list[str]
+    subject_types_supported: list[str]
+    id_token_signing_alg_values_supported: list[str] = Field(
+        description="What access tokens are signed with: clients choose the algorithm by it."
+    )
 
 
 class Jwks(BaseModel):
@@ -51,9 +59,47 @@ class Jwks(BaseModel):
     keys: list[dict[str, Any]]
 
 
-@router.get("/oauth-authorization-server", responses=refusals(503))
+class NoSuchIssuer(NotFound):
+    """The path behind the well-known one is not that of the issuer."""
+
+    text = "There is no issuer with this path."
+
+
+def path_of(issuer: str) -> str:
+    """Return the issuer's path, below which clients find the service: "" for most."""
+    return urlsplit(issuer).path
+
+
+@router.get("/oauth-authorization-server", summary="Get metadata", responses=refusals(503))
 async def metadata(runtime: RuntimeDep, db: ReadDep) -> Metadata:
     """Where the endpoints are and what they can do (RFC 8414). The issuer is tokens' `iss`."""
+    return await _metadata(runtime, db)
+
+
+@router.get("/openid-configuration", summary="Get OpenID configuration", responses=refusals(503))
+async def openid_configuration(runtime: RuntimeDep, db: ReadDep) -> Metadata:
+    """The same document, where clients of OpenID Connect look. There are no ID tokens."""
+    return await _metadata(runtime, db)
+
+
+@router.get("/oauth-authorization-server/{path:path}", include_in_schema=False)
+@router.get("/openid-configuration/{path:path}", include_in_schema=False)
+async def metadata_of_path(path: str, runtime: RuntimeDep, db: ReadDep) -> Metadata:
+    """The same, for clients that insert the issuer's path (RFC 8414 §3.1)."""
+    if f"/{path}" != path_of(runtime.issuer.jwt.issuer):
+        raise NoSuchIssuer
+    return await _metadata(runtime, db)
+
+
+@router.get("/jwks.json", summary="Get keys", responses=refusals(503))
+async def jwks(runtime: RuntimeDep) -> Jwks:
+    """The public keys that verify this service's tokens (RFC 7517)."""
+    return Jwks.model_validate(await runtime.keyring.jwks(runtime.now()))
+
+
+async def _metadata(runtime: Runtime, db: AsyncSession) -> Metadata:
+    # Before a connection is taken: reading the keys takes one too.
+    await runtime.keyring.refresh()
     issuer = runtime.issuer.jwt.issuer
     without = set() if runtime.settings.password_grant else {"password"}
     return Metadata(
@@ -63,16 +109,13 @@ async def metadata(runtime: RuntimeDep, db: ReadDep) -> Metadata:
         revocation_endpoint=f"{issuer}/revoke",
         introspection_endpoint=f"{issuer}/introspect",
         scopes_supported=[scope.name for scope in await registered_scopes(db)],
-        # There is no authorization endpoint, so none of its response types.
-        response_types_supported=[],
+        # There is no authorization endpoint. Some clients refuse an empty list, others a missing
+        # one; "none" is a registered type that asks for nothing.
+        response_types_supported=["none"],
         grant_types_supported=[grant for grant in GRANTS if grant not in without],
         token_endpoint_auth_methods_supported=[*CLIENT_SECRETS, "none"],
         revocation_endpoint_auth_methods_supported=[*CLIENT_SECRETS, "none"],
         introspection_endpoint_auth_methods_supported=CLIENT_SECRETS,
+        subject_types_supported=["public"],
+        id_token_signing_alg_values_supported=runtime.keyring.algorithms(runtime.now()),
     )
-
-
-@router.get("/jwks.json", responses=refusals(503))
-async def jwks(runtime: RuntimeDep) -> Jwks:
-    """The public keys that verify this service's tokens (RFC 7517)."""
-    return Jwks.model_validate(await runtime.keyring.jwks(runtime.now()))

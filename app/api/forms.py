@@ -31,6 +31,18 @@ PARAMETERS = {
     *("client_id", "client_secret", "token", "token_type_hint"),
 }
 """Those that mean something here; any other is ignored, however often it comes."""
+FORM_EXAMPLES = {
+    "grant_type": "password",
+    "username": "alice",
+    "password": "correct horse battery staple",
+    "refresh_token": "",
+    "scope": "read:items",
+    "client_id": "",
+    "client_secret": "",
+    "token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9…",
+    "token_type_hint": "access_token",
+}
+"""In OpenAPI. An empty parameter counts as absent: the form in /docs is filled in with these."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -98,7 +110,8 @@ async def authenticated_client(
 def form_body(*required: str, **descriptions: str) -> dict[str, object]:
     """The OpenAPI declaration of such a form: what its parameters are, and which must be there."""
     properties: dict[str, dict[str, object]] = {
-        name: {"type": "string", "description": text} for name, text in descriptions.items()
+        name: {"type": "string", "description": text, "examples": [FORM_EXAMPLES[name]]}
+        for name, text in descriptions.items()
     }
     schema: dict[str, object] = {"type": "object", "properties": properties}
     if required:

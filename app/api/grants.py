@@ -5,27 +5,37 @@ import uuid
 from pydantic import BaseModel
 
 from app.access import grants
+from app.access.authority import LastAdmin
 from app.access.holdings import grants_of
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.schemas import Moment, Page, PageSize, Remark, Text
 from app.api.security import CanReadUsers, CanWriteGrants, Router
 from app.identity.users import user_of_id
-from app.views import GrantAnswer
+from app.views import GrantAnswer, example
 
 router = Router(
     prefix="/users/{user_id}/grants", tags=["grants"], responses=PROTECTED | refusals(404, 422)
 )
 
 
+LAST_ADMIN = str(LastAdmin())
+
+
 class GrantTerms(BaseModel):
     """Until when the scope is held, and why. Without an end: until it is revoked."""
+
+    model_config = example(expires_at="2099-12-31T18:00:00Z", reason="On call in January")
 
     expires_at: Moment | None = None
     reason: Remark | None = None
 
 
-@router.get("")
+class GrantPage(Page[GrantAnswer]):
+    """One page of grants, by scope."""
+
+
+@router.get("", summary="List grants")
 async def list_grants(
     user_id: uuid.UUID,
     _: CanReadUsers,
@@ -33,14 +43,19 @@ async def list_grants(
     db: ReadDep,
     limit: PageSize = 20,
     after: Text | None = None,
-) -> Page[GrantAnswer]:
+) -> GrantPage:
     """What the user holds now, by scope."""
     await user_of_id(db, user_id)
     found = await grants_of(db, user_id, after=after, limit=limit + 1, now=runtime.now())
-    return Page.of([GrantAnswer.model_validate(each) for each in found], limit=limit)
+    return GrantPage.of([GrantAnswer.model_validate(each) for each in found], limit=limit)
 
 
-@router.put("/{scope:scope}", status_code=204, responses=refusals(409, 413))
+@router.put(
+    "/{scope:scope}",
+    summary="Grant scope",
+    status_code=204,
+    responses=refusals(409, 413, texts={409: LAST_ADMIN}),
+)
 async def grant(
     user_id: uuid.UUID,
     scope: str,
@@ -55,7 +70,12 @@ async def grant(
     await grants.grant(work, user_id, scope, expires_at=terms.expires_at, reason=terms.reason)
 
 
-@router.delete("/{scope:scope}", status_code=204, responses=refusals(409))
+@router.delete(
+    "/{scope:scope}",
+    summary="Revoke scope",
+    status_code=204,
+    responses=refusals(409, texts={409: LAST_ADMIN}),
+)
 async def revoke(user_id: uuid.UUID, scope: str, work: CanWriteGrants) -> None:
     """Take back a scope that the caller holds, from live tokens too. Repeating changes nothing."""
     await grants.revoke(work, user_id, scope)

@@ -53,13 +53,13 @@ class Readiness(Health):
     checks: Literal["cached", "database"]
 
 
-@router.get("/live")
+@router.get("/live", summary="Check liveness")
 async def live() -> Health:
     """The process runs. Asks nothing else: a restart would not bring a database back."""
     return Health(status="live")
 
 
-@router.get("/ready", responses=refusals(503))
+@router.get("/ready", summary="Check readiness", responses=refusals(503))
 async def ready(request: Request, runtime: RuntimeDep) -> Readiness:
     """The database takes writes and has all that this version needs; there is a key to sign with.
 

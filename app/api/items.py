@@ -14,9 +14,11 @@ from app.api.dependencies import ReadDep
 from app.api.schemas import Page, PageSize, Text
 from app.api.security import CanReadItems, CanWriteItems, Router
 from app.items import items
-from app.views import Listed
+from app.views import ALICE, Listed, example
 
 router = Router(prefix="/items", tags=["items"], responses=PROTECTED | refusals(422))
+
+MISSING = refusals(404, texts={404: str(items.ItemNotFound())})
 
 
 Title = Annotated[Text, Field(min_length=1, max_length=200)]
@@ -26,12 +28,16 @@ Description = Annotated[Text, Field(max_length=10_000)]
 class NewItem(BaseModel):
     """An item to create."""
 
+    model_config = example(title="Lamp", description="For the desk")
+
     title: Title
     description: Description | None = None
 
 
 class ItemChange(BaseModel):
     """What to change of an item; what is absent stays."""
+
+    model_config = example(title="Desk lamp")
 
     title: Title | SkipJsonSchema[None] = None
     description: Description | None = None
@@ -46,6 +52,15 @@ class ItemChange(BaseModel):
 class ItemAnswer(Listed):
     """An item."""
 
+    model_config = example(
+        id="01890000-0000-7000-8000-000000000040",
+        owner_id=ALICE,
+        title="Lamp",
+        description="For the desk",
+        created_at="2027-01-04T08:10:00Z",
+        updated_at="2027-01-04T08:10:00Z",
+    )
+
     id: uuid.UUID
     owner_id: uuid.UUID
     title: str
@@ -54,35 +69,39 @@ class ItemAnswer(Listed):
     updated_at: datetime
 
 
-@router.get("")
+class ItemPage(Page[ItemAnswer]):
+    """One page of items, oldest first."""
+
+
+@router.get("", summary="List items")
 async def list_items(
     principal: CanReadItems,
     db: ReadDep,
     limit: PageSize = 20,
     after: uuid.UUID | None = None,
-) -> Page[ItemAnswer]:
+) -> ItemPage:
     """Items, oldest first."""
     found = await items.list_items(
         db, owner_id=_visible_to(principal), after=after, limit=limit + 1
     )
-    return Page.of([ItemAnswer.model_validate(item) for item in found], limit=limit)
+    return ItemPage.of([ItemAnswer.model_validate(item) for item in found], limit=limit)
 
 
-@router.post("", status_code=201, responses=refusals(413))
+@router.post("", summary="Create item", status_code=201, responses=refusals(413))
 async def create_item(new: NewItem, work: CanWriteItems) -> ItemAnswer:
     """A new item of one's own."""
     item = await items.create_item(work, title=new.title, description=new.description)
     return ItemAnswer.model_validate(item)
 
 
-@router.get("/{item_id}", responses=refusals(404))
+@router.get("/{item_id}", summary="Get item", responses=MISSING)
 async def get_item(item_id: uuid.UUID, principal: CanReadItems, db: ReadDep) -> ItemAnswer:
     """One item."""
     item = await items.get_item(db, item_id, owner_id=_visible_to(principal))
     return ItemAnswer.model_validate(item)
 
 
-@router.patch("/{item_id}", responses=refusals(404, 413))
+@router.patch("/{item_id}", summary="Change item", responses=MISSING | refusals(413))
 async def change_item(item_id: uuid.UUID, change: ItemChange, work: CanWriteItems) -> ItemAnswer:
     """The item, changed."""
     item = await items.change_item(
@@ -94,7 +113,7 @@ async def change_item(item_id: uuid.UUID, change: ItemChange, work: CanWriteItem
     return ItemAnswer.model_validate(item)
 
 
-@router.delete("/{item_id}", status_code=204, responses=refusals(404))
+@router.delete("/{item_id}", summary="Delete item", status_code=204, responses=MISSING)
 async def delete_item(item_id: uuid.UUID, work: CanWriteItems) -> None:
     """The item is gone."""
     await items.delete_item(work, item_id, owner_id=_visible_to(work.actor))

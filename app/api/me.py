@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.access.own_account import end_own_session, end_own_sessions
 from app.api.answers import PROTECTED, refusals
@@ -11,8 +11,8 @@ from app.api.dependencies import ActorDep, ReadDep, RuntimeDep
 from app.api.schemas import Page, PageSize
 from app.api.security import AnyCaller, AnyPrincipal, Router
 from app.identity.login import change_password
-from app.identity.sessions import live_sessions
-from app.views import SessionAnswer
+from app.identity.sessions import SessionNotFound, live_sessions
+from app.views import ALICE, SessionAnswer, example
 
 router = Router(prefix="/users/me", tags=["me"], responses=PROTECTED)
 
@@ -20,7 +20,15 @@ router = Router(prefix="/users/me", tags=["me"], responses=PROTECTED)
 class Me(BaseModel):
     """The user behind the token."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        id=ALICE,
+        username="alice",
+        kind="person",
+        created_at="2027-01-04T08:00:00Z",
+        scopes=["read:items"],
+        granted=["read:audit", "read:items"],
+        granted_until={"read:audit": "2027-01-31T18:00:00Z"},
+    )
 
     id: uuid.UUID
     username: str
@@ -33,14 +41,29 @@ class Me(BaseModel):
     )
 
 
+class OwnSessionAnswer(SessionAnswer):
+    """One login of one's own."""
+
+    current: bool = Field(False, description="This token's session.")
+
+
+class OwnSessionPage(Page[OwnSessionAnswer]):
+    """One page of one's own sessions, soonest to expire first."""
+
+
 class PasswordChange(BaseModel):
     """The password as it is, and as it shall be."""
+
+    model_config = example(
+        current_password="correct horse battery staple",  # noqa: S106
+        new_password="wrong donkey battery staple",  # noqa: S106
+    )
 
     current_password: str
     new_password: str
 
 
-@router.get("")
+@router.get("", summary="Get me")
 async def me(principal: AnyPrincipal) -> Me:
     """Who the token stands for, and what it may do now."""
     return Me(
@@ -56,7 +79,9 @@ async def me(principal: AnyPrincipal) -> Me:
     )
 
 
-@router.post("/password", status_code=204, responses=refusals(413, 422, 429))
+@router.post(
+    "/password", summary="Change my password", status_code=204, responses=refusals(413, 422, 429)
+)
 async def set_password(
     change: PasswordChange, principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep
 ) -> None:
@@ -71,28 +96,36 @@ async def set_password(
     )
 
 
-@router.get("/sessions", responses=refusals(422))
+@router.get("/sessions", summary="List my sessions", responses=refusals(422))
 async def list_sessions(
     principal: AnyPrincipal,
     runtime: RuntimeDep,
     db: ReadDep,
     limit: PageSize = 20,
     after: uuid.UUID | None = None,
-) -> Page[SessionAnswer]:
+) -> OwnSessionPage:
     """One's own live sessions, soonest to expire first."""
     found = await live_sessions(
         db, principal.user_id, after=after, limit=limit + 1, now=runtime.now()
     )
-    return Page.of([SessionAnswer.model_validate(each) for each in found], limit=limit)
+    own = [OwnSessionAnswer.model_validate(each) for each in found]
+    for each in own:
+        each.current = each.id == principal.session_id
+    return OwnSessionPage.of(own, limit=limit)
 
 
-@router.delete("/sessions/{session_id}", status_code=204, responses=refusals(404, 422))
+@router.delete(
+    "/sessions/{session_id}",
+    summary="End my session",
+    status_code=204,
+    responses=refusals(404, 422, texts={404: str(SessionNotFound())}),
+)
 async def end_one_session(session_id: uuid.UUID, work: AnyCaller) -> None:
     """End one of one's own sessions; repeating it changes nothing."""
     await end_own_session(work, session_id)
 
 
-@router.delete("/sessions", status_code=204)
+@router.delete("/sessions", summary="End my sessions", status_code=204)
 async def end_all_sessions(work: AnyCaller) -> None:
     """End all of one's own sessions, this one too."""
     await end_own_sessions(work)

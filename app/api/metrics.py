@@ -10,7 +10,7 @@ from app.ops.metrics import merge_metrics, render_metrics
 router = Router(include_in_schema=False, dependencies=[CAN_SCRAPE])
 
 
-@router.get("/metrics")
+@router.get("/metrics", summary="Get metrics")
 async def metrics(request: Request, runtime: RuntimeDep) -> Response:
     """This process's metrics; with several workers, those of all, each with its number."""
     state = request.app.state

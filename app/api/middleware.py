@@ -38,6 +38,15 @@ UNLOGGED = {"/health/live", "/health/ready", "/metrics"}
 """Routes that machines ask all day long."""
 
 
+def own_path(scope: Scope) -> str:
+    """Return the request's path below the root path, where the app is mounted or served below one.
+
+    In ASGI `path` begins with `root_path`.
+    """
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class Busy(Unavailable):
     """The server has more to do than it takes on, or shuts down."""
 
@@ -176,7 +185,7 @@ class RequestLimitsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting what of its body is read."""
         # A busy process is alive: to restart it would make things worse.
-        if "refused" in scope.get("state", ()) and scope["path"] != "/health/live":
+        if "refused" in scope.get("state", ()) and own_path(scope) != "/health/live":
             answer = await on_domain_error(Request(scope), Busy())
             await answer(scope, receive, send)
             return
@@ -201,8 +210,8 @@ class TrustedHosts(TrustedHostMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400."""
-        path = scope.get("path", "")
-        if scope["type"] == "http" and (path.startswith("/health/") or path == "/metrics"):
+        path = own_path(scope) if scope["type"] == "http" else ""
+        if path.startswith("/health/") or path == "/metrics":
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)

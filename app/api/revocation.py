@@ -13,6 +13,7 @@ from app.api.forms import FormDep, authenticated_client, form_body
 from app.api.security import CAN_INTROSPECT, PUBLIC, OAuthRoute, Router
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token
+from app.views import ALICE, example
 
 router = Router(route_class=OAuthRoute, tags=["tokens"])
 
@@ -32,6 +33,21 @@ class Revocation(BaseModel):
 class Introspection(BaseModel):
     """RFC 7662 §2.2. An inactive token has `active` alone."""
 
+    model_config = example(
+        active=True,
+        scope="read:items",
+        client_id="scopegate",
+        username="alice",
+        token_type="access_token",  # noqa: S106
+        exp=1799136900,
+        iat=1799136000,
+        sub=ALICE,
+        aud="https://auth.example.com",
+        iss="https://auth.example.com",
+        jti="01890000-0000-7000-8000-000000000050",
+        sid="01890000-0000-7000-8000-000000000010",
+    )
+
     active: bool
     scope: str | None = Field(None, description="The scopes that count now.")
     client_id: str | None = None
@@ -48,6 +64,7 @@ class Introspection(BaseModel):
 
 @router.post(
     "/revoke",
+    summary="Revoke token",
     dependencies=[PUBLIC],
     responses=oauth_answers(400, 401, 413, 429, 503),
     openapi_extra=FORM,
@@ -71,6 +88,7 @@ async def revoke(
 
 @router.post(
     "/introspect",
+    summary="Introspect token",
     dependencies=[CAN_INTROSPECT],
     response_model_exclude_none=True,
     responses=oauth_answers(400, 401, 403, 413, 429, 503),

@@ -72,7 +72,10 @@ L = TypeVar("L", bound=Listed)
 
 
 class Page(BaseModel, Generic[L]):
-    """One page of a list; `next` is the `after` of the next one, null on the last."""
+    """One page of a list; `next` is the `after` of the next one, null on the last.
+
+    Each list has a subclass: OpenAPI, and so generated clients, call it by that name.
+    """
 
     items: list[L]
     next: str | None

@@ -29,7 +29,13 @@ from app.errors import (
     NotFound,
 )
 
-bearer = OAuth2PasswordBearer(tokenUrl="token", scopes=SHIPPED, auto_error=False)
+bearer = OAuth2PasswordBearer(
+    tokenUrl="token",
+    scopes=SHIPPED,
+    description="Sign in with a user's name and password. Where no scope is ticked, the token gets "
+    "all that the user holds.",
+    auto_error=False,
+)
 FOUND = "scopegate.principal"
 """Where a request's ASGI scope has its principal, once that is found."""
 
@@ -149,7 +155,14 @@ class Router(APIRouter):
     """A router whose routes find their caller first."""
 
     def __init__(self, *, route_class: type[APIRoute] = CallerFirstRoute, **options: Any) -> None:
-        super().__init__(route_class=route_class, **options)
+        super().__init__(
+            route_class=route_class, generate_unique_id_function=operation_id, **options
+        )
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return what OpenAPI, and so a generated client, calls the operation: "list_users"."""
+    return (route.summary or route.name).lower().replace(" ", "_")
 
 
 async def current_caller(

@@ -17,12 +17,26 @@ from app.errors import InvalidRequest, UnsupportedGrantType
 from app.identity.clients import Client, ClientRefused
 from app.identity.login import authenticate
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
+from app.views import example
 
 router = Router(route_class=OAuthRoute, tags=["tokens"], dependencies=[PUBLIC])
+
+REFUSED = (
+    ("invalid_grant", "The username or the password is wrong."),
+    ("invalid_scope", "None of the scopes asked for is granted."),
+)
 
 
 class TokenAnswer(BaseModel):
     """RFC 6749 §5.1."""
+
+    model_config = example(
+        access_token="eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiI….MEUCIQD…",  # noqa: S106
+        token_type="bearer",  # noqa: S106
+        expires_in=900,
+        scope="read:items write:items",
+        refresh_token="sgr_MDE4OTAwMDAtMDAwMC03MDAw…",  # noqa: S106
+    )
 
     access_token: str
     token_type: str = "bearer"
@@ -43,8 +57,9 @@ class TokenAnswer(BaseModel):
 
 @router.post(
     "/token",
+    summary="Issue token",
     response_model_exclude_none=True,
-    responses=oauth_answers(400, 401, 413, 429, 503),
+    responses=oauth_answers(400, 401, 413, 429, 503, also=REFUSED),
     openapi_extra=form_body(
         grant_type="`password` (also when left out), `refresh_token` or `client_credentials`.",
         username="Who signs in.",

@@ -1,27 +1,45 @@
 """Users, as administrators see and change them. The rules are in access/authority.py."""
 
 import uuid
+from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import Query, Response
 from pydantic import BaseModel, Field, model_validator
 
 from app.access import accounts
+from app.access.authority import LastAdmin
+from app.access.holdings import holds
+from app.access.scopes import MAX_SCOPE
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.schemas import Page, PageSize, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
+from app.identity.clients import MAX_SECRETS, SecretNotFound, TooManySecrets, secrets_of
 from app.identity.names import MAX_USERNAME
-from app.identity.sessions import live_sessions
-from app.identity.users import Kind, list_users, user_of_id
-from app.views import SessionAnswer, UserAnswer
+from app.identity.sessions import SessionNotFound, live_sessions
+from app.identity.users import MOST_COUNTED, Kind, UserFilter, count_users, list_users, user_of_id
+from app.views import ALICE, SecretAnswer, SessionAnswer, UserAnswer, example
+
+REASON = "ended by an admin"
+"""What the audit log says of sessions that end here."""
 
 router = Router(prefix="/users", tags=["users"], responses=PROTECTED | refusals(422))
 
 
+SECRET = {
+    "client_id": "invoices",
+    "client_secret": "sgs_Zm9yIGV4YW1wbGUgYWxvbmUsIG5vIHNlY3JldA",
+    "secret_id": "01890000-0000-7000-8000-000000000020",
+}
+"""In examples: what authenticates nothing."""
+
+
 class NewUser(BaseModel):
     """A user to create: a person with a password, or a service account, which gets a secret."""
+
+    model_config = example(username="alice", password="correct horse battery staple")  # noqa: S106
 
     username: str
     kind: Kind = "person"
@@ -34,8 +52,10 @@ class NewUser(BaseModel):
         return self
 
 
-class SecretAnswer(BaseModel):
+class NewSecretAnswer(BaseModel):
     """What a service account authenticates with. Shown once, and kept nowhere."""
+
+    model_config = example(**SECRET)
 
     client_id: str
     client_secret: str
@@ -45,13 +65,65 @@ class SecretAnswer(BaseModel):
 class NewUserAnswer(UserAnswer):
     """The user that was made."""
 
+    model_config = example(
+        id=ALICE,
+        username="invoices",
+        kind="service",
+        disabled=False,
+        created_at="2027-01-04T08:00:00Z",
+        **SECRET,
+    )
+
     client_id: str | None = Field(None, description="A service account's: its name, for ever.")
     client_secret: str | None = Field(None, description="A service account's, shown once.")
     secret_id: uuid.UUID | None = Field(None, description="What to revoke the secret by.")
 
 
+class UserQuery(BaseModel):
+    """Which users are wanted: those to whom all of this applies."""
+
+    q: Text | None = Field(
+        None, max_length=MAX_USERNAME, description="A part of the name.", examples=["ali"]
+    )
+    kind: Kind | None = None
+    disabled: bool | None = None
+    scope: Text | None = Field(
+        None,
+        max_length=MAX_SCOPE,
+        examples=["read:items"],
+        description="A scope that is granted to them. `admin` does not count for others here.",
+    )
+    limit: PageSize = 20
+    after: uuid.UUID | None = None
+
+    def filter(self, *, now: datetime) -> UserFilter:
+        """Return what narrows the list so; a grant counts if it does now."""
+        among = None if self.scope is None else holds(self.scope, now=now)
+        return UserFilter(self.q, self.kind, self.disabled, among)
+
+
+class UserPage(Page[UserAnswer]):
+    """One page of users, newest first."""
+
+    count: int | None = Field(
+        None,
+        description="On the first page: how many match. "
+        f"{MOST_COUNTED + 1} stands for more than {MOST_COUNTED}.",
+    )
+
+
+class SessionPage(Page[SessionAnswer]):
+    """One page of sessions, soonest to expire first."""
+
+
+class SecretPage(Page[SecretAnswer]):
+    """A service account's live secrets."""
+
+
 class UserChange(BaseModel):
     """What to change of a user; what is absent stays."""
+
+    model_config = example(username="alice.smith")
 
     username: str | None = None
     disabled: bool | None = None
@@ -60,25 +132,34 @@ class UserChange(BaseModel):
 class NewPassword(BaseModel):
     """The password as it shall be."""
 
+    model_config = example(password="correct horse battery staple")  # noqa: S106
+
     password: str
 
 
-@router.get("")
+@router.get("", summary="List users")
 async def search_users(
     _: CanReadUsers,
     db: ReadDep,
-    q: Annotated[
-        Text | None, Query(max_length=MAX_USERNAME, description="A part of the name.")
-    ] = None,
-    limit: PageSize = 20,
-    after: uuid.UUID | None = None,
-) -> Page[UserAnswer]:
-    """Users, oldest first."""
-    found = await list_users(db, name=q, after=after, limit=limit + 1)
-    return Page.of([UserAnswer.of(user) for user in found], limit=limit)
+    runtime: RuntimeDep,
+    which: Annotated[UserQuery, Query()],
+) -> UserPage:
+    """Users, newest first."""
+    wanted = which.filter(now=runtime.now())
+    found = await list_users(db, wanted, after=which.after, limit=which.limit + 1)
+    page = UserPage.of([UserAnswer.of(user) for user in found], limit=which.limit)
+    if which.after is None:
+        page.count = await count_users(db, wanted)
+    return page
 
 
-@router.post("", status_code=201, response_model_exclude_none=True, responses=refusals(409, 413))
+@router.post(
+    "",
+    summary="Create user",
+    status_code=201,
+    response_model_exclude_none=True,
+    responses=refusals(409, 413),
+)
 async def make_user(
     new: NewUser, caller: CallerWritingUsers, runtime: RuntimeDep, response: Response
 ) -> NewUserAnswer:
@@ -96,20 +177,25 @@ async def make_user(
     return NewUserAnswer.of(user).model_copy(update=shown)
 
 
-@router.get("/{user_id}", responses=refusals(404))
+@router.get("/{user_id}", summary="Get user", responses=refusals(404))
 async def get_user(user_id: uuid.UUID, _: CanReadUsers, db: ReadDep) -> UserAnswer:
     """One user."""
     return UserAnswer.of(await user_of_id(db, user_id))
 
 
-@router.patch("/{user_id}", responses=refusals(404, 409, 413))
+@router.patch("/{user_id}", summary="Change user", responses=refusals(404, 409, 413))
 async def change_user(user_id: uuid.UUID, change: UserChange, work: CanWriteUsers) -> UserAnswer:
     """The user, renamed, disabled or enabled. Disabling ends all their sessions."""
     user = await accounts.change(work, user_id, username=change.username, disabled=change.disabled)
     return UserAnswer.of(user)
 
 
-@router.post("/{user_id}/password", status_code=204, responses=refusals(404, 413))
+@router.post(
+    "/{user_id}/password",
+    summary="Set user password",
+    status_code=204,
+    responses=refusals(404, 413),
+)
 async def set_password(
     user_id: uuid.UUID, new: NewPassword, caller: CallerWritingUsers, runtime: RuntimeDep
 ) -> None:
@@ -119,21 +205,41 @@ async def set_password(
     )
 
 
-@router.post("/{user_id}/secrets", status_code=201, responses=refusals(404, 409))
-async def add_secret(user_id: uuid.UUID, work: CanWriteUsers, response: Response) -> SecretAnswer:
+@router.post(
+    "/{user_id}/secrets",
+    summary="Create user secret",
+    status_code=201,
+    responses=refusals(404, 409, texts={409: str(TooManySecrets())}),
+)
+async def add_secret(
+    user_id: uuid.UUID, work: CanWriteUsers, response: Response
+) -> NewSecretAnswer:
     """A second live secret for a service account, to change over to. Shown this once."""
     response.headers.update(NO_STORE)
     user, secret = await accounts.make_secret(work, user_id)
-    return SecretAnswer(client_id=user.username, client_secret=secret.value, secret_id=secret.id)
+    return NewSecretAnswer(client_id=user.username, client_secret=secret.value, secret_id=secret.id)
 
 
-@router.delete("/{user_id}/secrets/{secret_id}", status_code=204, responses=refusals(404, 409))
+@router.get("/{user_id}/secrets", summary="List user secrets", responses=refusals(404))
+async def list_secrets(user_id: uuid.UUID, _: CanReadUsers, db: ReadDep) -> SecretPage:
+    """A service account's live secrets, oldest first: which there are, not what they are."""
+    await user_of_id(db, user_id)
+    found = [SecretAnswer.of(each) for each in await secrets_of(db, user_id)]
+    return SecretPage.of(found, limit=MAX_SECRETS)
+
+
+@router.delete(
+    "/{user_id}/secrets/{secret_id}",
+    summary="Revoke user secret",
+    status_code=204,
+    responses=refusals(404, 409, texts={404: str(SecretNotFound()), 409: str(LastAdmin())}),
+)
 async def remove_secret(user_id: uuid.UUID, secret_id: uuid.UUID, work: CanWriteUsers) -> None:
     """Revoke a secret: no request can authenticate with it any more."""
     await accounts.revoke_secret(work, user_id, secret_id)
 
 
-@router.get("/{user_id}/sessions", responses=refusals(404))
+@router.get("/{user_id}/sessions", summary="List user sessions", responses=refusals(404))
 async def list_sessions(
     user_id: uuid.UUID,
     _: CanReadUsers,
@@ -141,14 +247,27 @@ async def list_sessions(
     db: ReadDep,
     limit: PageSize = 20,
     after: uuid.UUID | None = None,
-) -> Page[SessionAnswer]:
+) -> SessionPage:
     """The user's live sessions, soonest to expire first."""
     await user_of_id(db, user_id)
     found = await live_sessions(db, user_id, after=after, limit=limit + 1, now=runtime.now())
-    return Page.of([SessionAnswer.model_validate(each) for each in found], limit=limit)
+    return SessionPage.of([SessionAnswer.model_validate(each) for each in found], limit=limit)
 
 
-@router.delete("/{user_id}/sessions", status_code=204, responses=refusals(404))
+@router.delete(
+    "/{user_id}/sessions", summary="End user sessions", status_code=204, responses=refusals(404)
+)
 async def end_sessions(user_id: uuid.UUID, work: CanWriteUsers) -> None:
     """End all sessions of the user; repeating it changes nothing."""
-    await accounts.end_sessions(work, user_id, reason="ended by an admin")
+    await accounts.end_sessions(work, user_id, reason=REASON)
+
+
+@router.delete(
+    "/{user_id}/sessions/{session_id}",
+    summary="End user session",
+    status_code=204,
+    responses=refusals(404, texts={404: str(SessionNotFound())}),
+)
+async def end_session(user_id: uuid.UUID, session_id: uuid.UUID, work: CanWriteUsers) -> None:
+    """End one session of the user; repeating it changes nothing."""
+    await accounts.end_session_of(work, user_id, session_id, reason=REASON)

@@ -5,12 +5,13 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Select, Uuid, any_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Uuid, any_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -76,20 +77,41 @@ def _log(entry: AuditEntry) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class EntryFilter:
+    """Which entries are listed: those to which all of this applies. None: any will do."""
+
+    user_id: uuid.UUID | None = None
+    """Who did it, or whom it was done to."""
+    action: Action | None = None
+    since: datetime | None = None
+    """At this time or later."""
+    until: datetime | None = None
+    """Before this time."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return what an entry's row must satisfy."""
+        found: list[ColumnElement[bool]] = []
+        if self.user_id is not None:
+            found.append(or_(AuditEntry.actor == self.user_id, AuditEntry.subject == self.user_id))
+        if self.action is not None:
+            found.append(AuditEntry.action == self.action)
+        if self.since is not None:
+            found.append(AuditEntry.at >= self.since)
+        if self.until is not None:
+            found.append(AuditEntry.at < self.until)
+        return found
+
+
 async def list_entries(
     db: AsyncSession,
+    which: EntryFilter,
     *,
-    user_id: uuid.UUID | None = None,
-    action: Action | None = None,
-    since: datetime | None = None,
     after: uuid.UUID | None = None,
     limit: int,
 ) -> list[AuditEntry]:
-    """Up to `limit` entries, newest first, that come after the given one.
-
-    `user_id` narrows them to what that user did or had done to them, `since` to what is no older.
-    """
-    statement = _narrowed(select(AuditEntry), user_id=user_id, action=action, since=since)
+    """Return up to `limit` of these entries, newest first, that come after the given one."""
+    statement = select(AuditEntry).where(*which.conditions())
     return await paginate(db, statement, AuditEntry.id, after=after, limit=limit, descending=True)
 
 
@@ -108,12 +130,13 @@ async def follow_entries(
     # Entries become visible in the order of their commits, which neither their ids nor their times
     # tell. So each look goes back as far as a transaction lasts, past what was there before: back
     # from the look before it, however long ago that was, as the reader may have paused.
-    matching = _narrowed(select(AuditEntry.id), user_id=user_id, action=action)
+    which = EntryFilter(user_id, action, since)
+    matching = select(AuditEntry.id).where(*replace(which, since=None).conditions())
     async with sessions() as db:
         looked_at = (await db.execute(select(func.now()))).scalar_one()
         recent = matching.where(AuditEntry.at >= looked_at - LONGEST_TRANSACTION)
         before = set(await db.scalars(recent))
-        found = await list_entries(db, user_id=user_id, action=action, since=since, limit=limit)
+        found = await list_entries(db, which, limit=limit)
     found.reverse()
     before.update(each.id for each in found)
     while True:
@@ -130,19 +153,3 @@ async def follow_entries(
                 )
             )
         before = there
-
-
-def _narrowed(
-    statement: Select[T],
-    *,
-    user_id: uuid.UUID | None = None,
-    action: Action | None = None,
-    since: datetime | None = None,
-) -> Select[T]:
-    if user_id is not None:
-        statement = statement.where(or_(AuditEntry.actor == user_id, AuditEntry.subject == user_id))
-    if action is not None:
-        statement = statement.where(AuditEntry.action == action)
-    if since is not None:
-        statement = statement.where(AuditEntry.at >= since)
-    return statement

@@ -9,6 +9,7 @@ import typer
 
 from app.cli.console import AsJson, Yes, confirm, operator, run, show, table
 from app.cli.times import written
+from app.errors import ScopegateError
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
@@ -18,8 +19,16 @@ key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_h
 
 
 @key.command("list")
-def key_list(as_json: AsJson = False) -> None:
-    """All keys, and what each does now."""
+def key_list(
+    pem: Annotated[
+        bool, typer.Option("--pem", help="Print the public keys as PEM, the signing one first.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """All keys, and what each does now.
+
+    With --pem the public keys that verify now or will soon, for gateways that read PEM files.
+    """
 
     async def act(runtime: Runtime) -> list[dict[str, Any]]:
         from app.tokens import keys
@@ -28,9 +37,13 @@ def key_list(as_json: AsJson = False) -> None:
             found = await keys.list_keys(db)
         now = runtime.now()
         signing = runtime.keyring.signing(now).kid
-        return [_row(each, signing=signing, now=now) for each in found]
+        rows = [_row(each, signing=signing, now=now) for each in found]
+        return [row | {"pem": await _pem(runtime, row)} for row in rows] if pem else rows
 
     rows = run(act)
+    if pem and not as_json:
+        typer.echo(_pem_file(rows), nl=False)
+        return
     show(rows, as_json, table(rows, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
 
 
@@ -117,3 +130,18 @@ def _row(each: SigningKey, *, signing: str, now: datetime) -> dict[str, Any]:
         "signs_from": each.signs_from,
         "retires_at": each.retires_at,
     }
+
+
+async def _pem(runtime: Runtime, row: dict[str, Any]) -> str | None:
+    """The public part of this key; None where it has none, or verifies nothing any more."""
+    found = await runtime.keyring.find(row["kid"], now=runtime.now())
+    return found.public_pem() if found else None
+
+
+def _pem_file(rows: list[dict[str, Any]]) -> str:
+    """All public keys in one file: some programs read the first one alone."""
+    first_signs = sorted(rows, key=lambda row: row["state"] != "signs")
+    blocks = [row["pem"] for row in first_signs if row["pem"]]
+    if not blocks:
+        raise ScopegateError("No key has a public part: HS256 signs with a secret")
+    return "".join(blocks)

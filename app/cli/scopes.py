@@ -29,7 +29,7 @@ def scope_list(as_json: AsJson = False) -> None:
 
         async with runtime.sessions() as db:
             found = await registered_scopes(db)
-        return [ScopeAnswer.model_validate(each).model_dump() for each in found]
+        return [ScopeAnswer.of(each).model_dump() for each in found]
 
     scopes = run(act)
     show(scopes, as_json, table(scopes, ["name", "description"]))

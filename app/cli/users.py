@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from app.access.authority import Caller
     from app.db.work import Work
     from app.identity.clients import NewSecret
-    from app.identity.models import ClientSecret, User
+    from app.identity.models import User
     from app.runtime import Runtime
 
 user = typer.Typer(
@@ -91,15 +91,15 @@ def user_create(
 
 @user.command("list")
 def user_list(search: Search = None, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """Users, oldest first, with what they are granted."""
+    """Users, newest first, with what they are granted."""
 
     async def act(runtime: Runtime) -> list[dict[str, Any]]:
         from app.access.holdings import scopes_of_each
-        from app.identity.users import list_users
+        from app.identity.users import UserFilter, list_users
         from app.views import UserAnswer
 
         async with runtime.sessions() as db:
-            users = await list_users(db, name=search, limit=limit + 1)
+            users = await list_users(db, UserFilter(name=search), limit=limit + 1)
             held = await scopes_of_each(db, [each.id for each in users], now=runtime.now())
         return [{**UserAnswer.of(each).model_dump(), "granted": held[each.id]} for each in users]
 
@@ -115,7 +115,7 @@ def user_show(name: Name, as_json: AsJson = False) -> None:
         from app.identity.clients import secrets_of
         from app.identity.sessions import live_sessions
         from app.identity.users import get_user
-        from app.views import GrantAnswer, SessionAnswer, UserAnswer
+        from app.views import GrantAnswer, SecretAnswer, SessionAnswer, UserAnswer
 
         now = runtime.now()
         async with runtime.sessions() as db:
@@ -127,7 +127,7 @@ def user_show(name: Name, as_json: AsJson = False) -> None:
             **UserAnswer.of(found).model_dump(),
             "grants": [GrantAnswer.model_validate(each).model_dump() for each in held],
             "sessions": [SessionAnswer.model_validate(each).model_dump() for each in signed_in],
-            "secrets": [_secret_row(each) for each in kept],
+            "secrets": [SecretAnswer.of(each).model_dump() for each in kept],
         }
 
     found = run(act)
@@ -229,12 +229,13 @@ def user_secrets(name: Name, as_json: AsJson = False) -> None:
     async def act(runtime: Runtime) -> list[dict[str, Any]]:
         from app.identity.clients import secrets_of
         from app.identity.users import get_user
+        from app.views import SecretAnswer
 
         async with runtime.sessions() as db:
             found = await get_user(db, name)
             if found.kind != "service":
                 raise ScopegateError(f"{found.username} is a person, who has a password instead")
-            return [_secret_row(each) for each in await secrets_of(db, found.id)]
+            return [SecretAnswer.of(each).model_dump() for each in await secrets_of(db, found.id)]
 
     rows = run(act)
     show(rows, as_json, table(rows, SECRET_COLUMNS))
@@ -266,10 +267,6 @@ def _with_user(name: str, act: Callable[[Work[Caller], uuid.UUID], Awaitable[Non
         return found.username
 
     return change(with_id)
-
-
-def _secret_row(secret: ClientSecret) -> dict[str, Any]:
-    return {"secret_id": secret.id, "created_at": secret.created_at}
 
 
 def _shown(service: User, secret: NewSecret) -> dict[str, str]:

@@ -27,6 +27,8 @@ class User(Identified, Created, Base):
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     password_hash: Mapped[str | None]
     disabled_at: Mapped[datetime | None]
+    last_sign_in_at: Mapped[datetime | None]
+    """To the minute: see `identity.session_writes.open_session`. None: not since it is noted."""
     session_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Sessions of an earlier epoch have ended. Disabling the user increments it, by a trigger."""
     ended_epoch: Mapped[int] = mapped_column(server_default=text("0"))

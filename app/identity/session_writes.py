@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
-from sqlalchemy import DateTime, Integer, Select, Update, Uuid, bindparam, select, update
+from sqlalchemy import DateTime, Integer, Select, Update, Uuid, bindparam, or_, select, update
 from uuid_utils.compat import uuid7
 
 from app.audit.log import record
@@ -19,6 +19,8 @@ from app.identity.models import Session, User
 from app.identity.sessions import HAS_NOT_ENDED, epoch_of, is_live, of_current_epoch, user_agent_of
 
 REFRESH_KEY_BYTES = 32
+SIGN_IN_NOTED_AFTER = timedelta(minutes=1)
+"""Since the last sign-in that was noted: of a busy service account's, not each writes its row."""
 ENDED_AT_ONCE = 500
 """Rows that one transaction ends, at most: their number must not decide whether it succeeds."""
 
@@ -32,7 +34,7 @@ async def open_session(
     lifetime: timedelta,
     idle_timeout: timedelta,
 ) -> Session:
-    """Add a session of generation 0 for a user who has signed in."""
+    """Add a session of generation 0 for a user who has signed in, and note when that was."""
     opened = Session(
         id=uuid7(),  # for the audit entry, which is written with it
         user_id=user_id,
@@ -50,6 +52,8 @@ async def open_session(
         refresh_key=secrets.token_bytes(REFRESH_KEY_BYTES),
     )
     work.db.add(opened)
+    earlier = work.now - SIGN_IN_NOTED_AFTER
+    await work.db.execute(_NOTE_SIGN_IN, {"whose": user_id, "now": work.now, "earlier": earlier})
     record(
         work.as_user(user_id),
         "login.succeeded",
@@ -59,6 +63,21 @@ async def open_session(
         scopes=opened.scopes,
     )
     return opened
+
+
+def _update_last_sign_in() -> Update:
+    noted, moment = User.last_sign_in_at, DateTime(timezone=True)
+    due = or_(noted.is_(None), noted < bindparam("earlier", type_=moment))
+    return (
+        update(User)
+        .where(User.id == bindparam("whose", type_=Uuid()), due)
+        .values(last_sign_in_at=bindparam("now", type_=moment))
+        .execution_options(synchronize_session=False)
+    )
+
+
+# Built once, because each login asks it.
+_NOTE_SIGN_IN = _update_last_sign_in()
 
 
 async def end_session(work: Work[Actor], session_id: uuid.UUID, *, reason: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlalchemy import LargeBinary, any_, bindparam, literal, select, update
+from sqlalchemy import ColumnElement, LargeBinary, any_, bindparam, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
@@ -23,6 +23,8 @@ from app.identity.names import (
 
 NO_USER_ID = uuid.UUID(int=0)
 """No user has this id: it makes queries cost the same whether there is a user or not."""
+MOST_COUNTED = 10_000
+"""The most users that are counted: counting millions would take seconds."""
 FILLED_AT_ONCE = 1000
 """Users whose skeletons are made in one statement."""
 
@@ -148,18 +150,46 @@ async def usernames_of(db: AsyncSession, user_ids: Collection[uuid.UUID]) -> dic
     return dict((await db.execute(named)).all())
 
 
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """Which users are listed and counted: those to whom all of this applies. None: any will do."""
+
+    name: str | None = None
+    """A part of the name, in any spelling."""
+    kind: Kind | None = None
+    disabled: bool | None = None
+    among: ColumnElement[bool] | None = None
+    """A condition of the caller's own, such as `access.holdings.holds`."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return what a user's row must satisfy."""
+        found = [] if self.among is None else [self.among]
+        if self.name is not None:
+            found.append(User.username_key.contains(username_key(self.name), autoescape=True))
+        if self.kind is not None:
+            found.append(User.kind == self.kind)
+        if self.disabled is not None:
+            is_disabled = User.disabled_at.is_not(None)
+            found.append(is_disabled if self.disabled else ~is_disabled)
+        return found
+
+
+EVERYBODY = UserFilter()
+
+
 async def list_users(
     db: AsyncSession,
+    which: UserFilter = EVERYBODY,
     *,
-    name: str | None = None,
     after: uuid.UUID | None = None,
     limit: int | None = None,
 ) -> list[User]:
-    """Users, oldest first: up to `limit` of those that come after the given one.
+    """Return these users, newest first: up to `limit` of those that come after the given one."""
+    statement = select(User).where(*which.conditions())
+    return await paginate(db, statement, User.id, after=after, limit=limit, descending=True)
 
-    `name` narrows them to those whose name has this in it, in any spelling.
-    """
-    statement = select(User)
-    if name is not None:
-        statement = statement.where(User.username_key.contains(username_key(name), autoescape=True))
-    return await paginate(db, statement, User.id, after=after, limit=limit)
+
+async def count_users(db: AsyncSession, which: UserFilter = EVERYBODY) -> int:
+    """Return how many of these users there are. Above MOST_COUNTED, only that there are more."""
+    some = select(User.id).where(*which.conditions()).limit(MOST_COUNTED + 1)
+    return await db.scalar(select(func.count()).select_from(some.subquery())) or 0

@@ -57,7 +57,8 @@ def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
             ", ".join(hosts),
         )
     with _listen(settings.host, settings.port) as listener:
-        logger.info("serving at %s, documentation at /docs", settings.token_issuer)
+        text = "serving at %s, console at /console, documentation at /docs"
+        logger.info(text, settings.token_issuer)
         if workers > 1:
             _supervise(workers, listener, make_app)
         else:

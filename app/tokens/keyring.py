@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from cryptography.fernet import MultiFernet
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -56,6 +57,13 @@ class Key:
             return None
         jwk = get_default_algorithms()[self.algorithm].to_jwk(self.verifying, as_dict=True)
         return {**jwk, "kid": self.kid, "alg": self.algorithm, "use": "sig"}
+
+    def public_pem(self) -> str | None:
+        """The key as PEM, for gateways that read no JWKS; None for an HMAC's."""
+        if isinstance(self.private, bytes):
+            return None
+        public = self.private.public_key()
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 class Keyring:
@@ -140,6 +148,11 @@ class Keyring:
                 key.signs_from,
             ),
         )
+
+    def algorithms(self, now: datetime) -> list[str]:
+        """The algorithms of all keys that are not retired, the chosen one first."""
+        used = {key.algorithm for key in self._keys.values() if not key.is_retired(now)}
+        return sorted(used, key=lambda each: (each != self._algorithm, each))
 
     async def find(self, kid: object, *, now: datetime) -> Key | None:
         """The key of that id, if it is one of ours and not retired."""

@@ -4,12 +4,12 @@ ISSUER=http://127.0.0.1:8000 uvicorn --factory examples.resource_server.app:app_
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
-from fastapi import FastAPI, HTTPException, Request, Security
+from fastapi import FastAPI, HTTPException, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 
 from examples.resource_server.trust import (
@@ -22,28 +22,29 @@ from examples.resource_server.trust import (
 )
 
 SCOPES = {"read:orders": "See one's own orders"}
-scheme = OAuth2PasswordBearer(tokenUrl="token", scopes=SCOPES)
 
 
-async def current_bearer(
-    request: Request, required: SecurityScopes, token: Annotated[str, Security(scheme)]
-) -> Bearer:
-    """Whom the request is from, if the token holds all scopes that the route names."""
-    trust: Trust = request.app.state.trust
-    try:
-        bearer = await trust.bearer(token)
-    except Untrusted:
-        challenge = 'Bearer error="invalid_token"'
-        raise HTTPException(401, "Not a good token.", {"WWW-Authenticate": challenge}) from None
-    except Unreachable:
-        raise HTTPException(503, "Nobody can be let in now.", {"Retry-After": "1"}) from None
-    if not bearer.scopes.issuperset(required.scopes):
-        challenge = f'Bearer error="insufficient_scope", scope="{required.scope_str}"'
-        raise HTTPException(403, "The scope is missing.", {"WWW-Authenticate": challenge})
-    return bearer
+def bearer_of(trust: Trust) -> Callable[..., Coroutine[Any, Any, Bearer]]:
+    """The dependency that finds whom a request is from; its tokens come from the issuer."""
+    scheme = OAuth2PasswordBearer(tokenUrl=f"{trust.issuer}/token", scopes=SCOPES)
 
+    async def current_bearer(
+        required: SecurityScopes, token: Annotated[str, Security(scheme)]
+    ) -> Bearer:
+        """Whom the request is from, if the token holds all scopes that the route names."""
+        try:
+            bearer = await trust.bearer(token)
+        except Untrusted:
+            challenge = 'Bearer error="invalid_token"'
+            raise HTTPException(401, "Not a good token.", {"WWW-Authenticate": challenge}) from None
+        except Unreachable:
+            raise HTTPException(503, "Nobody can be let in now.", {"Retry-After": "1"}) from None
+        if not bearer.scopes.issuperset(required.scopes):
+            challenge = f'Bearer error="insufficient_scope", scope="{required.scope_str}"'
+            raise HTTPException(403, "The scope is missing.", {"WWW-Authenticate": challenge})
+        return bearer
 
-CanReadOrders = Annotated[Bearer, Security(current_bearer, scopes=["read:orders"])]
+    return current_bearer
 
 
 def create_app(trust: Trust, http: httpx.AsyncClient) -> FastAPI:
@@ -55,10 +56,12 @@ def create_app(trust: Trust, http: httpx.AsyncClient) -> FastAPI:
             yield
 
     app = FastAPI(title="Orders", lifespan=lifespan)
-    app.state.trust = trust
+    current_bearer = bearer_of(trust)
 
     @app.get("/orders")
-    async def orders(bearer: CanReadOrders) -> list[str]:
+    async def orders(
+        bearer: Annotated[Bearer, Security(current_bearer, scopes=["read:orders"])],
+    ) -> list[str]:
         """One's own orders."""
         return [f"An order of {bearer.subject}"]
 

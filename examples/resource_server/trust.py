@@ -34,7 +34,9 @@ class Unreachable(Exception):
 
 
 class Trust(Protocol):
-    """A way to trust tokens."""
+    """A way to trust tokens of one issuer."""
+
+    issuer: str
 
     async def bearer(self, token: str) -> Bearer:
         """Whom the token stands for. Raises Untrusted or Unreachable."""
@@ -44,7 +46,8 @@ class ByKeys:
     """Verifies tokens here (RFC 9068 §4), by keys that are fetched now and then.
 
     A request costs a signature check and asks nobody. A token counts until it expires, whatever is
-    revoked meanwhile; a key that was retired counts for `max_age` seconds at most.
+    revoked meanwhile; a key that was retired counts for `max_age` seconds at most. `leeway` is how
+    many seconds this machine's clock may differ from Scopegate's: fresh tokens would be refused.
     """
 
     def __init__(
@@ -55,13 +58,15 @@ class ByKeys:
         audience: str | None = None,
         max_age: float = 60.0,
         min_age: float = 5.0,
+        leeway: float = 60.0,
     ) -> None:
         self._http = http
-        self._issuer = issuer
+        self.issuer = issuer
         self._audience = audience or issuer
         self._max_age = max_age
         # Whoever makes up key ids must not have the keys fetched for each.
         self._min_age = min_age
+        self._leeway = leeway
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._fetched = -max_age
         self._fetching = asyncio.Lock()
@@ -75,8 +80,9 @@ class ByKeys:
                 key,
                 # The key says how it is used; the token is not asked.
                 algorithms=[key.algorithm_name],
-                issuer=self._issuer,
+                issuer=self.issuer,
                 audience=self._audience,
+                leeway=self._leeway,
                 options={"require": REQUIRED_CLAIMS},
             )
         except (jwt.PyJWTError, LookupError, TypeError) as error:
@@ -95,7 +101,7 @@ class ByKeys:
 
     async def _fetch(self) -> None:
         try:
-            answer = await self._http.get(f"{self._issuer}/.well-known/jwks.json")
+            answer = await self._http.get(f"{self.issuer}/.well-known/jwks.json")
             published = jwt.PyJWKSet.from_dict(answer.raise_for_status().json())
         except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
             raise Unreachable from error
@@ -122,7 +128,7 @@ class ByAsking:
         size: int = 10_000,
     ) -> None:
         self._http = http
-        self._issuer = issuer
+        self.issuer = issuer
         self._audience = audience or issuer
         self._credentials = httpx.BasicAuth(client_id, client_secret)
         self._ttl = ttl
@@ -148,7 +154,7 @@ class ByAsking:
     async def _ask(self, token: str) -> Bearer | None:
         try:
             answer = await self._http.post(
-                f"{self._issuer}/introspect", data={"token": token}, auth=self._credentials
+                f"{self.issuer}/introspect", data={"token": token}, auth=self._credentials
             )
             told = answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:

@@ -169,6 +169,7 @@ PERMISSIONS = {
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
     ("GET", "/.well-known/oauth-authorization-server"): None,
+    ("GET", "/.well-known/openid-configuration"): None,
     ("POST", "/revoke"): None,
     ("POST", "/introspect"): ["introspect"],
     ("GET", "/forward-auth"): [],

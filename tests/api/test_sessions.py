@@ -144,7 +144,7 @@ async def test_metadata_is_true_and_its_issuer_is_that_of_tokens(
         assert (await client.post(path, data={"x": "y"})).status_code in {400, 401}
     jwks = await client.get(metadata["jwks_uri"].removeprefix(issuer))
     assert jwks.status_code == 200
-    assert metadata["response_types_supported"] == []
+    assert metadata["response_types_supported"] == ["none"]
     assert metadata["grant_types_supported"] == [
         "password",
         "refresh_token",

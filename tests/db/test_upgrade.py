@@ -117,6 +117,12 @@ STATEMENTS: dict[str, list[Transaction]] = {
         ),
         ("UPDATE users SET username_skeleton = '\\x01' WHERE id = $1",),
     ],
+    "0011": [
+        (
+            "UPDATE users SET last_sign_in_at = now() WHERE id = $1 AND (last_sign_in_at IS NULL "
+            "OR last_sign_in_at < now() - interval '1 minute')",
+        ),
+    ],
 }
 """What a release does, by the revision whose tables it needs: those after it do the same."""
 

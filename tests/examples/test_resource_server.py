@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
 
 import httpx
 import httpx2
@@ -172,3 +173,55 @@ async def test_by_asking_a_refresh_token_is_no_pass(beside: Beside, http: Asked)
     async with orders(beside.asking(http), http) as client:
         headers = {"Authorization": f"Bearer {pair['refresh_token']}"}
         assert (await client.get("/orders", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("behind", [0.3, 1, 5, 30])
+async def test_by_keys_a_clock_that_is_behind_lets_fresh_tokens_in(
+    beside: Beside, http: Asked, monkeypatch: pytest.MonkeyPatch, behind: float
+) -> None:
+    token = beside.token()
+    set_clock_of_pyjwt(monkeypatch, seconds=-behind)
+    async with orders(ByKeys(http, issuer=beside.service.url), http) as client:
+        assert (await client.get("/orders", headers=token)).status_code == 200
+
+
+async def test_by_keys_without_a_leeway_the_same_clock_refuses_fresh_tokens(
+    beside: Beside, http: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = beside.token()
+    set_clock_of_pyjwt(monkeypatch, seconds=-5)
+    async with orders(ByKeys(http, issuer=beside.service.url, leeway=0), http) as client:
+        assert (await client.get("/orders", headers=token)).status_code == 401
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(900 + 30, 200), (900 + 90, 401)])
+async def test_by_keys_the_leeway_is_a_minute_after_the_end_too(
+    beside: Beside, http: Asked, monkeypatch: pytest.MonkeyPatch, ahead: int, status: int
+) -> None:
+    token = beside.token()
+    set_clock_of_pyjwt(monkeypatch, seconds=ahead)
+    async with orders(ByKeys(http, issuer=beside.service.url), http) as client:
+        assert (await client.get("/orders", headers=token)).status_code == status
+
+
+async def test_the_example_s_own_documentation_signs_in_at_scopegate(
+    beside: Beside, http: Asked, trust: Trust
+) -> None:
+    async with orders(trust, http) as client:
+        schema = (await client.get("/openapi.json")).json()
+    (scheme,) = schema["components"]["securitySchemes"].values()
+    flow = scheme["flows"]["password"]
+    assert flow["scopes"].keys() == {SCOPE}
+    login = {"username": beside.reader.username, "password": PASSWORD, "scope": SCOPE}
+    assert httpx2.post(flow["tokenUrl"], data=login).json()["scope"] == SCOPE
+
+
+def set_clock_of_pyjwt(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+    """Let the example, which runs in this process, be ahead of Scopegate, or behind it."""
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=seconds)
+
+    monkeypatch.setattr("jwt.api_jwt.datetime", Shifted)

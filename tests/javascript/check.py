@@ -25,7 +25,7 @@ CHECKED = [str(PROJECT / "app"), str(PROJECT / "tests")]
 
 def main(*options: str) -> int:
     """Run the tools and return the exit status: 1 where one of them finds a problem."""
-    if missing := [tool for tool in ("node", "npm") if shutil.which(tool) is None]:
+    if missing := missing_tools():
         sys.stderr.write(f"The JavaScript is not checked: {' and '.join(missing)} not found.\n")
         # CI must never skip a check. On other machines Python alone is enough.
         return 1 if os.environ.get("CI") else 0
@@ -35,6 +35,11 @@ def main(*options: str) -> int:
         return status
     write_declarations()
     return run("tsc", "--project", ".")
+
+
+def missing_tools() -> list[str]:
+    """Return which of the programs that everything here needs are not installed."""
+    return [tool for tool in ("node", "npm") if shutil.which(tool) is None]
 
 
 def install() -> None:

@@ -92,7 +92,9 @@ async def test_serve_waits_for_a_database_says_for_what_and_then_serves(
         said = (await process.stderr.readline()).decode()
         assert said.startswith("scopegate: waiting up to 600 s: the database does not answer")
         await own_postgres.resume()
-        assert b"serving at" in await process.stdout.readline()
+        line = await process.stdout.readline()
+        assert b"serving at" in line
+        assert b"/console" in line
     finally:
         process.terminate()
         await process.communicate()

@@ -52,6 +52,9 @@ const nav = find("nav", HTMLElement);
 const main = find("main", HTMLElement);
 const notices = find("#notices", HTMLElement);
 
+/** Milliseconds after which a page that has not come yet is announced. */
+const PATIENCE = 300;
+
 /** Aborted when the current page is left. */
 let leaving = new AbortController();
 
@@ -60,6 +63,9 @@ async function show() {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
+  main.setAttribute("aria-busy", "true");
+  // Before anything is asked: the bar must be right also when no answer comes.
+  highlight(address().name);
   try {
     /** @type {Api.Me} */
     const me = await api.get("users/me");
@@ -68,16 +74,22 @@ async function show() {
     /** @param {Api.Route} route */
     const may = (route) => missingScopes(me.scopes, route).length === 0;
     const { name, page, id, query } = address(may);
-    showBar(name, may);
+    showBar(may);
+    highlight(name);
     const content = may(page.route)
       ? await page.content({ me, can, may, id, query, signal, notify, refresh })
       : forbiddenPage(missingScopes(me.scopes, page.route));
-    if (signal.aborted) return;
-    main.replaceChildren(...content.flatMap((child) => child || []));
-    document.title = `${find("h1", HTMLElement, main).textContent} · Scopegate`;
+    if (!signal.aborted) fill(content);
   } catch (error) {
     if (!signal.aborted) report(error, failedPage);
   }
+}
+
+/** @param {Child[]} content */
+function fill(content) {
+  main.replaceChildren(...content.flatMap((child) => child || []));
+  main.removeAttribute("aria-busy");
+  document.title = `${find("h1", HTMLElement, main).textContent} · Scopegate`;
 }
 
 /** @param {string[]} missing */
@@ -89,8 +101,7 @@ function forbiddenPage(missing) {
 /** @param {unknown} error */
 function failedPage(error) {
   const again = button("Try again", show);
-  const heading = el("h1", {}, "This page can't be shown");
-  main.replaceChildren(heading, el("p", {}, messageOf(error)), again);
+  fill([el("h1", {}, "This page can't be shown"), el("p", {}, messageOf(error)), again]);
 }
 
 /**
@@ -98,7 +109,7 @@ function failedPage(error) {
  *
  * @param {Context["may"]} may
  */
-function address(may) {
+function address(may = () => Boolean(nav.querySelector('[href="#users"]'))) {
   const [path = "", query] = location.hash.slice(1).split("?");
   const [asked = "", id = ""] = path.split("/");
   const name = PAGES.has(asked) ? asked : may("GET /users") ? "users" : "account";
@@ -106,34 +117,47 @@ function address(may) {
   return { name, page, id, query: new URLSearchParams(query) };
 }
 
-/**
- * @param {string} name
- * @param {Context["may"]} may
- */
-function showBar(name, may) {
-  const current = name === "user" ? "users" : name;
-  const links = [...PAGES]
-    .filter(([, { title, route }]) => title && may(route))
-    .map(([name, { title }]) =>
-      el("a", { href: `#${name}`, "aria-current": name === current && "page" }, title),
-    );
-  nav.replaceChildren(...links);
+/** @param {Context["may"]} may */
+function showBar(may) {
+  const shown = [...PAGES].filter(([, { title, route }]) => title && may(route));
+  nav.replaceChildren(...shown.map(([name, { title }]) => el("a", { href: `#${name}` }, title)));
   bar.hidden = false;
 }
 
-/** Show the page again after a change, and keep the focus. */
+/**
+ * Mark the page's link in the bar.
+ *
+ * @param {string} name
+ */
+function highlight(name) {
+  const current = name === "user" ? "#users" : `#${name}`;
+  for (const link of nav.children) {
+    if (link.getAttribute("href") === current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+/** Show the page again after a change, and keep the focus: in its section where it is gone. */
 async function refresh() {
-  const id = document.activeElement?.id;
+  const focused = document.activeElement;
+  const places = [focused?.id, focused?.closest("section")?.id];
   await show();
-  if (id) document.getElementById(id)?.focus();
+  const [place] = places.flatMap((id) => (id && document.getElementById(id)) || []);
+  place?.focus({ preventScroll: true });
 }
 
 async function navigate() {
   notices.replaceChildren();
-  await show();
+  const announcing = setTimeout(announce, PATIENCE);
+  await show().finally(() => clearTimeout(announcing));
   // Screen readers and the Tab key continue at the top of the new page.
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
+}
+
+/** Show that the page is being loaded, instead of the one before. */
+function announce() {
+  main.replaceChildren(el("p", { class: "loading", role: "status" }, "Loading…"));
 }
 
 /** @param {string} message */
@@ -143,25 +167,34 @@ function askToSignIn(message) {
   notices.replaceChildren();
   document.title = "Sign in · Scopegate";
   main.replaceChildren(...signInPage({ message, onSignIn: navigate }));
+  main.removeAttribute("aria-busy");
   find("input", HTMLInputElement, main).focus();
 }
 
 /**
- * Show a message until the next page.
+ * Show a message until the next page, and offer to undo what it says.
  *
  * @param {string} text
- * @param {"done" | "problem"} kind
+ * @param {object} options
+ * @param {"done" | "problem"} [options.kind]
+ * @param {() => Promise<unknown>} [options.undo]
  */
-function notify(text, kind = "done") {
+function notify(text, { kind = "done", undo } = {}) {
   const dismiss = button("×", () => notice.remove(), { class: "quiet", "aria-label": "Dismiss" });
+  const back =
+    undo &&
+    button("Undo", async () => {
+      notice.remove();
+      await undo();
+    });
   const role = kind === "problem" ? "alert" : "status";
-  const notice = el("div", { class: `notice ${kind}`, role }, el("p", {}, text), dismiss);
+  const notice = el("div", { class: `notice ${kind}`, role }, el("p", {}, text), back, dismiss);
   notices.replaceChildren(notice);
 }
 
 /** @param {unknown} error */
 function notifyOf(error) {
-  notify(messageOf(error), "problem");
+  notify(messageOf(error), { kind: "problem" });
 }
 
 /**

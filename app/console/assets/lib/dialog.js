@@ -2,7 +2,7 @@
 /** Dialogs: the browser's own, which hold the focus, close at Escape and return the focus. */
 
 import { messageOf, SignedOut } from "./api.js";
-import { button, el, field, valuesOf } from "./dom.js";
+import { button, el, labelled, valuesOf } from "./dom.js";
 
 /**
  * Ask the user for values and act on them. A refusal leaves the dialog open and shows the reason.
@@ -49,7 +49,7 @@ export async function ask({ title, text, fields = [], verb, danger = false, acti
 }
 
 /**
- * Show values that can't be shown again.
+ * Show values that can't be shown again: until the user says that they are saved.
  *
  * @param {object} message
  * @param {string} message.title
@@ -57,23 +57,65 @@ export async function ask({ title, text, fields = [], verb, danger = false, acti
  * @param {[name: string, value: string][]} message.values
  */
 export function showOnce({ title, text, values }) {
-  const list = values.map(([name, value]) => field(name, { readonly: true, value, focus: select }));
-  const close = button("I have saved it", () => dialog.close(), { class: "primary" });
-  const buttons = el("div", { class: "buttons" }, close);
+  let saved = false;
+  const confirm = () => {
+    saved = true;
+    dialog.close();
+  };
+  const buttons = el(
+    "div",
+    { class: "buttons" },
+    button("I have saved it", confirm, { class: "primary" }),
+  );
   const dialog = el(
     "dialog",
-    { "aria-label": title },
+    { "aria-label": title, closedby: "none", cancel: keep },
     el("h2", {}, title),
     el("p", {}, text),
-    ...list,
+    ...values.map(([name, value]) => copyable(name, value)),
     buttons,
   );
-  return closed(dialog);
+  // A browser closes a dialog at a second Escape whatever the page says: then it is opened again.
+  dialog.addEventListener("close", (event) => {
+    if (saved) return;
+    event.stopImmediatePropagation();
+    dialog.showModal();
+  });
+  addEventListener("beforeunload", keep);
+  return closed(dialog).finally(() => removeEventListener("beforeunload", keep));
 }
 
 /** @param {Event} event */
-function select({ target }) {
-  if (target instanceof HTMLInputElement) target.select();
+function keep(event) {
+  event.preventDefault();
+}
+
+/**
+ * A value in full, with a button that copies it.
+ *
+ * @param {string} name
+ * @param {string} value
+ */
+function copyable(name, value) {
+  const text = el("textarea", { readonly: true, rows: 2, focus: () => text.select() }, value);
+  const copy = button("Copy", () => copyText(text, copy));
+  return el("div", { class: "copyable" }, labelled(name, text), copy);
+}
+
+/**
+ * @param {HTMLTextAreaElement} text
+ * @param {HTMLElement} copy
+ */
+async function copyText(text, copy) {
+  text.select();
+  try {
+    // Without https a page has no clipboard, but the old way still works.
+    if (navigator.clipboard) await navigator.clipboard.writeText(text.value);
+    else if (!document.execCommand("copy")) throw new Error("not copied");
+    copy.replaceChildren("Copied");
+  } catch {
+    copy.replaceChildren("Selected: copy it");
+  }
 }
 
 /**

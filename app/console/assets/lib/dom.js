@@ -21,7 +21,7 @@ export function el(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name, value);
     else if (value === true) element.setAttribute(name, "");
-    else if (value || value === 0) element.setAttribute(name, String(value));
+    else if (value || value === 0 || value === "") element.setAttribute(name, String(value));
   }
   for (const child of children) if (child) element.append(child);
   return element;
@@ -80,11 +80,13 @@ export function choice(label, attributes, options) {
 let controls = 0;
 
 /**
+ * Put a control under its label.
+ *
  * @param {string} label
  * @param {HTMLElement} control
  * @param {string} [hint]
  */
-function labelled(label, control, hint) {
+export function labelled(label, control, hint) {
   control.id = `control-${++controls}`;
   const note = hint && el("small", { id: `${control.id}-hint` }, hint);
   if (note) control.setAttribute("aria-describedby", note.id);
@@ -112,32 +114,16 @@ export function badge(text, style = "") {
 }
 
 /**
- * Create a section of a page, with a heading and the buttons beside it.
+ * Create a section of a page, with a heading and the buttons beside it. It can be focused by a
+ * script: when the button that was used is gone.
  *
  * @param {string} heading
  * @param {Child[]} actions
  * @param {...Child} children
  */
 export function section(heading, actions, ...children) {
-  const top = el("div", { class: "top" }, el("h2", {}, heading), ...actions);
-  return el("section", {}, top, ...children);
-}
-
-const WITH_SECONDS = new Intl.DateTimeFormat(undefined, {
-  dateStyle: "medium",
-  timeStyle: "medium",
-});
-const TO_THE_MINUTE = new Intl.DateTimeFormat(undefined, {
-  dateStyle: "medium",
-  timeStyle: "short",
-});
-
-/**
- * Create an element that shows a time in the reader's own time zone.
- *
- * @param {string} iso
- */
-export function time(iso, { seconds = false } = {}) {
-  const text = (seconds ? WITH_SECONDS : TO_THE_MINUTE).format(new Date(iso));
-  return el("time", { datetime: iso, title: iso }, text);
+  const id = `section-${heading.toLowerCase().replaceAll(" ", "-")}`;
+  const title = el("h2", { id: `${id}-title` }, heading);
+  const top = el("div", { class: "top" }, title, ...actions);
+  return el("section", { id, tabindex: -1, "aria-labelledby": title.id }, top, ...children);
 }

@@ -18,6 +18,7 @@ export function pagedList(load, rowOf, emptyText) {
   const list = el("ul", { class: "rows" });
   const empty = el("p", { class: "nothing", hidden: true }, emptyText);
   const more = button("Show more", () => show(next), { class: "more", hidden: true });
+  const node = el("div", {}, list, empty, more);
   /** @type {string | null} */
   let next = null;
   let requests = 0;
@@ -25,12 +26,21 @@ export function pagedList(load, rowOf, emptyText) {
   /** @param {string | null} [after] */
   async function show(after) {
     const request = ++requests;
-    const page = await load(after);
-    // Responses can arrive in another order: only the latest request counts.
-    if (request !== requests) return;
-    if (!after) list.replaceChildren();
-    list.append(...page.items.map(identifiedRow));
-    update(page.next);
+    node.setAttribute("aria-busy", "true");
+    more.disabled = true;
+    try {
+      const page = await load(after);
+      // Responses can arrive in another order: only the latest request counts.
+      if (request !== requests) return;
+      if (!after) list.replaceChildren();
+      list.append(...page.items.map(identifiedRow));
+      update(page.next);
+    } finally {
+      if (request === requests) {
+        node.removeAttribute("aria-busy");
+        more.disabled = false;
+      }
+    }
   }
 
   /**
@@ -66,5 +76,5 @@ export function pagedList(load, rowOf, emptyText) {
     empty.hidden = list.childElementCount > 0;
   }
 
-  return { node: el("div", {}, list, empty, more), show, prepend };
+  return { node, show, prepend };
 }

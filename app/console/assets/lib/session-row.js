@@ -1,23 +1,38 @@
 // @ts-check
 /** The row that shows a session. */
 
-import { el, time } from "./dom.js";
+import { deviceOf } from "./device.js";
+import { badge, el } from "./dom.js";
+import { time } from "./times.js";
 
 /**
- * @param {Api.SessionAnswer} session
- * @param {Node} [action]  The button that acts on the session.
+ * @param {Api.SessionAnswer & {current?: boolean}} session
+ * @param {Node | false} [action]  The button that acts on the session.
  */
 export function sessionRow(session, action) {
-  const { client_id, scopes, created_at, last_used_at, address, user_agent } = session;
-  const from = el("strong", {}, client_id ?? address ?? "Unknown address");
+  const { client_id, scopes, created_at, last_used_at, expires_at } = session;
+  const { address, user_agent, current } = session;
+  const device = el("strong", { title: user_agent }, deviceOf(user_agent));
   return el(
     "li",
     {},
     el(
       "div",
       { class: "grow" },
-      el("div", {}, from, el("small", { class: "agent" }, user_agent)),
-      el("small", {}, "signed in ", time(created_at), ", last seen ", time(last_used_at)),
+      el("div", { class: "what" }, device, current && badge("this device", "good")),
+      el(
+        "small",
+        { class: "terms" },
+        el("span", {}, `from ${address ?? "an unknown address"}`),
+        client_id && el("span", {}, `by the client ${client_id}`),
+      ),
+      el(
+        "small",
+        { class: "terms" },
+        el("span", {}, "signed in ", time(created_at)),
+        el("span", {}, "last seen ", time(last_used_at)),
+        el("span", {}, "ends ", time(expires_at)),
+      ),
       el("div", { class: "scopes" }, ...scopes.map((scope) => el("code", {}, scope))),
     ),
     action,

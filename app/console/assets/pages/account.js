@@ -5,9 +5,10 @@
 
 import { api } from "../lib/api.js";
 import { ask } from "../lib/dialog.js";
-import { badge, button, el, field, section, time } from "../lib/dom.js";
+import { badge, button, el, field, section } from "../lib/dom.js";
 import { pagedList } from "../lib/paged-list.js";
 import { sessionRow } from "../lib/session-row.js";
+import { time } from "../lib/times.js";
 
 /** @param {Context} context */
 export async function accountPage(context) {
@@ -18,7 +19,7 @@ export async function accountPage(context) {
   return [
     el("div", { class: "top" }, el("h1", {}, me.username), me.kind === "person" && change),
     el(
-      "p",
+      "div",
       { class: "facts" },
       badge(me.kind),
       el("span", {}, "since ", time(me.created_at)),
@@ -50,7 +51,8 @@ function scopeList({ granted, granted_until, scopes }) {
 async function sessionsSection(context) {
   const list = pagedList(
     (after) => api.get("users/me/sessions", { after, limit: 10 }),
-    (/** @type {Api.SessionAnswer} */ session) => sessionRow(session, endButton(context, session)),
+    (/** @type {Api.OwnSessionAnswer} */ session) =>
+      sessionRow(session, endButton(context, session)),
     "You have no sessions.",
   );
   await list.show();
@@ -63,11 +65,12 @@ async function sessionsSection(context) {
  * @param {Api.SessionAnswer} session
  */
 function endButton({ notify, refresh }, { id }) {
-  return button("End", async () => {
+  const end = async () => {
     await api.delete(`users/me/sessions/${id}`);
     notify("The session has ended.");
     await refresh();
-  });
+  };
+  return button("End", end, { id: `end-${id}`, class: "danger" });
 }
 
 /** @param {Context} context */

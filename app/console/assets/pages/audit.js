@@ -2,55 +2,80 @@
 /** The audit log, live: new entries appear while the page is open. */
 
 /** @import { Context } from "../main.js" */
+/** @import { Filter } from "./audit-filter.js" */
 
 import { api, messageOf, Refusal, SignedOut } from "../lib/api.js";
 import { config } from "../lib/config.js";
-import { badge, choice, el, field, find, time, valuesOf } from "../lib/dom.js";
+import { badge, el } from "../lib/dom.js";
 import { pagedList } from "../lib/paged-list.js";
+import { isTime, time } from "../lib/times.js";
+import { exportButton } from "./audit-export.js";
+import { auditFilter } from "./audit-filter.js";
 
-/** @typedef {{user: string | null, action: string | null}} Filter */
-/** @typedef {(id: string) => Promise<string>} NameOf */
+/** @typedef {Map<string, string>} Names  What users are called, by their ids. */
 
 /** @type {Map<string, Api.ActionConfig>} */
 const ACTIONS = new Map(config.actions.map((action) => [action.name, action]));
 /** Milliseconds between two requests for new entries. */
 const INTERVAL = 2000;
 const PAGE_SIZE = 50;
-const ID = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
 /** @param {Context} context */
 export async function auditPage(context) {
-  const { query, signal } = context;
-  const filter = { user: query.get("user"), action: query.get("action") };
-  const nameOf = usernames(context);
+  const { signal } = context;
+  /** @type {Names} */
+  const names = new Map();
+  const live = badge("live", "good");
+  const filter = await auditFilter(context, narrow);
+  const list = pagedList(load, (entry) => entryRow(entry, names), "No entries match.");
+
   /**
    * @param {string | null} [after]
-   * @returns {Promise<Api.Page_AuditAnswer_>}
+   * @returns {Promise<Api.AuditPage>}
    */
-  const load = (after) => api.get("audit", { ...filter, after, limit: PAGE_SIZE });
-  const list = pagedList(load, (entry) => entryRow(entry, nameOf), "No entries match.");
-  const live = badge("live", "good");
-  await list.show();
-  follow({ load, list, live, signal });
-  const heading = el("div", { class: "top" }, el("h1", {}, "Audit log"), live);
-  return [heading, filterForm(filter, nameOf), list.node];
+  async function load(after) {
+    const page = await api.get("audit", { ...filter.query(), after, limit: PAGE_SIZE });
+    for (const [id, name] of Object.entries(page.names ?? {})) names.set(id, name);
+    return page;
+  }
+
+  async function narrow() {
+    if (signal.aborted) return;
+    live.hidden = filter.isPast();
+    await list.show();
+  }
+
+  await narrow();
+  follow({ load, list, live, filter, signal });
+  const heading = el(
+    "div",
+    { class: "top" },
+    el("h1", {}, "Audit log"),
+    live,
+    exportButton(filter, signal),
+  );
+  return [heading, filter.node, list.node];
 }
 
 /**
  * Load new entries until the page is left, while the browser shows it.
  *
  * @param {object} followed
- * @param {() => Promise<Api.Page_AuditAnswer_>} followed.load
+ * @param {() => Promise<Api.AuditPage>} followed.load
  * @param {ReturnType<typeof pagedList<Api.AuditAnswer>>} followed.list
  * @param {HTMLElement} followed.live  Shows whether the list is up to date.
+ * @param {Filter} followed.filter
  * @param {AbortSignal} followed.signal
  */
-async function follow({ load, list, live, signal }) {
+async function follow({ load, list, live, filter, signal }) {
   while (!signal.aborted) {
     await new Promise((resolve) => setTimeout(resolve, INTERVAL));
-    if (signal.aborted || document.visibilityState !== "visible") continue;
+    if (signal.aborted || live.hidden || document.visibilityState !== "visible") continue;
+    const asked = JSON.stringify(filter.query());
     try {
       const { items } = await load();
+      // What was asked by another filter does not belong into this list.
+      if (asked !== JSON.stringify(filter.query())) continue;
       // A full page of new entries can hide others behind it: load the list again.
       if (list.prepend(items) === PAGE_SIZE) await list.show();
       live.textContent = "live";
@@ -65,86 +90,17 @@ async function follow({ load, list, live, signal }) {
 }
 
 /**
- * @param {Filter} filter
- * @param {NameOf} nameOf
- */
-function filterForm(filter, nameOf) {
-  const user = field("User", { name: "user", type: "search", placeholder: "Name or id" });
-  const options = [{ name: "", text: "All" }, ...ACTIONS.values()];
-  const action = choice("Action", { name: "action", value: filter.action, change: apply }, options);
-  const problem = el("p", { class: "problem", role: "alert" });
-  if (filter.user) fillIn(filter.user);
-
-  /** @param {string} id */
-  async function fillIn(id) {
-    find("input", HTMLInputElement, user).value = await nameOf(id);
-  }
-
-  /** @param {Event} event */
-  async function apply(event) {
-    event.preventDefault();
-    const { user = "", action = "" } = valuesOf(form);
-    const id = await idOf(user.trim());
-    problem.textContent = id === undefined ? "There is no user with this name." : "";
-    if (id !== undefined) location.hash = `#audit?${new URLSearchParams({ user: id, action })}`;
-  }
-
-  const show = el("button", {}, "Show");
-  const form = el("form", { class: "filters", submit: apply }, user, action, show, problem);
-  return form;
-}
-
-/**
- * Return the id of the user with this name, undefined where there is none. An id stays as it is.
- *
- * @param {string} name
- */
-async function idOf(name) {
-  if (!name || ID.test(name)) return name;
-  /** @type {Api.Page_UserAnswer_} */
-  const { items } = await api.get("users", { q: name, limit: 100 });
-  return items.find(({ username }) => username.toLowerCase() === name.toLowerCase())?.id;
-}
-
-/**
- * Return a function that looks up a username, once for each id. It returns the id itself to a user
- * who may not see other users.
- *
- * @param {Context} context
- * @returns {NameOf}
- */
-function usernames({ may }) {
-  /** @type {Map<string, Promise<string>>} */
-  const known = new Map();
-
-  /** @param {string} id */
-  async function load(id) {
-    if (!may("GET /users/{user_id}")) return id;
-    return api.get(`users/${id}`).then(
-      (/** @type {Api.UserAnswer} */ { username }) => username,
-      () => id,
-    );
-  }
-
-  return (id) => {
-    const name = known.get(id) ?? load(id);
-    known.set(id, name);
-    return name;
-  };
-}
-
-/**
  * @param {Api.AuditAnswer} entry
- * @param {NameOf} nameOf
+ * @param {Names} names
  */
-function entryRow({ at, action, actor, subject, detail, address, request_id }, nameOf) {
+function entryRow({ at, action, actor, subject, detail, address, request_id }, names) {
   const known = ACTIONS.get(action);
   const what = el(
     "strong",
     { class: known?.warning && "alarming", title: action },
     known?.text ?? action,
   );
-  const other = subject && subject !== actor ? [" · ", userLink(subject, nameOf)] : [];
+  const other = subject && subject !== actor ? [" · ", userLink(subject, names)] : [];
   const facts = Object.entries(detail)
     .filter(([, value]) => value !== null)
     .map(([name, value]) => factOf(name, value));
@@ -160,7 +116,7 @@ function entryRow({ at, action, actor, subject, detail, address, request_id }, n
         "small",
         {},
         actor ? "by " : "by no signed-in user",
-        actor && userLink(actor, nameOf),
+        actor && userLink(actor, names),
         address && ` from ${address}`,
       ),
     ),
@@ -178,19 +134,14 @@ function entryRow({ at, action, actor, subject, detail, address, request_id }, n
  */
 function factOf(name, value) {
   const text = Array.isArray(value) ? value.join(" ") : String(value);
-  return el("span", { class: "fact" }, `${name} `, el("code", {}, text));
+  const shown = isTime(value) ? time(value) : el("code", {}, text);
+  return el("span", { class: "fact" }, `${name.replaceAll("_", " ")} `, shown);
 }
 
 /**
- * A link that shows the end of the id until the name has been loaded.
- *
  * @param {string} id
- * @param {NameOf} nameOf
+ * @param {Names} names
  */
-function userLink(id, nameOf) {
-  const link = el("a", { href: `#user/${id}` }, id.slice(-12));
-  nameOf(id).then((name) => {
-    link.textContent = name;
-  });
-  return link;
+function userLink(id, names) {
+  return el("a", { href: `#user/${id}` }, names.get(id) ?? id.slice(-12));
 }

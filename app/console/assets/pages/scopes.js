@@ -5,7 +5,7 @@
 
 import { api } from "../lib/api.js";
 import { ask } from "../lib/dialog.js";
-import { button, el, field } from "../lib/dom.js";
+import { badge, button, el, field } from "../lib/dom.js";
 
 /** @param {Context} context */
 export async function scopesPage(context) {
@@ -24,12 +24,23 @@ export async function scopesPage(context) {
  * @param {Context} context
  * @param {Api.ScopeAnswer} scope
  */
-function scopeRow(context, { name, description }) {
+function scopeRow(context, { name, description, built_in }) {
   const text = el("div", { class: "grow" }, el("code", {}, name), el("small", {}, description));
+  const holders =
+    context.may("GET /users") &&
+    el(
+      "a",
+      {
+        href: `#users?${new URLSearchParams({ scope: name })}`,
+        "aria-label": `Holders of ${name}`,
+      },
+      "Holders",
+    );
   const remove =
+    !built_in &&
     context.may("DELETE /scopes/{name}") &&
     button("Remove", () => removeScope(context, name), { "aria-label": `Remove ${name}` });
-  return el("li", {}, text, remove);
+  return el("li", {}, text, built_in && badge("built in"), holders, remove);
 }
 
 /** @param {Context} context */

@@ -24,17 +24,18 @@ export function signInPage({ message, onSignIn }) {
   async function attempt(event) {
     event.preventDefault();
     submit.disabled = true;
+    submit.textContent = "Signing in…";
     problem.textContent = "";
     try {
       const { username = "", password = "" } = valuesOf(form);
       await signIn(username, password);
+      await onSignIn();
     } catch (error) {
       problem.textContent = messageOf(error);
-      return;
     } finally {
       submit.disabled = false;
+      submit.textContent = "Sign in";
     }
-    await onSignIn();
   }
 
   const form = el(

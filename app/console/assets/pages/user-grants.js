@@ -5,7 +5,9 @@
 
 import { api } from "../lib/api.js";
 import { ask } from "../lib/dialog.js";
-import { button, el, field, section, time } from "../lib/dom.js";
+import { button, el, section } from "../lib/dom.js";
+import { time } from "../lib/times.js";
+import { termsFields, termsOf } from "./grant-terms.js";
 
 /** @param {UserContext} context */
 export async function grantsSection(context) {
@@ -24,15 +26,14 @@ export async function grantsSection(context) {
 function grantRow(context, { name, description }, grant) {
   const id = `grant-${name}`;
   // A user can only grant and revoke what they hold.
-  const editable =
-    context.manageable && context.may("PUT /users/{user_id}/grants/{scope}") && context.can(name);
+  const editable = context.offers("PUT /users/{user_id}/grants/{scope}") && context.can(name);
   const toggle = el("input", {
     ...{ type: "checkbox", role: "switch", id, checked: Boolean(grant), disabled: !editable },
-    change: () => (grant ? revoke(context, name) : give(context, name)),
+    change: () => (grant ? revoke(context, grant) : give(context, name)),
   });
   const label = el("label", { for: id }, el("code", {}, name), el("small", {}, description));
   const edit = button("Edit", () => give(context, name, grant), {
-    ...{ id: `terms-${name}`, "aria-label": `End and reason of ${name}` },
+    ...{ id: `terms-${name}`, "aria-label": `Edit end and reason of ${name}` },
   });
   const text = el("div", { class: "grow" }, label, grant && terms(grant));
   return el("li", {}, toggle, text, grant && editable && edit);
@@ -53,10 +54,20 @@ function terms({ granted_at, expires_at, reason }) {
  * @param {UserContext} context
  * @param {string} scope
  */
-async function revoke({ path, account, notify, refresh }, scope) {
+function pathOf({ path }, scope) {
+  return `${path}/grants/${encodeURIComponent(scope)}`;
+}
+
+/**
+ * @param {UserContext} context
+ * @param {Api.GrantAnswer} grant
+ */
+async function revoke(context, grant) {
+  const { account, notify, refresh } = context;
   try {
-    await api.delete(`${path}/grants/${encodeURIComponent(scope)}`);
-    notify(`${account.username} no longer holds ${scope}. Tokens already issued lose it too.`);
+    await api.delete(pathOf(context, grant.scope));
+    const text = `${account.username} no longer holds ${grant.scope}. Tokens already issued lose it too.`;
+    notify(text, { undo: () => restore(context, grant.scope, grant) });
   } finally {
     // After a refusal too: the switch must show what the service has stored.
     await refresh();
@@ -70,41 +81,35 @@ async function revoke({ path, account, notify, refresh }, scope) {
  * @param {string} scope
  * @param {Api.GrantAnswer} [grant]
  */
-async function give({ path, account, notify, refresh }, scope, grant) {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const shownEnd = grant?.expires_at && localTime(grant.expires_at);
-  const end = { name: "end", type: "datetime-local", value: shownEnd };
-  const reason = { name: "reason", maxlength: 500, value: grant?.reason };
-
-  /**
-   * @param {Record<string, string>} values
-   * @returns {Api.GrantTerms}
-   */
-  function termsOf({ end, reason }) {
-    // The field shows no seconds: an end that the user left alone keeps them.
-    if (grant && end === shownEnd) return { expires_at: grant.expires_at, reason: reason || null };
-    return { expires_at: end ? new Date(end).toISOString() : null, reason: reason || null };
-  }
-
+async function give(context, scope, grant) {
+  const { account, notify, refresh } = context;
   const done = await ask({
     title: grant ? `${scope} for ${account.username}` : `Grant ${scope} to ${account.username}`,
-    fields: [
-      field("Until", end, `Leave empty for no end. Time zone: ${zone}.`),
-      field("Reason", reason, "Stored with the grant and in the audit log."),
-    ],
+    fields: termsFields(grant),
     verb: grant ? "Save" : "Grant",
-    action: (values) => api.put(`${path}/grants/${encodeURIComponent(scope)}`, termsOf(values)),
+    action: (values) => api.put(pathOf(context, scope), termsOf(values, grant)),
   });
-  if (done) notify(`${account.username} holds ${scope}.`);
+  if (done)
+    notify(`${account.username} holds ${scope}.`, { undo: () => restore(context, scope, grant) });
   await refresh();
 }
 
 /**
- * The value of a datetime-local input: the time in the reader's time zone, without the zone.
+ * Make it as it was before: with these terms, or not granted.
  *
- * @param {string} iso
+ * @param {UserContext} context
+ * @param {string} scope
+ * @param {Api.GrantAnswer} [grant]
  */
-function localTime(iso) {
-  const date = new Date(iso);
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+async function restore(context, scope, grant) {
+  const { account, notify, refresh } = context;
+  const path = pathOf(context, scope);
+  try {
+    if (grant) await api.put(path, { expires_at: grant.expires_at, reason: grant.reason });
+    else await api.delete(path);
+    notify(`${scope} of ${account.username} is as it was before.`);
+  } finally {
+    await refresh();
+    document.getElementById(`grant-${scope}`)?.focus({ preventScroll: true });
+  }
 }

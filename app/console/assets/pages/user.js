@@ -5,17 +5,20 @@
 
 import { api } from "../lib/api.js";
 import { ask } from "../lib/dialog.js";
-import { badge, button, el, field, section, time } from "../lib/dom.js";
+import { badge, button, el, field, section } from "../lib/dom.js";
 import { pagedList } from "../lib/paged-list.js";
-import { showSecret } from "../lib/secret.js";
 import { sessionRow } from "../lib/session-row.js";
+import { time } from "../lib/times.js";
 import { grantsSection } from "./user-grants.js";
+import { secretsSection } from "./user-secrets.js";
+import { lastSignIn } from "./users.js";
 
 /**
  * @typedef {object} ShownUser
  * @property {string} path  The user's path in the API.
  * @property {Api.UserAnswer} account
  * @property {Api.GrantAnswer[]} grants
+ * @property {(route: Api.Route) => boolean} offers  Whether to offer an action on this user.
  * @property {boolean} manageable  The signed-in user holds every scope that this account holds.
  */
 /** @typedef {Context & ShownUser} UserContext */
@@ -27,8 +30,15 @@ export async function userPage(context) {
   const [account, grants] = await Promise.all([api.get(path), api.all(`${path}/grants`)]);
   // The API refuses to change an account that holds a scope which the caller lacks.
   const manageable = grants.every(({ scope }) => context.can(scope));
+  /** @param {Api.Route} route */
+  const offers = (route) => manageable && context.may(route);
   /** @type {UserContext} */
-  const shown = { ...context, path, account, grants, manageable };
+  const shown = { ...context, path, account, grants, manageable, offers };
+  const [switches, secrets, sessions] = await Promise.all([
+    grantsSection(shown),
+    account.kind === "service" && secretsSection(shown),
+    sessionsSection(shown),
+  ]);
   return [
     header(shown),
     !manageable &&
@@ -37,54 +47,63 @@ export async function userPage(context) {
         { class: "hint" },
         "You can't change this account: it holds a scope that you don't hold.",
       ),
-    await grantsSection(shown),
-    account.kind === "service" && secretsSection(shown),
-    await sessionsSection(shown),
+    switches,
+    secrets,
+    sessions,
   ];
 }
 
 /** @param {UserContext} context */
 function header(context) {
-  const { id, username, kind, disabled, created_at } = context.account;
+  const { id, username, kind, disabled, created_at, last_sign_in_at } = context.account;
   const audit = context.may("GET /audit") && el("a", { href: `#audit?user=${id}` }, "Audit log");
   return el(
     "div",
     {},
     el("div", { class: "top" }, el("h1", {}, username), ...actions(context)),
     el(
-      "p",
+      "div",
       { class: "facts" },
       badge(kind),
       disabled ? badge("disabled", "danger") : badge("enabled", "good"),
       el("span", {}, "since ", time(created_at)),
-      el("code", {}, id),
+      el("span", {}, ...lastSignIn(last_sign_in_at)),
       audit,
+      el("code", {}, id),
     ),
   );
-}
-
-/**
- * Whether to offer an action on this user.
- *
- * @param {UserContext} context
- * @param {Api.Route} route
- */
-function offers({ may, manageable }, route) {
-  return manageable && may(route);
 }
 
 /** @param {UserContext} context */
 function actions(context) {
   const { kind, disabled } = context.account;
+  const changeable = context.offers("PATCH /users/{user_id}");
   return [
+    // A service's name is its client_id, which never changes.
+    kind === "person" && changeable && button("Rename", () => rename(context), { id: "rename" }),
     kind === "person" &&
-      offers(context, "POST /users/{user_id}/password") &&
+      context.offers("POST /users/{user_id}/password") &&
       button("Set password", () => setPassword(context), { id: "set-password" }),
-    offers(context, "PATCH /users/{user_id}") &&
+    changeable &&
       (disabled
         ? button("Enable", () => enable(context), { id: "switch" })
         : button("Disable", () => disable(context), { id: "switch", class: "danger" })),
   ];
+}
+
+/** @param {UserContext} context */
+async function rename({ path, account, notify, refresh }) {
+  const name = { name: "username", required: true, maxlength: 254, value: account.username };
+  const done = await ask({
+    title: `Rename ${account.username}`,
+    text: "The user signs in by the new name from now on. Sessions go on.",
+    fields: [field("New name", { ...name, autocapitalize: "none", spellcheck: "false" })],
+    verb: "Rename",
+    action: (values) => api.patch(path, values),
+  });
+  if (!done) return;
+  notify(`${account.username} has a new name.`);
+  await refresh();
 }
 
 /** @param {UserContext} context */
@@ -129,51 +148,34 @@ async function setPassword({ path, account, notify, refresh }) {
 }
 
 /** @param {UserContext} context */
-function secretsSection(context) {
-  const hint =
-    "The account can have two secrets at a time: create the new one, change over, then revoke the old one.";
-  const revoke =
-    offers(context, "DELETE /users/{user_id}/secrets/{secret_id}") &&
-    button("Revoke a secret", () => revokeSecret(context), {
-      id: "revoke-secret",
-      class: "danger",
-    });
-  const create =
-    offers(context, "POST /users/{user_id}/secrets") &&
-    button("New secret", () => createSecret(context), { id: "make-secret" });
-  return section("Secrets", [revoke, create], el("p", { class: "hint" }, hint));
-}
-
-/** @param {UserContext} context */
-async function createSecret({ path }) {
-  await showSecret(await api.post(`${path}/secrets`));
-}
-
-/** @param {UserContext} context */
-async function revokeSecret({ path, notify }) {
-  const id = { name: "secret", required: true };
-  const done = await ask({
-    title: "Revoke a secret",
-    fields: [field("Secret's id", id, "It was shown with the secret, and it is in the audit log.")],
-    verb: "Revoke",
-    danger: true,
-    action: ({ secret = "" }) => api.delete(`${path}/secrets/${encodeURIComponent(secret.trim())}`),
-  });
-  if (done) notify("The secret is revoked.");
-}
-
-/** @param {UserContext} context */
 async function sessionsSection(context) {
+  // Of one's own, the API says which is this one.
+  const own = context.account.id === context.me.id;
+  const path = own ? "users/me/sessions" : `${context.path}/sessions`;
   const list = pagedList(
-    (after) => api.get(`${context.path}/sessions`, { after, limit: 10 }),
-    (/** @type {Api.SessionAnswer} */ session) => sessionRow(session),
+    (after) => api.get(path, { after, limit: 10 }),
+    (/** @type {Api.SessionAnswer} */ session) => sessionRow(session, endButton(context, session)),
     "The user has no sessions.",
   );
   await list.show();
   const all =
-    offers(context, "DELETE /users/{user_id}/sessions") &&
+    context.offers("DELETE /users/{user_id}/sessions") &&
     button("End all", () => endAll(context), { id: "end-all", class: "danger" });
   return section("Sessions", [all], list.node);
+}
+
+/**
+ * @param {UserContext} context
+ * @param {Api.SessionAnswer} session
+ */
+function endButton({ offers, path, notify, refresh }, { id }) {
+  if (!offers("DELETE /users/{user_id}/sessions/{session_id}")) return false;
+  const end = async () => {
+    await api.delete(`${path}/sessions/${id}`);
+    notify("The session has ended. Its tokens stop working at once.");
+    await refresh();
+  };
+  return button("End", end, { id: `end-${id}`, class: "danger" });
 }
 
 /** @param {UserContext} context */

@@ -1,57 +1,131 @@
 // @ts-check
-/** All users: search them, and create new ones. */
+/** All users, newest first: search and narrow them, and create new ones. */
 
 /** @import { Context } from "../main.js" */
 
 import { api } from "../lib/api.js";
 import { config } from "../lib/config.js";
 import { ask } from "../lib/dialog.js";
-import { badge, button, choice, el, field, find, time } from "../lib/dom.js";
+import { badge, button, choice, el, field, find, valuesOf } from "../lib/dom.js";
 import { pagedList } from "../lib/paged-list.js";
 import { showSecret } from "../lib/secret.js";
+import { time } from "../lib/times.js";
 
 /** Milliseconds without a key press after which a search starts. */
 const TYPING_PAUSE = 200;
+/** The service counts no further. */
+const MOST_COUNTED = 10_000;
+const KINDS = [
+  { name: "", text: "All" },
+  { name: "person", text: "People" },
+  { name: "service", text: "Services" },
+];
+const STATES = [
+  { name: "", text: "All" },
+  { name: "false", text: "Enabled" },
+  { name: "true", text: "Disabled" },
+];
 
 /** @param {Context} context */
 export async function usersPage({ may, query, signal }) {
-  const search = el("input", {
-    ...{ type: "search", id: "search", value: query.get("q"), input: searchSoon },
-    ...{ placeholder: "Search by name", "aria-label": "Search by name", autocomplete: "off" },
-  });
-  const list = pagedList(
-    (after) => api.get("users", { q: search.value, after, limit: 25 }),
-    userRow,
-    "No user matches this name.",
-  );
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let pause;
+  const count = el("p", { class: "hint", role: "status" });
+  const filters = await filterForm(query, narrow);
+  const list = pagedList(load, userRow, "No user matches.");
 
-  function searchSoon() {
-    clearTimeout(pause);
-    pause = setTimeout(async () => {
-      if (signal.aborted) return;
-      // The browser's Back button then leads from a user's page to the same search.
-      history.replaceState(null, "", `#users?${new URLSearchParams({ q: search.value })}`);
-      await list.show();
-    }, TYPING_PAUSE);
+  /**
+   * @param {string | null} [after]
+   * @returns {Promise<Api.UserPage>}
+   */
+  async function load(after) {
+    const page = await api.get("users", { ...valuesOf(filters), after, limit: 25 });
+    if (typeof page.count === "number") count.textContent = countText(page.count);
+    return page;
+  }
+
+  async function narrow() {
+    if (signal.aborted) return;
+    // The browser's Back button then leads from a user's page to the same list.
+    history.replaceState(null, "", `#users?${new URLSearchParams(valuesOf(filters))}`);
+    await list.show();
   }
 
   await list.show();
   const add = may("POST /users") && button("New user", addUser, { id: "add", class: "primary" });
-  return [el("div", { class: "top" }, el("h1", {}, "Users"), add), search, list.node];
+  return [el("div", { class: "top" }, el("h1", {}, "Users"), add), filters, count, list.node];
+}
+
+/**
+ * @param {URLSearchParams} query
+ * @param {() => Promise<void>} narrow  Called when a filter has changed.
+ */
+async function filterForm(query, narrow) {
+  /** @type {Api.ScopeAnswer[]} */
+  const scopes = await api.all("scopes");
+  const names = scopes.map(({ name }) => ({ name, text: name }));
+  const options = [{ name: "", text: "Any or none" }, ...names];
+  const held = { name: "scope", value: query.get("scope"), change: narrow };
+  const scope = choice("Granted scope", held, options);
+  scope.classList.add("wide");
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let pause;
+
+  function narrowSoon() {
+    clearTimeout(pause);
+    pause = setTimeout(narrow, TYPING_PAUSE);
+  }
+
+  /** @param {Event} event */
+  async function submit(event) {
+    event.preventDefault();
+    clearTimeout(pause);
+    await narrow();
+  }
+
+  return el(
+    "form",
+    { class: "filters", submit, role: "search" },
+    field("Search by name", {
+      type: "search",
+      name: "q",
+      value: query.get("q"),
+      input: narrowSoon,
+    }),
+    choice("Kind", { name: "kind", value: query.get("kind"), change: narrow }, KINDS),
+    choice("State", { name: "disabled", value: query.get("disabled"), change: narrow }, STATES),
+    scope,
+  );
+}
+
+/** @param {number} count */
+function countText(count) {
+  if (count > MOST_COUNTED) return `More than ${MOST_COUNTED.toLocaleString()} users`;
+  return count === 1 ? "1 user" : `${count.toLocaleString()} users`;
 }
 
 /** @param {Api.UserAnswer} user */
-function userRow({ id, username, kind, disabled, created_at }) {
+function userRow({ id, username, kind, disabled, created_at, last_sign_in_at }) {
   return el(
     "li",
     {},
     el("a", { href: `#user/${id}`, class: "name" }, username),
     kind === "service" && badge("service"),
     disabled && badge("disabled", "danger"),
-    el("span", { class: "aside" }, "since ", time(created_at)),
+    el(
+      "span",
+      { class: "aside terms" },
+      el("span", {}, "since ", time(created_at)),
+      el("span", {}, ...lastSignIn(last_sign_in_at)),
+    ),
   );
+}
+
+/**
+ * When the user has signed in last, in words.
+ *
+ * @param {string | null | undefined} moment
+ */
+export function lastSignIn(moment) {
+  return moment ? ["last sign-in ", time(moment)] : ["no sign-in recorded"];
 }
 
 async function addUser() {
@@ -86,8 +160,7 @@ async function addUser() {
     },
   });
   if (!created) return;
-  const { id, client_id, client_secret, secret_id } = created;
-  if (client_id && client_secret && secret_id)
-    await showSecret({ client_id, client_secret, secret_id });
+  const { id, client_id, client_secret } = created;
+  if (client_id && client_secret) await showSecret({ client_id, client_secret });
   location.hash = `#user/${id}`;
 }
