@@ -40,6 +40,12 @@ LONGEST_FIRST = ("docker", "toolchain", "npm", "browser", "system", "long")
 SYSTEM_TESTS = Path(__file__).parent / "system"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a hash by its argument: it has another salt in each process, and workers must agree."""
+    is_hash = isinstance(val, str) and any(each in val for each in ("$2", "$argon2", "{SSHA}"))
+    return argname if is_hash else None
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--token-kinds",
