@@ -14,6 +14,7 @@ from app.api import (
     console,
     discovery,
     docs,
+    forward_auth,
     grants,
     health,
     items,
@@ -24,6 +25,7 @@ from app.api import (
     token,
     users,
 )
+from app.api.cross_origin import CrossOriginMiddleware
 from app.api.default_deny import refuse_undeclared_routes
 from app.api.errors import add_error_handlers
 from app.api.middleware import (
@@ -31,7 +33,6 @@ from app.api.middleware import (
     RequestContextMiddleware,
     RequestLimitsMiddleware,
     TrustedHosts,
-    for_origins,
     own_path,
 )
 from app.api.security import CallerFirstRoute
@@ -46,7 +47,10 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from app.ops.spans import Tracing
 
-ROUTERS = (me, items, token, revocation, users, grants, scopes, audit, discovery, health, metrics)
+ROUTERS = (
+    *(me, items, token, revocation, forward_auth, users, grants, scopes, audit, discovery),
+    *(health, metrics),
+)
 """In the order in which they are looked through: what is asked most comes first.
 
 `me` before `users` in any case: a path is answered by the first that fits.
@@ -104,9 +108,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     console.add_console(app)
     refuse_undeclared_routes(app, unscoped=docs.UNSCOPED | console.UNSCOPED)
     # Around Starlette's own answer to a crash too, which no middleware sees that the app is given.
-    stack = app.build_middleware_stack()
-    if settings.cors_origins:
-        stack = for_origins(settings.cors_origins, stack)
+    stack = CrossOriginMiddleware(app.build_middleware_stack(), origins=settings.cors_origins)
     app.middleware_stack = RequestContextMiddleware(stack, settings, requests, tracing)
     return app
 

@@ -19,8 +19,12 @@ PUBLISHED_SECRETS = {"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88
 HOW_TO_MAKE_A_SECRET = (
     'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
 )
-# As a browser sends it, so without a path.
-ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
+# As a browser sends it, so without a path. Hybrid apps and extensions have schemes of their own:
+# capacitor://localhost, chrome-extension://…, whose hosts can have capital letters.
+ORIGIN = re.compile(
+    r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?"
+    r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]+)?"
+)
 HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 # Clients compare issuers byte by byte, so nothing in it that a URL library would write otherwise:
 # no query and no fragment (RFC 8414 §2), user name, percent-escape, empty segment or dots alone.
@@ -140,9 +144,13 @@ def _has_a_port_that_exists(url: str) -> bool:
 
 
 def _refuse_what_is_no_origin(value: tuple[str, ...]) -> tuple[str, ...]:
-    # Not "*": any page could then guess passwords from its visitors' addresses.
+    # Not "*": a visitor's browser may reach a service that the page's author can't. Nor "null",
+    # which is the origin of any page that wants it.
     if not all(map(ORIGIN.fullmatch, value)):
-        raise ValueError("origins look like this: https://app.example,http://localhost:3000")
+        raise ValueError(
+            "origins look like this: https://app.example,http://localhost:3000,"
+            "capacitor://localhost"
+        )
     return value
 
 

@@ -254,7 +254,7 @@ class Settings(EnvFileSettings):
         Origins,
         Field(
             description="Origins whose pages may call the API from a browser, with commas "
-            "between them: `https://app.example`. Never `*`."
+            "between them: `https://app.example`, `capacitor://localhost`. Never `*`."
         ),
     ] = ()
     trusted_hosts: Annotated[

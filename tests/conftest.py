@@ -25,12 +25,12 @@ from app.ops.background import end
 from app.runtime import Runtime
 from app.settings import Settings
 from app.tokens.verification import AccessTokens
-from tests import databases
-from tests.clock import MovableClock
-from tests.commands import Environment
-from tests.faults import OwnPostgres
-from tests.processes import until
-from tests.servers import Server, start_server
+from tests.support import databases
+from tests.support.clock import MovableClock
+from tests.support.commands import Environment
+from tests.support.faults import OwnPostgres
+from tests.support.processes import until
+from tests.support.servers import Server, start_server
 
 SECRET = "a-secret-for-the-tests-only-0123456789"
 SERVER = pytest.StashKey[Server]()
@@ -38,6 +38,12 @@ LONGEST_TEST = 1200.0  # seconds: a deadline against hanging, not a budget
 LONGEST_FIRST = ("docker", "toolchain", "npm", "browser", "system", "long")
 """Marks of long tests: files with the first one run first."""
 SYSTEM_TESTS = Path(__file__).parent / "system"
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a hash by its argument: it has another salt in each process, and workers must agree."""
+    is_hash = isinstance(val, str) and any(each in val for each in ("$2", "$argon2", "{SSHA}"))
+    return argname if is_hash else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

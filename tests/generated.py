@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 
 from app.main import create_app
 from app.settings import PROJECT, Settings
-from tests.documents import Document
 from tests.promises import PROMISES
+from tests.support.documents import Document
 
 MARKER = "<!-- From here on it is made by: python -m tests.generated -->\n"
 SETTINGS = Document("docs/reference/settings.md")

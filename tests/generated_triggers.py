@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 
 from app.db.triggers import DEFINITIONS, TRIGGER_QUERY
-from tests.faults import OwnPostgres
-from tests.postgres_programs import libpq_url
+from tests.support.faults import OwnPostgres
+from tests.support.postgres_programs import libpq_url
 
 HEAD = "-- Made by: python -m tests.generated_triggers\n"
 TABLES = "SELECT array_agg(DISTINCT tgrelid::regclass::text) FROM pg_trigger WHERE NOT tgisinternal"

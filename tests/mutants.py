@@ -21,7 +21,7 @@ import pytest
 from mutmut.state import state
 
 from app.access import principals
-from tests.servers import start_server
+from tests.support.servers import start_server
 
 MUTMUT = str(Path(sys.executable).with_name("mutmut"))
 REASONS = Path("tests/mutants.md")

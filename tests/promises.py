@@ -224,6 +224,15 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_401_and_403_come_before_the_body_is_read",
         ),
         "A failed write leaves nothing and is not published": ("tests/api/test_unit_of_work.py",),
+        "A reverse proxy that asks Scopegate lets no request pass without the scopes": (
+            "test_a_proxy_lets_pass_whom_scopegate_lets_pass_and_tells_who_it_is",
+            "test_a_proxy_s_question_runs_no_sql_and_hears_of_every_end",
+        ),
+        "Every GET answers HEAD": ("test_every_get_answers_head_with_the_same_status_and_headers",),
+        "Pages of any origin sign in and out; only named origins call the rest": (
+            "tests/api/test_cross_origin.py",
+        ),
+        "A 422 says what was wrong, and repeats no input": ("tests/api/test_reasons.py",),
         "No request waits for a connection while it holds one": (
             "test_no_request_waits_for_a_connection_while_it_holds_one",
         ),

@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli import main
 from app.errors import ScopegateError
-from tests.commands import Environment, commands, scopegate, succeed
 from tests.conftest import client_of
-from tests.factories import PASSWORD, Someone, login
+from tests.support.commands import Environment, commands, scopegate, succeed
+from tests.support.factories import PASSWORD, Someone, login
 
 
 async def test_a_user_is_made_granted_listed_and_revoked(environment: Environment) -> None:

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from app.access.scopes import SHIPPED
-from tests.consoles import (
+from tests.javascript import check
+from tests.support.consoles import (
     PEOPLE,
     console,
     find,
@@ -23,8 +24,7 @@ from tests.consoles import (
     tab_to,
     token_of,
 )
-from tests.javascript import check
-from tests.processes import serving
+from tests.support.processes import serving
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from tests.consoles import (
+from tests.support.consoles import (
     HOSTILE,
     PEOPLE,
     console,
@@ -19,8 +19,8 @@ from tests.consoles import (
     tab_to,
     token_of,
 )
-from tests.factories import PASSWORD
-from tests.processes import eventually, serving
+from tests.support.factories import PASSWORD
+from tests.support.processes import eventually, serving
 
 pytestmark = pytest.mark.browser
 RIGHTMOST = """

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from dev.sample_data import ADMIN, ITEMS, READER, SCOPES, SERVICE, TEMPORARY, WRITER
-from tests.processes import ROOT, Service, eventually, serving
+from tests.support.processes import ROOT, Service, eventually, serving
 
 pytestmark = pytest.mark.system
 DEV = (sys.executable, "-m", "dev")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from tests.compose import COMPOSE_FILE, Project, compose_project
-from tests.documents import readme_is_true_of
-from tests.factories import PASSWORD
-from tests.processes import eventually
+from tests.support.compose import COMPOSE_FILE, Project, compose_project
+from tests.support.documents import readme_is_true_of
+from tests.support.factories import PASSWORD
+from tests.support.processes import eventually
 
 DECIDED_BY_COMPOSE = {"environment", "host", "port", "home", "database_password"}
 

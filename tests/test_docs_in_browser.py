@@ -9,12 +9,12 @@ import pytest
 from playwright.sync_api import Page
 
 from app.access.scopes import SHIPPED
-from tests.browser import page_of
-from tests.clients import need
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import command, serving
-from tests.proxies import below_a_path
+from tests.support.browser import page_of
+from tests.support.clients import need
+from tests.support.factories import PASSWORD
+from tests.support.processes import command, serving
+from tests.support.proxies import below_a_path
 
 pytestmark = pytest.mark.browser
 

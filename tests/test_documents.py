@@ -13,15 +13,7 @@ from typing import Any
 import pytest
 
 from app.settings import PROJECT, Settings
-from tests.commands import commands
 from tests.conftest import SECRET
-from tests.documents import (
-    Document,
-    documents,
-    files_in,
-    linked_documents,
-    readme_is_true_of,
-)
 from tests.generated import (
     API,
     PROMISES_PAGE,
@@ -31,7 +23,15 @@ from tests.generated import (
     promises_tables,
     settings_table,
 )
-from tests.processes import ROOT, environment, serving
+from tests.support.commands import commands
+from tests.support.documents import (
+    Document,
+    documents,
+    files_in,
+    linked_documents,
+    readme_is_true_of,
+)
+from tests.support.processes import ROOT, environment, serving
 
 IN_DOCKER = "tests/test_docker.py runs it"
 OFFLINE = "tests/system/test_wheel.py does the same without an index"
@@ -59,7 +59,7 @@ TO_BE_MADE = {
     "app/reports/__init__.py",
     "app/reports/models.py",
     "app/reports/reports.py",
-    "migrations/versions/0011_reports.py",
+    "migrations/versions/0012_reports.py",
     "tests/api/test_reports.py",
 }
 """Files that the tutorial tells the reader to make."""

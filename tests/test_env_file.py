@@ -10,7 +10,7 @@ import pytest
 from app.env_file import read_env_file
 from app.errors import ConfigurationError
 from app.settings import Settings
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 
 @pytest.fixture

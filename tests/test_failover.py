@@ -16,11 +16,11 @@ from app.db.url import normalise_url
 from app.runtime import Runtime
 from tests.chaos.load import Load
 from tests.chaos.rounds import make_people, started
-from tests.cluster import primary_and_standby
 from tests.conftest import client_of, following, settings_for
-from tests.factories import bearer, make_user
-from tests.faults import OwnPostgres
-from tests.processes import until
+from tests.support.cluster import primary_and_standby
+from tests.support.factories import bearer, make_user
+from tests.support.faults import OwnPostgres
+from tests.support.processes import until
 
 pytestmark = pytest.mark.system
 BOUND = 1.0

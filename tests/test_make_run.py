@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.factories import PASSWORD
-from tests.processes import ROOT, Service, eventually, serving
+from tests.support.factories import PASSWORD
+from tests.support.processes import ROOT, Service, eventually, serving
 
 pytestmark = pytest.mark.system
 WHO_RUNS_THE_TESTS, NOBODY = "who-runs-the-tests", "nobody"

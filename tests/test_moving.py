@@ -9,11 +9,11 @@ from passlib.hash import argon2, bcrypt
 
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, settings_for
-from tests.documents import walking
-from tests.factories import PASSWORD, Someone, login
-from tests.foreign_hashes import FIREBASE, HASHES, JANES_KEYCLOAK_PASSWORD
-from tests.postgres_programs import libpq_url, on_path, psql
-from tests.processes import environment
+from tests.support.documents import walking
+from tests.support.factories import PASSWORD, Someone, login
+from tests.support.foreign_hashes import FIREBASE, HASHES, JANES_KEYCLOAK_PASSWORD
+from tests.support.postgres_programs import libpq_url, on_path, psql
+from tests.support.processes import environment
 
 GUIDE = "docs/how-to/move-from-another-system.md"
 # As pwdlib, passlib, Django, GoTrue and Auth0 make them, but for the cost.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients import (
+from tests.support.clients import (
     PERSON,
     PERSON_SCOPES,
     SERVICE,
@@ -20,8 +20,8 @@ from tests.clients import (
     need,
     run,
 )
-from tests.processes import serving
-from tests.proxies import below_a_path
+from tests.support.processes import serving
+from tests.support.proxies import below_a_path
 
 pytestmark = pytest.mark.npm
 CLIENTS = Path(__file__).parent / "npm"

@@ -25,10 +25,10 @@ from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
-from tests import databases
 from tests.conftest import SECRET, settings_for
-from tests.factories import PASSWORD, Someone, make_user
-from tests.processes import serving
+from tests.support import databases
+from tests.support.factories import PASSWORD, Someone, make_user
+from tests.support.processes import serving
 
 pytestmark = pytest.mark.system
 CLIENT = "a-public-client"

@@ -15,10 +15,10 @@ from app.access.authority import OPERATOR
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from tests.conftest import SECRET, settings_for
-from tests.documents import SERVED_AT, Walk, walking
-from tests.factories import PASSWORD, make_user
-from tests.postgres_programs import libpq_url, on_path, psql
-from tests.processes import Service, environment, eventually, serving
+from tests.support.documents import SERVED_AT, Walk, walking
+from tests.support.factories import PASSWORD, make_user
+from tests.support.postgres_programs import libpq_url, on_path, psql
+from tests.support.processes import Service, environment, eventually, serving
 
 pytestmark = pytest.mark.system
 ISSUER = "https://auth.example"

@@ -16,9 +16,9 @@ import pytest
 
 from tests.chaos.faults import WRONG_CLOCK
 from tests.conftest import SECRET
-from tests.factories import PASSWORD, Someone, login, status
-from tests.faults import OwnPostgres
-from tests.processes import SERVE, Service, command, serving
+from tests.support.factories import PASSWORD, Someone, login, status
+from tests.support.faults import OwnPostgres
+from tests.support.processes import SERVE, Service, command, serving
 
 pytestmark = pytest.mark.system
 ISSUER = "https://auth.example"

@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.compose import COMPOSE_FILE, SCALE_FILE, Project, compose_project
-from tests.factories import PASSWORD
-from tests.processes import PATIENCE, eventually
+from tests.support.compose import COMPOSE_FILE, SCALE_FILE, Project, compose_project
+from tests.support.factories import PASSWORD
+from tests.support.processes import PATIENCE, eventually
 
 pytestmark = pytest.mark.docker
 

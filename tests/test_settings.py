@@ -179,8 +179,33 @@ def test_origins_and_hosts_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "value",
     [
+        "capacitor://localhost",
+        "ionic://localhost",
+        "tauri://localhost",
+        "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+        "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+        "safari-web-extension://E1C5C25F-4E6B-4A1C-9B2C-3F0C0C3A9D11",
+        "app://obsidian.md",
+        "http://tauri.localhost",
+        "com.example.app://localhost:8080",
+    ],
+)
+def test_origins_of_hybrid_apps_and_extensions_are_accepted(value: str) -> None:
+    assert settings(cors_origins=f"https://app.example,{value}").cors_origins[1] == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
         "*",
         "null",
+        "file://",
+        "file://localhost",
+        "ws://app.example",
+        "capacitor:localhost",
+        "capacitor://",
+        "capacitor://localhost/index.html",
+        "chrome-extension://*",
         "app.example",
         "https://app.example/",
         "https://*.example",

@@ -16,8 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.clients import PERSON, SERVICE, Known, cant_run, known, need, run
-from tests.processes import PATIENCE, command, eventually, free_port, serving
+from tests.support.clients import PERSON, SERVICE, Known, cant_run, known, need, run
+from tests.support.processes import PATIENCE, command, eventually, free_port, serving
 
 pytestmark = pytest.mark.toolchain
 PROGRAMS = Path(__file__).parent / "toolchains"

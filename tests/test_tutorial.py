@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import SECRET
-from tests.documents import SERVED_AT, Document, walking
-from tests.processes import ROOT, environment, serving
+from tests.support.documents import SERVED_AT, Document, walking
+from tests.support.processes import ROOT, environment, serving
 
 TUTORIAL = "docs/tutorials/first-hour.md"
 STEP = re.compile(

@@ -33,10 +33,11 @@ async def register_scope(work: Work[Caller], name: str, *, description: str) -> 
     """
     await confirm_caller(work)
     # Clients leave "." and ".." out of a path, as RFC 3986 §5.2.4 has it.
-    if not is_scope_name(name) or "/" in name or name in {".", ".."} or len(name) > MAX_SCOPE:
+    in_a_path = {".", ".."}.isdisjoint(name.split("/"))
+    if not is_scope_name(name) or not in_a_path or len(name) > MAX_SCOPE:
         raise Refused(
-            f"A scope's name has up to {MAX_SCOPE} of RFC 6749's characters, and no slash; "
-            "nor is it one or two dots."
+            f"A scope's name has up to {MAX_SCOPE} of RFC 6749's characters. No part of it between "
+            "slashes is one or two dots."
         )
     check_remark(description)
     if name in SHIPPED:

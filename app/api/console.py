@@ -150,7 +150,7 @@ def _page(app: FastAPI) -> str:
 def _required_scopes(app: FastAPI) -> dict[str, list[str]]:
     """Return the scopes of all routes that need a principal, by "METHOD /path"."""
     return {
-        f"{method} {route.path}": list(route.required)
+        f"{method} {route.path_format}": list(route.required)
         for route in app.routes
         if isinstance(route, CallerFirstRoute) and route.required is not None
         for method in sorted(route.methods or ())

@@ -1,8 +1,10 @@
 """What clients and other services need to know: RFC 8414's metadata, and the keys."""
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,7 +16,19 @@ from app.api.token import GRANTS
 from app.errors import NotFound
 from app.runtime import Runtime
 
-router = Router(prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC])
+MAX_AGE = timedelta(minutes=5)
+"""For how long an answer may be kept at most."""
+
+
+async def may_be_kept(runtime: RuntimeDep, response: Response) -> None:
+    """Let caches keep the answer for less time than a new key is published before it signs."""
+    max_age = min(MAX_AGE, runtime.settings.key_publication // 2)
+    response.headers["Cache-Control"] = f"max-age={int(max_age.total_seconds())}"
+
+
+router = Router(
+    prefix="/.well-known", tags=["discovery"], dependencies=[PUBLIC, Depends(may_be_kept)]
+)
 
 CLIENT_SECRETS = ["client_secret_basic", "client_secret_post"]
 

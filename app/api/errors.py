@@ -5,6 +5,7 @@ No answer repeats what the caller sent.
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,14 @@ from app.errors import DomainError, Unavailable
 logger = logging.getLogger(__name__)
 
 LIMIT_EXCEEDED = "54000"
+PROBLEMS = {
+    "json_invalid": "The body is not valid JSON.",
+    "model_attributes_type": "Send a JSON object, as application/json.",
+    # Of a text that has more validators, pydantic says that it has items.
+    "too_long": "This is too long: the maximum length is {max_length}.",
+    "too_short": "This is too short: the minimum length is {min_length}.",
+}
+"""Of pydantic's and FastAPI's types of problems, those whose own words say too little."""
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -81,11 +90,27 @@ async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
     """
     assert isinstance(error, RequestValidationError)
     problems = [
-        # What follows a comma in pydantic's messages can be a piece of the input.
-        {"type": each["type"], "loc": each["loc"], "msg": each["msg"].partition(",")[0]}
-        for each in error.errors()
+        {"type": each["type"], "loc": each["loc"], "msg": _problem(each)} for each in error.errors()
     ]
     return JSONResponse({"detail": problems}, 422)
+
+
+def _problem(found: dict[str, Any]) -> str:
+    """Return what is wrong, in words that have nothing of the input.
+
+    pydantic's are fixed, or made of what the model allows. Where a parser has found something,
+    that stands behind a comma and can be a piece of the input.
+    """
+    context = found.get("ctx", {})
+    if text := PROBLEMS.get(found["type"]):
+        return text.format(**context)
+    match context.get("error"):
+        case None:
+            return str(found["msg"])
+        case Exception() as ours:
+            return str(ours)
+        case _:
+            return str(found["msg"]).partition(",")[0]
 
 
 async def on_database_error(request: Request, error: Exception) -> JSONResponse:
@@ -137,6 +162,8 @@ def _routes_of(request: Request) -> list[RouteContext]:
 def _allowed(request: Request) -> str:
     """Return every method of the path (RFC 9110 §15.5.6): the router names only one route's."""
     methods = {method for route in _routes_of(request) for method in route.methods or ()}
+    if "GET" in methods:
+        methods.add("HEAD")
     # A path without a route is one of the pages' files.
     return ", ".join(sorted(methods or {"GET", "HEAD"}))
 

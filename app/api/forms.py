@@ -6,8 +6,8 @@ replaces broken characters. A token endpoint does none of that.
 
 import base64
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qsl, unquote_plus
@@ -16,14 +16,13 @@ from fastapi import Depends, Request
 
 from app.db.work import Actor
 from app.errors import InvalidClient, InvalidRequest, OAuthError
-from app.identity.clients import Client, authenticate_client
+from app.identity.clients import Client, ClientCredentials, authenticate_client
 from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16 * 1024
 """Limit for every form, whatever SCOPEGATE_MAX_BODY_BYTES is: anyone may send a form."""
 MAX_BASIC_BYTES = 4 * 1024
-MAX_CONTENT_TYPE = 128
 MAX_PARAMETERS = 100
 MAX_ESCAPES = 3 * 1024
 """Enough for a name, a password and 4 KiB of scopes, all of it escaped; each costs a look-up."""
@@ -55,20 +54,12 @@ class FormTooLarge(OAuthError):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientCredentials:
-    """A client's id and secret, as presented and not yet checked."""
-
-    client_id: str
-    secret: str
-
-
-@dataclass(frozen=True, slots=True)
 class OAuthForm:
     """The parameters of one request; an empty one counts as absent (RFC 6749 §3.2)."""
 
     parameters: Mapping[str, str]
-    client: ClientCredentials | None
-    """None for a public client: one that presents no secret."""
+    client: tuple[ClientCredentials, ...] = ()
+    """The ways to read what the client has presented; a public client has presented nothing."""
 
     def get(self, name: str) -> str | None:
         """The parameter, None when absent."""
@@ -91,7 +82,7 @@ async def oauth_form(request: Request) -> OAuthForm:
         raise InvalidRequest("Send one Authorization header, not several.")
     if not _is_form(request.headers.getlist("content-type")):
         raise InvalidRequest(f"Send the parameters as {MEDIA_TYPE}, in UTF-8.")
-    form = OAuthForm(_parse(await _read(request)), client=None)
+    form = OAuthForm(_parse(await _read(request)))
     return OAuthForm(form.parameters, _client(request.headers.get("authorization"), form))
 
 
@@ -107,15 +98,11 @@ async def authenticated_client(
     The rest of the request belongs in the block: an error raised there is audited. Raises
     ClientRefused when the secret is wrong, Throttled after too many wrong secrets.
     """
-    if form.client is None:
+    if not form.client:
         yield None
         return
     async with authenticate_client(
-        runtime.database,
-        runtime.throttle,
-        client_id=form.client.client_id,
-        secret=form.client.secret,
-        actor=actor,
+        runtime.database, runtime.throttle, readings=form.client, actor=actor
     ) as client:
         yield client
 
@@ -136,10 +123,11 @@ def form_body(*required: str, **descriptions: str) -> dict[str, object]:
 
 
 def _is_form(content_types: list[str]) -> bool:
-    if len(content_types) != 1 or len(content_types[0]) > MAX_CONTENT_TYPE:
-        return False
-    media_type, *options = (part.strip().lower() for part in content_types[0].split(";"))
-    return media_type == MEDIA_TYPE and set(options) <= {"", "charset=utf-8", 'charset="utf-8"'}
+    """Return whether the one media type is a form's.
+
+    Its parameters are ignored, whatever they say: a form is ASCII, and its escapes are UTF-8.
+    """
+    return [each.partition(";")[0].strip().lower() for each in content_types] == [MEDIA_TYPE]
 
 
 async def _read(request: Request) -> bytes:
@@ -173,34 +161,58 @@ def _parse(body: bytes) -> dict[str, str]:
     return parameters
 
 
-def _client(authorization: str | None, form: OAuthForm) -> ClientCredentials | None:
+def _client(authorization: str | None, form: OAuthForm) -> tuple[ClientCredentials, ...]:
     basic = _basic_credentials(authorization)
     client_id, secret = form.get("client_id"), form.get("client_secret")
-    if secret is None:
-        if basic and basic.secret and client_id not in {None, basic.client_id}:
-            raise InvalidRequest("The form and the Authorization header name different clients.")
-        return basic if basic and basic.secret else None
-    if basic and basic.secret:
-        raise InvalidRequest("Authenticate the client in one way, not in two.")
-    if client_id is None:
-        raise InvalidRequest("The parameter client_id is missing.")
-    return ClientCredentials(client_id, secret)
+    if secret is not None:
+        if basic:
+            raise InvalidRequest("Authenticate the client in one way, not in two.")
+        if client_id is None:
+            raise InvalidRequest("The parameter client_id is missing.")
+        return (ClientCredentials(client_id, secret),)
+    named = tuple(each for each in basic if client_id in {None, each.client_id})
+    if basic and not named:
+        raise InvalidRequest("The form and the Authorization header name different clients.")
+    return named
 
 
-def _basic_credentials(authorization: str | None) -> ClientCredentials | None:
-    """RFC 6749 §2.3.1: HTTP Basic, with both parts form-encoded first."""
-    scheme, _, encoded = (authorization or "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
+def split_credentials(authorization: str) -> tuple[str, str]:
+    """Return the scheme, in lower case, and what follows it (RFC 9110 §11.4).
+
+    Any number of spaces may stand between them, and white space around the whole (§5.5).
+    """
+    scheme, _, rest = authorization.strip(" \t").partition(" ")
+    return scheme.lower(), rest.lstrip(" ")
+
+
+def _basic_credentials(authorization: str | None) -> tuple[ClientCredentials, ...]:
+    """Return the ways to read HTTP Basic's credentials; none if there are none, or no secret."""
+    scheme, encoded = split_credentials(authorization or "")
+    if scheme != "basic":
+        return ()
     if len(encoded) > MAX_BASIC_BYTES:
         raise InvalidClient("The Basic credentials are malformed.")
     try:
-        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
-        client_id, colon, secret = decoded.partition(":")
-        if not colon or _BROKEN_ESCAPE.search(decoded):
-            raise InvalidClient("The Basic credentials are malformed.")
-        return ClientCredentials(
-            unquote_plus(client_id, errors="strict"), unquote_plus(secret, errors="strict")
-        )
+        pair = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
         raise InvalidClient("The Basic credentials are malformed.") from None
+    client_id, colon, secret = pair.partition(":")
+    if not colon:
+        raise InvalidClient("The Basic credentials are malformed.")
+    return tuple(_readings(ClientCredentials(client_id, secret))) if secret else ()
+
+
+def _readings(raw: ClientCredentials) -> Iterator[ClientCredentials]:
+    """Yield the credentials form-decoded, as RFC 6749 §2.3.1 has it, then as they are.
+
+    Many clients send them as they are, like `curl -u`. Without `+` and `%` both are the same.
+    """
+    if not _BROKEN_ESCAPE.search(raw.client_id + raw.secret):
+        with suppress(UnicodeDecodeError):
+            decoded = ClientCredentials(
+                unquote_plus(raw.client_id, errors="strict"),
+                unquote_plus(raw.secret, errors="strict"),
+            )
+            if decoded != raw:
+                yield decoded
+    yield raw

@@ -51,7 +51,7 @@ async def list_grants(
 
 
 @router.put(
-    "/{scope}",
+    "/{scope:scope}",
     summary="Grant scope",
     status_code=204,
     responses=refusals(409, 413, texts={409: LAST_ADMIN}),
@@ -71,7 +71,7 @@ async def grant(
 
 
 @router.delete(
-    "/{scope}",
+    "/{scope:scope}",
     summary="Revoke scope",
     status_code=204,
     responses=refusals(409, texts={409: LAST_ADMIN}),

@@ -45,7 +45,7 @@ class ItemChange(BaseModel):
     @model_validator(mode="after")
     def _title_stays_a_title(self) -> Self:
         if "title" in self.model_fields_set and self.title is None:
-            raise ValueError("an item has a title: leave it out to keep it")
+            raise ValueError("An item has a title: leave it out to keep it.")
         return self
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -147,7 +146,7 @@ class RequestContextMiddleware:
     ) -> None:
         """Count the request, and log it."""
         # Never the path or the query, in which there can be anything: the route alone.
-        route = getattr(scope.get("route"), "path", None)
+        route = getattr(scope.get("route"), "path_format", None)
         self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
         if route in UNLOGGED and crash is None:
             return
@@ -216,14 +215,3 @@ class TrustedHosts(TrustedHostMiddleware):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
-
-
-def for_origins(origins: tuple[str, ...], app: ASGIApp) -> ASGIApp:
-    """The app, answering pages of these origins too. Without credentials: there are no cookies."""
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["WWW-Authenticate", "Retry-After", "X-Request-Id"],
-    )

@@ -26,6 +26,10 @@ FORM = form_body(
 )
 
 
+class Revocation(BaseModel):
+    """Empty: some clients read an answer as JSON, although RFC 7009 §2.2 gives it no content."""
+
+
 class Introspection(BaseModel):
     """RFC 7662 §2.2. An inactive token has `active` alone."""
 
@@ -62,12 +66,14 @@ class Introspection(BaseModel):
     "/revoke",
     summary="Revoke token",
     dependencies=[PUBLIC],
-    response_class=Response,
     responses=oauth_answers(400, 401, 413, 429, 503),
     openapi_extra=FORM,
 )
-async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Response:
+async def revoke(
+    form: FormDep, actor: ActorDep, runtime: RuntimeDep, response: Response
+) -> Revocation:
     """End the session of this token. The token is the proof; 200 too for what is no token."""
+    response.headers.update(NO_STORE)
     token = form.require("token")
     async with authenticated_client(form, runtime, actor=actor):
         await revoke_token(
@@ -77,7 +83,7 @@ async def revoke(form: FormDep, actor: ActorDep, runtime: RuntimeDep) -> Respons
             runtime.database,
             actor=actor,
         )
-    return Response(headers=NO_STORE)
+    return Revocation()
 
 
 @router.post(

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Generic, Self, TypeVar
+from urllib.parse import quote
 
 from fastapi import Query
 from pydantic import (
@@ -12,24 +13,43 @@ from pydantic import (
     BeforeValidator,
     Field,
 )
+from starlette.convertors import Convertor, register_url_convertor
 
 from app.access.grants import MAX_REMARK
 from app.db.base import is_storable
 from app.views import Listed
+
+
+class ScopeInPath(Convertor[str]):
+    """A scope's name at the end of a path, with slashes in it: as `%2F`, or as they are."""
+
+    # Starlette's own `path` would leave out a line's end, and so act on another scope.
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        """Return the name."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the name as it stands in a path."""
+        return quote(value, safe="")
+
+
+register_url_convertor("scope", ScopeInPath())
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
 
 def _storable(text: str) -> str:
     if not is_storable(text):
-        raise ValueError("NUL and lone surrogates are not text")
+        raise ValueError("This is not text: it has a NUL or a broken character.")
     return text
 
 
 def _written_out(moment: object) -> object:
     # pydantic takes numbers too, for seconds or milliseconds, whichever seems likelier.
     if isinstance(moment, int | float) or (isinstance(moment, str) and not _DATE.match(moment)):
-        raise ValueError("a moment is written as in RFC 3339")
+        raise ValueError("Write a moment as RFC 3339 does: 2027-01-31T18:00:00Z.")
     return moment
 
 
@@ -37,7 +57,7 @@ def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError("this moment is out of range") from None
+        raise ValueError("This moment is out of range.") from None
 
 
 PageSize = Annotated[int, Query(ge=1, le=100, description="At most how many to answer.")]

@@ -21,7 +21,14 @@ from app.views import ScopeAnswer, example
 router = Router(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
 
 
-NewScopeName = Annotated[str, Path(max_length=MAX_SCOPE, pattern=f"^{SCOPE_TOKEN}$")]
+# The pattern is for OpenAPI alone: what does not match is refused in words, by the registry.
+NewScopeName = Annotated[
+    str,
+    Path(
+        max_length=MAX_SCOPE,
+        json_schema_extra={"pattern": rf"^(?!(.*/)?\.\.?(/|$)){SCOPE_TOKEN}$"},
+    ),
+]
 
 
 class ScopeDescription(BaseModel):
@@ -46,7 +53,7 @@ async def list_scopes(
 
 
 @router.put(
-    "/{name}",
+    "/{name:scope}",
     summary="Register scope",
     responses=refusals(409, 413, texts={409: str(ScopeShips())}),
 )
@@ -59,7 +66,7 @@ async def put_scope(
 
 
 @router.delete(
-    "/{name}",
+    "/{name:scope}",
     summary="Delete scope",
     status_code=204,
     responses=refusals(404, 409, texts={404: str(ScopeNotRegistered()), 409: str(ScopeGranted())}),

@@ -8,20 +8,17 @@ from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.openapi.models import HTTPBase as HTTPBaseModel
 from fastapi.params import Security as SecurityInFunction
 from fastapi.routing import APIRoute
-from fastapi.security import (
-    HTTPAuthorizationCredentials,
-    HTTPBearer,
-    OAuth2PasswordBearer,
-    SecurityScopes,
-)
+from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from fastapi.security.base import SecurityBase
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from app.access.authority import Caller
 from app.access.holdings import granted_scopes
 from app.access.principals import Principal
 from app.access.scopes import ADMIN, SHIPPED, satisfies
 from app.api.dependencies import ActorDep, RuntimeDep, runtime_of
-from app.api.forms import FormDep, authenticated_client
+from app.api.forms import FormDep, authenticated_client, split_credentials
 from app.db.work import Work
 from app.errors import (
     AmbiguousCredentials,
@@ -62,8 +59,8 @@ def bearer_token(request: Request) -> str | None:
     given = request.headers.getlist("authorization")
     if len(given) > 1:
         raise AmbiguousCredentials
-    scheme, _, token = given[0].partition(" ") if given else ("", "", "")
-    return token if scheme.lower() == "bearer" else None
+    scheme, token = split_credentials(given[0]) if given else ("", "")
+    return token if scheme == "bearer" else None
 
 
 class CurrentPrincipal(SecurityBase):
@@ -114,6 +111,9 @@ class CallerFirstRoute(APIRoute):
 
     FastAPI reads and parses a body before it solves any dependency, also for clients without a
     token. `current_principal` then uses the principal that was found here.
+
+    Every GET answers HEAD too (RFC 9110 §9.1). FastAPI leaves that out, and would show it in
+    OpenAPI as an operation of its own. The server sends no body.
     """
 
     required: tuple[str, ...] | None = None
@@ -132,6 +132,19 @@ class CallerFirstRoute(APIRoute):
             return await handle(request)
 
         return find_caller_first
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether the route takes the request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        return super().matches(scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, or raise that its method is not allowed."""
+        if scope["method"] == "HEAD" and "GET" in (self.methods or ()):
+            await self.app(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
 
 
 class OAuthRoute(CallerFirstRoute):
@@ -176,13 +189,18 @@ def _may(*scopes: str) -> Any:
 
 
 async def bearer_first(
-    request: Request, required: SecurityScopes, token: Annotated[str | None, Depends(bearer)]
+    # For OpenAPI: it reads a header more narrowly than `bearer_token`.
+    _: Annotated[str | None, Depends(bearer)],
+    request: Request,
+    required: SecurityScopes,
 ) -> Principal | None:
     """Return the bearer token's principal, None without such a token.
 
     Raises what `find_principal` raises.
     """
-    return await find_principal(request, tuple(required.scopes)) if token is not None else None
+    if bearer_token(request) is None:
+        return None
+    return await find_principal(request, tuple(required.scopes))
 
 
 async def introspecting_caller(
@@ -199,9 +217,9 @@ async def introspecting_caller(
     The route runs while this waits at its `yield`, so a refusal of a right secret there is audited
     too. Raises ClientRefused, Throttled, or what `find_principal` raises.
     """
-    if form.client is None and principal is None:
+    if not form.client and principal is None:
         raise AuthenticationRequired
-    if form.client is not None and principal is not None:
+    if form.client and principal is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
     async with authenticated_client(form, runtime, actor=actor) as client:
         if client is not None:
@@ -218,23 +236,18 @@ class MetricsOff(NotFound):
     text = "Metrics are off: set SCOPEGATE_METRICS_TOKEN to have them."
 
 
-async def scraper(
-    runtime: RuntimeDep,
-    presented: Annotated[
-        HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
-    ],
-) -> None:
+async def scraper(request: Request, runtime: RuntimeDep) -> None:
     """Let a request with SCOPEGATE_METRICS_TOKEN pass: no user, and no scope.
 
-    Raises MetricsOff, AuthenticationRequired or InvalidToken.
+    Raises MetricsOff, AuthenticationRequired, AmbiguousCredentials or InvalidToken.
     """
     expected = runtime.settings.metrics_token
     if expected is None:
         raise MetricsOff
-    if presented is None:
+    token = bearer_token(request)
+    if token is None:
         raise AuthenticationRequired
-    given = presented.credentials.encode("utf-8", "surrogatepass")
-    if not hmac.compare_digest(given, expected.get_secret_value().encode()):
+    if not hmac.compare_digest(token.encode(), expected.get_secret_value().encode()):
         raise InvalidToken
 
 

@@ -17,6 +17,7 @@ from app.api.errors import NO_STORE
 from app.api.schemas import Page, PageSize, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
 from app.identity.clients import MAX_SECRETS, SecretNotFound, TooManySecrets, secrets_of
+from app.identity.names import MAX_USERNAME
 from app.identity.sessions import SessionNotFound, live_sessions
 from app.identity.users import MOST_COUNTED, Kind, UserFilter, count_users, list_users, user_of_id
 from app.views import ALICE, SecretAnswer, SessionAnswer, UserAnswer, example
@@ -47,7 +48,7 @@ class NewUser(BaseModel):
     @model_validator(mode="after")
     def _only_people_have_passwords(self) -> Self:
         if (self.kind == "person") != (self.password is not None):
-            raise ValueError("a person has a password and a service account has none")
+            raise ValueError("A person has a password, and a service account has none.")
         return self
 
 
@@ -82,7 +83,7 @@ class UserQuery(BaseModel):
     """Which users are wanted: those to whom all of this applies."""
 
     q: Text | None = Field(
-        None, max_length=128, description="A part of the name.", examples=["ali"]
+        None, max_length=MAX_USERNAME, description="A part of the name.", examples=["ali"]
     )
     kind: Kind | None = None
     disabled: bool | None = None

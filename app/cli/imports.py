@@ -23,15 +23,14 @@ File = Annotated[
 
 
 def user_import(file: File, as_json: AsJson = False) -> None:
-    """Make people of the rows of a CSV file of any length, or of another system's export.
+    """Make people of a CSV file or another system's export.
 
-    Its first line names the columns: username, password_hash or password, and scopes with spaces
-    between them. Keycloak's JSON, Auth0's NDJSON and GoTrue's CSV or JSON are read as they are.
-    Users who are there already stay as they are, so the same file can be imported again when it was
-    interrupted. A row stands in one line; at a line that is no row the import stops, with exit
-    code 1. Exit code 3: some rows were refused, as reported.
+    The file may be of any length. A CSV's first line names the columns: username, password_hash or
+    password, and scopes with spaces between them. Keycloak's JSON, Auth0's NDJSON and GoTrue's CSV
+    or JSON are read as they are. Users who are there already stay as they are, so the same file can
+    be imported again when it was interrupted. A row stands in one line; at a line that is no row
+    the import stops, with exit code 1. Exit code 3: some rows were refused, as reported.
     """
-
     from app.ops.imports import import_people
 
     def progress(report: Report) -> None:

@@ -2,7 +2,7 @@
 
 import hmac
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -45,6 +45,14 @@ class ClientRefused(InvalidClient):
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """A client's id and secret, as presented and not yet checked."""
+
+    client_id: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewSecret:
     """A secret as it is shown, once."""
 
@@ -68,16 +76,39 @@ async def secrets_of(db: AsyncSession, user_id: uuid.UUID) -> list[ClientSecret]
     return list(await db.scalars(statement.order_by(ClientSecret.id)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One reading of what a client has presented, and the user whose name it has."""
+
+    presented: ClientCredentials
+    user: User | None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether this is the user's name to the letter, unlike a person's (RFC 6749 §1.9)."""
+        return self.user is not None and self.user.username == self.presented.client_id
+
+    async def has_secret(self, db: AsyncSession) -> bool:
+        """Whether the secret is one of the user's."""
+        owner = self.user.id if self.user else NO_USER_ID
+        stored = await db.scalars(select(ClientSecret.digest).where(ClientSecret.user_id == owner))
+        presented = digest(self.presented.secret)
+        # A list first: every stored secret is compared, wherever the right one stands.
+        matches = [hmac.compare_digest(presented, each) for each in stored]
+        return any(matches)
+
+
 @asynccontextmanager
 async def authenticate_client(
     database: Database,
     throttle: Throttle,
     *,
-    client_id: str,
-    secret: str,
+    readings: Sequence[ClientCredentials],
     actor: Actor,
 ) -> AsyncIterator[Client]:
     """Yield the service account with this id and secret; the request belongs in the block.
+
+    `readings` are the ways to read what was presented: the first that is right counts.
 
     What refuses the request after that is audited, so that no one tests a secret unseen. A fast
     digest is enough: the secrets are 256 random bits, which can't be guessed. Raises ClientRefused,
@@ -86,20 +117,18 @@ async def authenticate_client(
     """
     now = database.now()
     async with throttle.autocommit() as db:
-        user = await find_user(db, client_id)
-        user_id = user.id if user else None
-        source = AttemptSource(client_id, user_id, actor.origin.address)
+        # All are looked up: the work does not tell whether the first one names a client.
+        candidates = [_Candidate(each, await find_user(db, each.client_id)) for each in readings]
+        chosen = next((each for each in candidates if each.is_named), candidates[0])
+        user_id = chosen.user.id if chosen.user else None
+        source = AttemptSource(chosen.presented.client_id, user_id, actor.origin.address)
         attempt = await throttle.admit(db, AT_THIS_ADDRESS, source, now=now)
-        stored = await db.scalars(
-            select(ClientSecret.digest).where(ClientSecret.user_id == (user_id or NO_USER_ID))
-        )
-    presented = digest(secret)
-    # A list, not any(): every stored secret is compared, wherever the right one stands.
-    matches = [hmac.compare_digest(presented, each) for each in stored]
-    if user is None or user.username != client_id:
-        # Unlike a person's name, an identifier is compared to the letter (RFC 6749 §1.9).
+        right = [each for each in candidates if await each.has_secret(db) and each.is_named]
+    chosen = right[0] if right else chosen
+    user = chosen.user
+    if user is None or not chosen.is_named:
         refusal = "unknown client"
-    elif not any(matches):
+    elif not right:
         refusal = "wrong client secret"
     elif user.disabled_at is not None:
         refusal = "disabled"
@@ -107,7 +136,7 @@ async def authenticate_client(
         async with audit_refusal(
             database, user.id, right="client secret", actor=actor, limit=throttle.entries
         ):
-            yield Client(user.id, user.username, presented)
+            yield Client(user.id, user.username, digest(chosen.presented.secret))
         return
     await record_failure(
         database,

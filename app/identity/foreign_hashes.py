@@ -33,9 +33,9 @@ class Writing(NamedTuple):
 
 
 def check_hash(text: str) -> str:
-    """Return a hash from elsewhere in the form in which it is stored.
+    """Return an imported hash in the form in which it is stored.
 
-    Raises Refused, with the hash's kind, if no login can or may be checked by it.
+    Raises Refused, with the hash's kind, if logins can't be verified with it.
     """
     text = _stored_form(_unwrapped(text))
     kind = kind_of(text)

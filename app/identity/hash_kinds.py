@@ -25,7 +25,7 @@ BASE64 = (
     r"(?:[A-Za-z0-9+/][AQgw]|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048])?"
 )
 PADDED_BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
-# The unused bits of the last character are zero: otherwise something was cut off, or in.
+# The unused bits of the last character are zero: otherwise the hash was truncated or altered.
 BCRYPT_SALT = r"[./A-Za-z0-9]{21}[.Oeu]"
 BCRYPT_DIGEST = r"[./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
 BCRYPT = rf"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\${BCRYPT_SALT}{BCRYPT_DIGEST}"

@@ -73,10 +73,11 @@ class HashThreads:
         except BaseException:
             self.queue.give_back()
             raise
-        # When the thread is done: what it has begun costs its work, also if the caller goes.
+        # The turn ends when the thread is done, even if the client disconnects: a started hash is
+        # finished.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self.queue.give_back))
         if gone is not None:
-            # Does nothing once a thread has begun. What has not, no thread will begin.
+            # If no thread has started the call, none will. A call that has started is not stopped.
             gone.add_done_callback(lambda _: future.cancel())
         try:
             return await asyncio.wrap_future(future)

@@ -93,7 +93,7 @@ def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
 
 
 def _check(row: Row) -> Newcomer:
-    """What the row says, if it can be so. Raises Refused."""
+    """Return the row's values, checked. Raises Refused."""
     line, values = row
     username = normalise_username(values["username"])
     password, password_hash = values.get("password"), values.get("password_hash")

@@ -3,7 +3,7 @@
 import pytest
 
 from app.runtime import Runtime
-from tests.factories import make_user
+from tests.support.factories import make_user
 from tests.support.principals import SCOPE, Login, sign_in
 
 

@@ -16,9 +16,9 @@ from app.access.grants import grant
 from app.errors import InvalidToken
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import bearer, login, make_user, signed_in
-from tests.holding import hashing_held
+from tests.support.clock import MovableClock
+from tests.support.factories import bearer, login, make_user, signed_in
+from tests.support.locks import hashing_held
 
 
 async def test_a_grant_and_what_it_forbids_do_not_pass_each_other(

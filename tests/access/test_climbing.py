@@ -31,9 +31,9 @@ from app.identity.models import User
 from app.identity.users import Kind, NewUser, user_of_id
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
-from tests.clock import MovableClock
 from tests.conftest import client_of, settings_for
-from tests.factories import PASSWORD
+from tests.support.clock import MovableClock
+from tests.support.factories import PASSWORD
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from app.access.scopes import ScopeNotRegistered
 from app.errors import Refused
 from app.identity.users import UserNotFound
 from app.runtime import Runtime
-from tests.factories import make_user, signed_in
-from tests.telling import told
+from tests.support.audit import told
+from tests.support.factories import make_user, signed_in
 
 
 async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from app.access.holdings import scopes_of_each
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import make_user
+from tests.support.clock import MovableClock
+from tests.support.factories import make_user
 
 
 async def test_what_each_of_several_users_holds_now_is_told_by_name(

@@ -23,10 +23,10 @@ from app.access.models import Grant
 from app.identity.account_writes import create_service, disable_user, make_secret
 from app.identity.models import ClientSecret, User
 from app.runtime import Runtime
-from tests.clock import MovableClock
 from tests.conftest import settings_for
-from tests.factories import Someone, bearer, make_user
-from tests.holding import until_waiting
+from tests.support.clock import MovableClock
+from tests.support.factories import Someone, bearer, make_user
+from tests.support.locks import until_waiting
 
 Attempt = Callable[[httpx2.AsyncClient, dict[str, str], uuid.UUID], Coroutine[Any, Any, int]]
 

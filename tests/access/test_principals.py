@@ -13,12 +13,10 @@ from app.access.grants import grant
 from app.access.principals import Counts, Principals, load_holder
 from app.identity.models import Session
 from app.runtime import Runtime
-from tests.clock import MovableClock
 from tests.conftest import following, settings_for
-from tests.factories import make_user
-from tests.holding import held
-from tests.processes import until
-from tests.statements import statements_of
+from tests.support.clock import MovableClock
+from tests.support.factories import make_user
+from tests.support.locks import held
 from tests.support.principals import (
     SCOPE,
     Login,
@@ -28,6 +26,8 @@ from tests.support.principals import (
     scopes_of,
     sign_in,
 )
+from tests.support.processes import until
+from tests.support.statements import statements_of
 
 
 async def test_what_is_remembered_is_asked_once(own_runtime: Runtime, alice: Login) -> None:

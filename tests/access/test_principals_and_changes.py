@@ -19,11 +19,9 @@ from app.identity.models import User
 from app.identity.session_writes import end_session
 from app.runtime import Runtime
 from tests.conftest import following, settings_for
-from tests.factories import make_user
-from tests.faults import proxy_to
-from tests.holding import held
-from tests.processes import until
-from tests.statements import statements_of
+from tests.support.factories import make_user
+from tests.support.faults import proxy_to
+from tests.support.locks import held
 from tests.support.principals import (
     SCOPE,
     Login,
@@ -34,6 +32,8 @@ from tests.support.principals import (
     scopes_of,
     sign_in,
 )
+from tests.support.processes import until
+from tests.support.statements import statements_of
 
 TERMINATE_FEEDS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

@@ -24,8 +24,8 @@ from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.session_writes import end_session, end_sessions_of
 from app.identity.users import user_of_id
 from app.runtime import Runtime
-from tests.factories import PASSWORD, bearer, caller_of, make_user, signed_in
-from tests.holding import hashing_held
+from tests.support.factories import PASSWORD, bearer, caller_of, make_user, signed_in
+from tests.support.locks import hashing_held
 
 
 async def disable(runtime: Runtime, caller: Caller) -> None:

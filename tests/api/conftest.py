@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from app.runtime import Runtime
-from tests.factories import Someone, bearer, make_user
+from tests.support.factories import Someone, bearer, make_user
 
 
 @pytest.fixture

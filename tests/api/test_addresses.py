@@ -11,7 +11,7 @@ from app.audit.models import AuditEntry
 from app.identity.models import KnownNetwork, Session
 from app.runtime import Runtime
 from tests.conftest import client_of
-from tests.factories import login, make_user
+from tests.support.factories import login, make_user
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("2001:db8:aaaa::/48")]
 

@@ -11,8 +11,8 @@ from app.audit.actions import Action
 from app.identity.models import ClientSecret, Session, User
 from app.main import create_app
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import PASSWORD, Someone, bearer, make_user
+from tests.support.clock import MovableClock
+from tests.support.factories import PASSWORD, Someone, bearer, make_user
 from tests.support.keys import rotate
 
 Headers = dict[str, str]

@@ -15,7 +15,7 @@ from app.api.security import CAN_INTROSPECT, CanWriteItems, Router, current_prin
 from app.errors import ConfigurationError
 from app.runtime import Runtime
 from tests.conftest import client_of
-from tests.factories import bearer, make_user
+from tests.support.factories import bearer, make_user
 
 ID = "00000000-0000-0000-0000-000000000000"
 BODIES = [

@@ -13,7 +13,7 @@ from app.main import create_app
 from app.runtime import Runtime
 from app.settings import Algorithm
 from tests.conftest import client_of, settings_for
-from tests.factories import login, make_user
+from tests.support.factories import login, make_user
 
 WELL_KNOWN = "/.well-known/oauth-authorization-server"
 OPENID = "/.well-known/openid-configuration"

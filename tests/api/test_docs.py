@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 
 from app.access.scopes import SHIPPED
-from tests.factories import PASSWORD, Someone
+from tests.support.factories import PASSWORD, Someone
 
 
 async def test_docs_come_from_this_service_alone(client: httpx2.AsyncClient) -> None:

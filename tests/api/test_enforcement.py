@@ -15,10 +15,10 @@ from app.identity.account_writes import disable_user
 from app.runtime import Runtime
 from app.tokens.keys import retire_key, rotate_key
 from tests.conftest import client_of, following, settings_for
-from tests.factories import bearer, login, make_user, status
-from tests.faults import proxy_to
-from tests.processes import until
-from tests.statements import execute
+from tests.support.factories import bearer, login, make_user, status
+from tests.support.faults import proxy_to
+from tests.support.processes import until
+from tests.support.statements import execute
 
 METRICS_TOKEN = "a-token-for-the-scraper-of-the-tests-only"
 

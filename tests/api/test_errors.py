@@ -60,9 +60,9 @@ async def test_postgres_refusals_have_the_status_that_fits(
 @pytest.mark.parametrize(
     ("path", "taken"),
     [
-        ("/items", "GET, POST"),
-        (f"/items/{UUID(int=7)}", "DELETE, GET, PATCH"),
-        ("/users/me/sessions", "DELETE, GET"),
+        ("/items", "GET, HEAD, POST"),
+        (f"/items/{UUID(int=7)}", "DELETE, GET, HEAD, PATCH"),
+        ("/users/me/sessions", "DELETE, GET, HEAD"),
         ("/token", "POST"),
         ("/docs/assets/swagger-ui.css", "GET, HEAD"),
     ],

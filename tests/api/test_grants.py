@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import Someone, bearer
+from tests.support.clock import MovableClock
+from tests.support.factories import Someone, bearer
 
 Headers = dict[str, str]
 

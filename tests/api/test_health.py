@@ -7,11 +7,11 @@ from sqlalchemy import text
 
 from app.identity.hash_queue import ACCOUNT_SHARE, Source
 from app.runtime import Runtime
-from tests import databases
 from tests.conftest import client_of, following, settings_for
-from tests.factories import PASSWORD, bearer, login, make_user, status
-from tests.holding import hashing_held
-from tests.processes import until
+from tests.support import databases
+from tests.support.factories import PASSWORD, bearer, login, make_user, status
+from tests.support.locks import hashing_held
+from tests.support.processes import until
 
 
 async def test_live_asks_nothing(client: httpx2.AsyncClient) -> None:
@@ -49,6 +49,7 @@ async def test_without_a_database_every_answer_is_503_and_never_a_pass(
             for answer in (
                 await client.get("/users/me", headers=headers),
                 await client.get("/items", headers=headers),
+                await client.get("/forward-auth", headers=headers),
                 await client.get("/health/ready"),
                 await login(client, user),
             ):

@@ -8,8 +8,8 @@ from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.identity.models import Session
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import Someone, make_user, sign_in
+from tests.support.clock import MovableClock
+from tests.support.factories import Someone, make_user, sign_in
 from tests.support.services import make_service
 
 pytestmark = pytest.mark.every_token_kind
@@ -45,7 +45,10 @@ async def test_revoking_no_token_is_200_and_a_missing_one_400(
     client: httpx2.AsyncClient, alice: Someone
 ) -> None:
     for token in ("x", "a.b.c", "sgo_x", "sgr_x", "sgr_" + "A" * 72, "é\0"):
-        assert (await client.post("/revoke", data={"token": token})).status_code == 200
+        answer = await client.post("/revoke", data={"token": token})
+        assert (answer.status_code, answer.json()) == (200, {})
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["cache-control"] == "no-store"
     for form in (b"", b"token=", b"token=a&token=b"):
         answer = await client.post(
             "/revoke",

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from app.runtime import Runtime
-from tests.factories import bearer, make_user
+from tests.support.factories import bearer, make_user
 
 pytestmark = pytest.mark.every_token_kind
 

@@ -9,10 +9,10 @@ import pytest
 
 from app.runtime import Runtime
 from tests.conftest import client_of, following, settings_for
-from tests.factories import PASSWORD, Someone, bearer, login, make_user
-from tests.holding import hashing_held
-from tests.statements import statements_of
 from tests.support.answers import seen
+from tests.support.factories import PASSWORD, Someone, bearer, login, make_user
+from tests.support.locks import hashing_held
+from tests.support.statements import statements_of
 
 NEW = "another horse battery staple"
 

@@ -1,4 +1,4 @@
-"""What every answer has, errors too; whose pages and which hosts are answered."""
+"""What every answer has, errors too, and which hosts are answered."""
 
 import re
 import uuid
@@ -14,11 +14,10 @@ from app.api.middleware import API_CONTENT_POLICY
 from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import client_of
-from tests.factories import bearer, make_user
 from tests.support.answers import HARDENING
+from tests.support.factories import bearer, make_user
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-ORIGIN = "https://app.example"
 METRICS_TOKEN = "a-metrics-token-for-the-tests-0123456789"
 
 
@@ -129,54 +128,6 @@ async def test_https_is_insisted_on_only_where_it_is_set(
     async with client_with(runtime, hsts=timedelta(days=365)) as client:
         answer = await client.get("/nowhere")
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
-
-
-def cors_headers(answer: httpx2.Response) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in answer.headers.items()
-        if name.startswith("access-control-") or name == "vary"
-    }
-
-
-async def test_pages_of_other_origins_are_told_nothing_by_default(
-    client: httpx2.AsyncClient,
-) -> None:
-    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
-    for method in ("GET", "OPTIONS"):
-        assert cors_headers(await client.request(method, "/token", headers=asked)) == {}
-
-
-async def test_pages_of_the_origins_that_are_set_may_call_and_read_what_they_need(
-    runtime: Runtime,
-) -> None:
-    async with client_with(runtime, cors_origins=(ORIGIN, "http://localhost:3000")) as client:
-        may = await client.options(
-            "/items",
-            headers={
-                "Origin": ORIGIN,
-                "Access-Control-Request-Method": "PATCH",
-                "Access-Control-Request-Headers": "authorization, content-type",
-            },
-        )
-        assert may.status_code == 200
-        assert is_hardened(may)
-        allowed = cors_headers(may)
-        assert allowed["access-control-allow-origin"] == ORIGIN
-        assert "PATCH" in allowed["access-control-allow-methods"]
-        assert "Authorization" in allowed["access-control-allow-headers"]
-        refused = await client.get("/users/me", headers={"Origin": ORIGIN})
-        assert refused.status_code == 401
-        assert cors_headers(refused) == {
-            "access-control-allow-origin": ORIGIN,
-            "access-control-expose-headers": "WWW-Authenticate, Retry-After, X-Request-Id",
-            "vary": "Origin",
-        }
-        for other in ("https://evil.example", "https://app.example.evil.example", "null"):
-            answer = await client.get("/users/me", headers={"Origin": other})
-            assert "access-control-allow-origin" not in answer.headers
-            asked = {"Origin": other, "Access-Control-Request-Method": "GET"}
-            assert (await client.options("/items", headers=asked)).status_code == 400
 
 
 @pytest.mark.parametrize(

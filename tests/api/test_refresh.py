@@ -12,8 +12,8 @@ from app.audit.models import AuditEntry
 from app.identity.account_writes import create_service, disable_user, enable_user
 from app.identity.models import Session
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import PASSWORD, Someone, login, make_user
+from tests.support.clock import MovableClock
+from tests.support.factories import PASSWORD, Someone, login, make_user
 
 pytestmark = pytest.mark.every_token_kind
 

@@ -18,12 +18,12 @@ from app.identity.throttle import ACCOUNT_AND_ADDRESS
 from app.main import create_app
 from app.runtime import Runtime
 from app.tokens.issuing import Issued, Issuer
-from tests.clock import MovableClock
 from tests.conftest import client_of
-from tests.factories import PASSWORD, Someone, bearer, login, make_user
-from tests.holding import until_waiting
+from tests.support.audit import Told, told
+from tests.support.clock import MovableClock
+from tests.support.factories import PASSWORD, Someone, bearer, login, make_user
+from tests.support.locks import until_waiting
 from tests.support.services import ServiceAccount, make_service
-from tests.telling import Told, told
 
 Form = dict[str, str]
 

@@ -5,8 +5,8 @@ import pytest
 
 from app.access.scopes import SHIPPED
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import bearer, login, make_user
+from tests.support.clock import MovableClock
+from tests.support.factories import bearer, login, make_user
 
 Headers = dict[str, str]
 

@@ -17,8 +17,8 @@ from app.errors import ConfigurationError
 from app.identity.models import User
 from app.main import create_app
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import assert_invalid_token, bearer, make_user
+from tests.support.clock import MovableClock
+from tests.support.factories import assert_invalid_token, bearer, make_user
 
 pytestmark = pytest.mark.every_token_kind
 
@@ -172,6 +172,7 @@ PERMISSIONS = {
     ("GET", "/.well-known/openid-configuration"): None,
     ("POST", "/revoke"): None,
     ("POST", "/introspect"): ["introspect"],
+    ("GET", "/forward-auth"): [],
     ("GET", "/users/me"): [],
     ("POST", "/users/me/password"): [],
     ("GET", "/users/me/sessions"): [],

@@ -18,10 +18,10 @@ from app.identity.account_writes import (
 )
 from app.identity.locks import _lock_key, hold_users
 from app.runtime import Runtime
-from tests.factories import PASSWORD, SignedIn, Someone, login, make_user, sign_in
-from tests.holding import until_waiting
+from tests.support.audit import Told, told
+from tests.support.factories import PASSWORD, SignedIn, Someone, login, make_user, sign_in
+from tests.support.locks import until_waiting
 from tests.support.services import make_service
-from tests.telling import Told, told
 
 pytestmark = pytest.mark.every_token_kind
 

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import PASSWORD, SignedIn, Someone, login, make_user, sign_in
+from tests.support.clock import MovableClock
+from tests.support.factories import PASSWORD, SignedIn, Someone, login, make_user, sign_in
 
 pytestmark = pytest.mark.every_token_kind
 

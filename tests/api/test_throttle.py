@@ -14,11 +14,11 @@ from app.identity.account_writes import create_service
 from app.identity.models import User
 from app.identity.throttle import ACCOUNT, ACCOUNT_AND_ADDRESS, SESSION
 from app.runtime import Runtime
-from tests.clock import MovableClock, StandingClock
 from tests.conftest import client_of
-from tests.factories import PASSWORD, bearer, login, make_user, refresh
-from tests.statements import statements_of
 from tests.support.answers import seen
+from tests.support.clock import MovableClock, StandingClock
+from tests.support.factories import PASSWORD, bearer, login, make_user, refresh
+from tests.support.statements import statements_of
 
 BURST = ACCOUNT_AND_ADDRESS.burst
 WAIT = str(int(ACCOUNT_AND_ADDRESS.interval.total_seconds()))

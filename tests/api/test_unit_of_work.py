@@ -13,7 +13,7 @@ from app.errors import Conflict
 from app.items.models import Item
 from app.runtime import Runtime
 from tests.conftest import client_of, settings_for
-from tests.factories import PASSWORD, bearer, login, make_user
+from tests.support.factories import PASSWORD, bearer, login, make_user
 
 # A constraint that Postgres checks when everything else is done: in COMMIT itself.
 FAIL_AT_COMMIT = (

@@ -15,8 +15,8 @@ from app.identity.account_writes import create_service, disable_user
 from app.identity.models import User
 from app.identity.users import MOST_COUNTED
 from app.runtime import Runtime
-from tests.clock import MovableClock
-from tests.factories import Someone, bearer, login, make_user, refresh
+from tests.support.clock import MovableClock
+from tests.support.factories import Someone, bearer, login, make_user, refresh
 
 Headers = dict[str, str]
 

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from app.access.authority import OPERATOR
 from app.identity.models import User
 from app.runtime import Runtime
-from tests.factories import PASSWORD, Someone, bearer, login, make_user
+from tests.support.factories import PASSWORD, Someone, bearer, login, make_user
 
 Headers = dict[str, str]
 

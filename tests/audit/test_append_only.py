@@ -12,7 +12,7 @@ from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
 from app.ops.housekeeping import BATCH, prune
 from app.runtime import Runtime
-from tests.factories import make_user
+from tests.support.factories import make_user
 
 
 async def count(runtime: Runtime) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from tests.chaos.postgres import Cluster
-from tests.processes import SERVE, Service, serving
+from tests.support.processes import SERVE, Service, serving
 
 # Whatever asks this process for the time of day gets it wrong by so much. (Read at its start.)
 WRONG_CLOCK = """

@@ -20,8 +20,8 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from tests.factories import Someone, login
-from tests.processes import PATIENCE
+from tests.support.factories import Someone, login
+from tests.support.processes import PATIENCE
 
 PAUSE = 0.01
 """Seconds between two things that one person does."""

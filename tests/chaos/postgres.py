@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from app.db.embedded_server import NAME
-from tests.cluster import Node, primary_and_standby
+from tests.support.cluster import Node, primary_and_standby
 
 
 class Cluster:

@@ -15,8 +15,8 @@ from tests.chaos.faults import FAULTS, Replica, Stage
 from tests.chaos.load import Load, Tally
 from tests.chaos.postgres import cluster
 from tests.conftest import SECRET, client_of, settings_for
-from tests.factories import Someone, login, make_user
-from tests.processes import free_port
+from tests.support.factories import Someone, login, make_user
+from tests.support.processes import free_port
 
 PEOPLE = 5
 ISSUER = "https://auth.example"

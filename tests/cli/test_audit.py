@@ -13,10 +13,10 @@ import pytest
 from app.access.authority import OPERATOR
 from app.audit.log import follow_entries, record
 from app.runtime import Runtime
-from tests.commands import Environment, refusal, scopegate, succeed
 from tests.conftest import client_of
-from tests.factories import PASSWORD, login, make_user
-from tests.processes import ROOT
+from tests.support.commands import Environment, refusal, scopegate, succeed
+from tests.support.factories import PASSWORD, login, make_user
+from tests.support.processes import ROOT
 
 
 def objects(lines: str) -> list[dict[str, object]]:

@@ -15,11 +15,11 @@ from app.access.authority import OPERATOR
 from app.access.scopes import SHIPPED
 from app.ops.doctor import unknown_settings
 from app.runtime import Runtime
-from tests import databases
-from tests.commands import Environment, refusal, scopegate, succeed
 from tests.conftest import client_of
-from tests.factories import bearer, make_user
-from tests.faults import OwnPostgres
+from tests.support import databases
+from tests.support.commands import Environment, refusal, scopegate, succeed
+from tests.support.factories import bearer, make_user
+from tests.support.faults import OwnPostgres
 
 CHECKS = [
     "environment",

@@ -11,10 +11,10 @@ import pytest
 
 from app.ops.people_files import MAX_LINE
 from app.runtime import Runtime
-from tests.commands import Environment, printed, refusal, scopegate
 from tests.conftest import client_of
-from tests.factories import PASSWORD, Someone, login
-from tests.foreign_hashes import BCRYPT, HASHES, JANES_KEYCLOAK_PASSWORD
+from tests.support.commands import Environment, printed, refusal, scopegate
+from tests.support.factories import PASSWORD, Someone, login
+from tests.support.foreign_hashes import BCRYPT, HASHES, JANES_KEYCLOAK_PASSWORD
 
 KEYCLOAK_PASSWORDS = {
     # Of the user's own name each, made by Keycloak 22 and 9: 32 and 64 bytes of PBKDF2.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Environment, refusal, scopegate, succeed
-from tests.factories import PASSWORD
+from tests.support.commands import Environment, refusal, scopegate, succeed
+from tests.support.factories import PASSWORD
 
 FIRST = "the-first-password-of-all"
 NO_LONGER = "The user admin no longer has the password that was here"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cli.test_imports import HASH, import_rows
-from tests.commands import Environment
+from tests.support.commands import Environment
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from app.access.authority import OPERATOR
 from app.identity.account_writes import add_users, create_service
 from app.identity.users import NewUser
 from app.runtime import Runtime
-from tests.commands import Environment, printed, refusal, scopegate, succeed
 from tests.conftest import client_of
-from tests.databases import wait_for_lock
-from tests.documents import Document
-from tests.factories import PASSWORD, Someone, login, make_user
-from tests.processes import PATIENCE, ROOT, command
+from tests.support.commands import Environment, printed, refusal, scopegate, succeed
+from tests.support.databases import wait_for_lock
+from tests.support.documents import Document
+from tests.support.factories import PASSWORD, Someone, login, make_user
+from tests.support.processes import PATIENCE, ROOT, command
 
 HASH = bcrypt.using(rounds=4).hash(PASSWORD)
 # Runs a command and tells the most memory that it held, in KiB; the caller's own does not count.

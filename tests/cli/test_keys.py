@@ -8,9 +8,9 @@ import pytest
 
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.commands import Environment, printed, refusal, succeed
 from tests.conftest import client_of
-from tests.factories import login, make_user
+from tests.support.commands import Environment, printed, refusal, succeed
+from tests.support.factories import login, make_user
 
 BLOCK = r"-----BEGIN PUBLIC KEY-----\n[\w+/=\n]+-----END PUBLIC KEY-----\n"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.commands import Environment, scopegate, succeed
-from tests.factories import PASSWORD
+from tests.support.commands import Environment, scopegate, succeed
+from tests.support.factories import PASSWORD
 
 COMMANDS = [
     (["user", "create", "alice"], "user.created"),

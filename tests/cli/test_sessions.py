@@ -1,9 +1,9 @@
 """`scopegate session …`: an ended session's tokens count no more."""
 
 from app.runtime import Runtime
-from tests.commands import Environment, printed, refusal, succeed
 from tests.conftest import client_of
-from tests.factories import bearer, make_user
+from tests.support.commands import Environment, printed, refusal, succeed
+from tests.support.factories import bearer, make_user
 
 
 async def test_sessions_are_listed_and_ended_and_their_tokens_refused(

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.commands import commands, succeed
+from tests.support.commands import commands, succeed
 
 # Typer itself takes pydantic for the options of some commands.
 HEAVY = {"alembic", "asyncpg", "cryptography", "fastapi", "jwt", "passlib", "rich"}

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from app.runtime import Runtime
-from tests.commands import Environment, printed, refusal, scopegate, succeed
 from tests.conftest import client_of
-from tests.factories import PASSWORD, login, make_user
+from tests.support.commands import Environment, printed, refusal, scopegate, succeed
+from tests.support.factories import PASSWORD, login, make_user
 
 
 async def test_a_list_is_searched_and_never_floods(

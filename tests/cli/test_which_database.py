@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.db.embedded import EmbeddedPostgres, is_running
-from tests.commands import Environment, scopegate, succeed
-from tests.factories import PASSWORD
+from tests.support.commands import Environment, scopegate, succeed
+from tests.support.factories import PASSWORD
 
 pytestmark = pytest.mark.system
 COMMANDS = [

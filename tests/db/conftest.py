@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import eventually
 from tests.support.embedded import server_runs
+from tests.support.processes import eventually
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from app.db.changes import EVERYTHING, Change, parse_change
 from app.db.clock import DatabaseClock
 from app.errors import Conflict
 from app.runtime import Runtime
-from tests.clock import MovableClock
 from tests.conftest import client_of
-from tests.factories import Someone, login, make_user
-from tests.processes import until
-from tests.statements import execute
+from tests.support.clock import MovableClock
+from tests.support.factories import Someone, login, make_user
 from tests.support.feeds import feed_of, heard_by, url_of
+from tests.support.processes import until
+from tests.support.statements import execute
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from tests.processes import PATIENCE, eventually
 from tests.support.embedded import (
     USE_UNTIL_TOLD,
     ask,
@@ -22,6 +21,7 @@ from tests.support.embedded import (
     url_from,
     using_process,
 )
+from tests.support.processes import PATIENCE, eventually
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,6 @@ import pytest
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.embedded_server import EmbeddedPostgresError
-from tests.processes import ROOT, eventually
 from tests.support.embedded import (
     SOMEBODY,
     USE_UNTIL_TOLD,
@@ -24,6 +23,7 @@ from tests.support.embedded import (
     started,
     using_process,
 )
+from tests.support.processes import ROOT, eventually
 
 pytestmark = pytest.mark.system
 

@@ -15,7 +15,6 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.embedded_server import EmbeddedPostgresError
-from tests.processes import PATIENCE, ROOT, eventually
 from tests.support.embedded import (
     NOBODY,
     SOMEBODY,
@@ -31,6 +30,7 @@ from tests.support.embedded import (
     url_from,
     using_process,
 )
+from tests.support.processes import PATIENCE, ROOT, eventually
 
 pytestmark = pytest.mark.system
 

@@ -16,9 +16,9 @@ from app.db.url import normalise_url, shown_url, unproven_servers
 from app.errors import ConfigurationError
 from app.ops.doctor import _unproven_servers
 from tests.conftest import settings_for
-from tests.faults import proxy_to
-from tests.postgres_programs import libpq_url
-from tests.processes import PATIENCE
+from tests.support.faults import proxy_to
+from tests.support.postgres_programs import libpq_url
+from tests.support.processes import PATIENCE
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from app.db.clock import monotonic
 from app.db.listener import Listener
 from app.runtime import Runtime
 from tests.conftest import client_of, following, running, settings_for
-from tests.factories import Someone, bearer, make_user
-from tests.faults import OwnPostgres, pgbouncer_before, proxy_to
-from tests.postgres_programs import libpq_url
-from tests.processes import until
-from tests.statements import execute
+from tests.support.factories import Someone, bearer, make_user
+from tests.support.faults import OwnPostgres, pgbouncer_before, proxy_to
 from tests.support.feeds import BOUND, FEEDS, feed_of, heard_by, terminate_feeds
+from tests.support.postgres_programs import libpq_url
+from tests.support.processes import until
+from tests.support.statements import execute
 
 QUEUE_SIZE = "max_notify_queue_pages"
 TOO_MANY_FOR_A_FLOAT = 1100  # doublings: the largest float is below 2 ** 1024

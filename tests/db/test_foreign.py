@@ -8,9 +8,9 @@ from asyncio.subprocess import PIPE, STDOUT
 
 import pytest
 
-from tests.commands import Environment, scopegate
 from tests.conftest import SECRET
-from tests.postgres_programs import psql
+from tests.support.commands import Environment, scopegate
+from tests.support.postgres_programs import psql
 
 VERSION = "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);"
 USERS = "CREATE TABLE users (id integer PRIMARY KEY, email text);"

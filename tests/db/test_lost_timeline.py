@@ -12,13 +12,13 @@ from app.db.embedded_server import NAME
 from app.db.servers import ServerReplaced
 from app.ops.metrics import Requests, render_metrics
 from app.runtime import Runtime
-from tests.cluster import Node, primary_and_standby
-from tests.commands import printed, refusal, scopegate
 from tests.conftest import SECRET
 from tests.db.test_switchover import replica, switch, until_status
-from tests.factories import Someone, bearer, login, make_user
-from tests.processes import until
-from tests.telling import told
+from tests.support.audit import told
+from tests.support.cluster import Node, primary_and_standby
+from tests.support.commands import printed, refusal, scopegate
+from tests.support.factories import Someone, bearer, login, make_user
+from tests.support.processes import until
 
 DISABLE = "UPDATE users SET disabled_at = now() WHERE username_key = 'alice'"
 READY = "/health/ready"

@@ -13,11 +13,11 @@ from app.db.engine import create_engine
 from app.db.migrating import upgrade
 from app.db.url import normalise_url
 from app.runtime import Runtime
-from tests.commands import Environment, scopegate, succeed
 from tests.conftest import SECRET, client_of, following, settings_for
-from tests.factories import bearer, make_user, status
-from tests.postgres_programs import psql
-from tests.processes import PATIENCE
+from tests.support.commands import Environment, scopegate, succeed
+from tests.support.factories import bearer, make_user, status
+from tests.support.postgres_programs import psql
+from tests.support.processes import PATIENCE
 
 ANOTHER_PROJECT = """
 CREATE SCHEMA auth;

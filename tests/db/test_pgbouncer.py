@@ -16,9 +16,9 @@ from app.db.engine import STATEMENT_LOST, create_engine, sqlstate_of
 from app.db.url import normalise_url
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, following, settings_for
-from tests.factories import Someone, bearer, login, make_user
-from tests.faults import PGBOUNCER, pgbouncer_before, prepared_by_pgbouncer
-from tests.processes import command, environment
+from tests.support.factories import Someone, bearer, login, make_user
+from tests.support.faults import PGBOUNCER, pgbouncer_before, prepared_by_pgbouncer
+from tests.support.processes import command, environment
 
 pytestmark = [
     pytest.mark.system,

@@ -12,11 +12,11 @@ from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
 from app.identity.account_writes import disable_user
 from app.runtime import Runtime
-from tests.cluster import publisher_and_subscriber
 from tests.conftest import client_of, following, settings_for
-from tests.factories import Someone, bearer, make_user, status
-from tests.hearing import Heard
-from tests.processes import PATIENCE, until
+from tests.support.cluster import publisher_and_subscriber
+from tests.support.factories import Someone, bearer, make_user, status
+from tests.support.hearing import Heard
+from tests.support.processes import PATIENCE, until
 
 pytestmark = pytest.mark.system
 

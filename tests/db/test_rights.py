@@ -17,7 +17,7 @@ from app.db.url import normalise_url
 from app.ops.housekeeping import prune
 from app.runtime import Runtime
 from tests.conftest import client_of, following, settings_for
-from tests.factories import PASSWORD, bearer, login, make_user
+from tests.support.factories import PASSWORD, bearer, login, make_user
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from app.db.clock import monotonic
 from app.db.embedded_server import NAME
 from app.db.primary import Primary
 from app.runtime import Runtime
-from tests.cluster import Node, primary_and_standby
 from tests.conftest import client_of, following, settings_for
-from tests.factories import bearer, login, make_user, refresh
-from tests.faults import OwnPostgres, proxy_to
-from tests.postgres_programs import libpq_url, on_path
-from tests.processes import PATIENCE, until
+from tests.support.cluster import Node, primary_and_standby
+from tests.support.factories import bearer, login, make_user, refresh
+from tests.support.faults import OwnPostgres, proxy_to
+from tests.support.postgres_programs import libpq_url, on_path
+from tests.support.processes import PATIENCE, until
 
 pytestmark = pytest.mark.system
 BOUND = 1.0

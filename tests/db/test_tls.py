@@ -21,8 +21,8 @@ from app.db.engine import connect_apart, create_engine
 from app.db.primary import Primary
 from app.db.url import normalise_url
 from tests.conftest import settings_for
-from tests.faults import connect_plainly
-from tests.processes import free_port
+from tests.support.faults import connect_plainly
+from tests.support.processes import free_port
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)

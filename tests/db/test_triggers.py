@@ -14,12 +14,12 @@ from app.db.migrating import restore
 from app.db.triggers import DEFINITIONS
 from app.runtime import Runtime
 from tests.conftest import client_of, following, settings_for
-from tests.factories import bearer, make_user
 from tests.generated_triggers import definitions_of
-from tests.postgres_programs import libpq_url, on_path
-from tests.processes import PATIENCE, until
-from tests.statements import execute
+from tests.support.factories import bearer, make_user
 from tests.support.feeds import BOUND, feed_of, heard_by, url_of
+from tests.support.postgres_programs import libpq_url, on_path
+from tests.support.processes import PATIENCE, until
+from tests.support.statements import execute
 
 EMPTY = """
 CREATE FUNCTION do_nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';

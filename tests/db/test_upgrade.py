@@ -19,8 +19,8 @@ from alembic.script import ScriptDirectory
 from app.db.engine import open_engine
 from app.db.migrating import alembic_config, migrator_settings, upgrade
 from tests.conftest import settings_for
-from tests.postgres_programs import libpq_url
-from tests.processes import PATIENCE
+from tests.support.postgres_programs import libpq_url
+from tests.support.processes import PATIENCE
 
 pytestmark = pytest.mark.system
 USERS = 100_000

@@ -11,8 +11,8 @@ from app.db.engine import connect_apart, open_engine
 from app.db.primary import Primary
 from app.runtime import listen_url
 from tests.conftest import settings_for
-from tests.faults import OwnPostgres
-from tests.postgres_programs import psql
+from tests.support.faults import OwnPostgres
+from tests.support.postgres_programs import psql
 
 PASSWORDS = ["a,b", ",", "a,b,c", "a,b/c", "1,2/3", "a b", "p%w", "p#w", "p?w,x", "ä,€"]
 QUOTED = ["a@b,c", "100%25,", "[::1],", "a:b@c/d?e#f,g"]

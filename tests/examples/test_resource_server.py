@@ -16,10 +16,10 @@ from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from examples.resource_server.app import create_app
 from examples.resource_server.trust import ByAsking, ByKeys, Trust
-from tests import databases
 from tests.conftest import SECRET, settings_for
-from tests.factories import PASSWORD, Someone, make_user
-from tests.processes import PATIENCE, Service, command, serving
+from tests.support import databases
+from tests.support.factories import PASSWORD, Someone, make_user
+from tests.support.processes import PATIENCE, Service, command, serving
 
 pytestmark = pytest.mark.system
 SCOPE = "read:orders"

@@ -15,10 +15,10 @@ from app.identity.account_writes import create_service
 from app.main import create_app
 from app.runtime import Runtime
 from tests.conftest import SECRET
-from tests.factories import PASSWORD, make_user
 from tests.fuzz.budget import LONG
 from tests.fuzz.conftest import PATIENT
-from tests.processes import serving
+from tests.support.factories import PASSWORD, make_user
+from tests.support.processes import serving
 
 pytestmark = pytest.mark.system
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -14,10 +14,10 @@ from app.access.grants import grant
 from app.identity.account_writes import create_service
 from app.identity.names import username_key
 from app.runtime import Runtime
-from tests.factories import PASSWORD, login, make_user
 from tests.fuzz.answers import assert_oauth_answer
 from tests.fuzz.budget import budget
 from tests.fuzz.damage import Damage, damaged, damages, sendable
+from tests.support.factories import PASSWORD, login, make_user
 
 pytestmark = pytest.mark.long
 Presented = dict[str, str]

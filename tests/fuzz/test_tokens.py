@@ -20,10 +20,10 @@ from app.runtime import Runtime
 from app.tokens.keyring import Key
 from app.tokens.refresh import MAC_BYTES, PREFIX
 from tests.conftest import SECRET, client_of
-from tests.factories import Someone, bearer, login, make_user
 from tests.fuzz.answers import assert_challenge, assert_oauth_answer
 from tests.fuzz.budget import budget
 from tests.fuzz.damage import Damage, damaged, damages, sendable
+from tests.support.factories import Someone, bearer, login, make_user
 
 pytestmark = pytest.mark.long
 GRANTED = {"read:items", "read:users"}

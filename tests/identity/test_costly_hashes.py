@@ -17,8 +17,8 @@ from app.identity.hash_queue import TooManyLogins
 from app.identity.models import User
 from app.identity.passwords import OURS, PasswordHasher
 from app.runtime import Runtime
-from tests.factories import PASSWORD, Someone, login, make_user
-from tests.processes import until
+from tests.support.factories import PASSWORD, Someone, login, make_user
+from tests.support.processes import until
 
 # By its memory, and so it takes no longer than some others.
 COSTLY = argon2.using(memory_cost=64 * 1024 + 8, time_cost=1).hash(PASSWORD)  # type: ignore[no-untyped-call]
@@ -28,7 +28,7 @@ KEY = "A" * 43
 
 @pytest.fixture
 async def hasher() -> AsyncIterator[PasswordHasher]:
-    hasher = PasswordHasher(threads=1, queue=3)
+    hasher = PasswordHasher(threads=2, queue=3)
     yield hasher
     hasher.close()
 

@@ -13,7 +13,7 @@ from app.identity.throttle import (
     FailureLimit,
 )
 from app.runtime import Runtime
-from tests.clock import MovableClock, StandingClock
+from tests.support.clock import MovableClock, StandingClock
 from tests.support.throttle import (
     HOME,
     budgets,

@@ -12,7 +12,7 @@ from app.identity.hash_queue import (
     Source,
     TooManyLogins,
 )
-from tests.processes import PATIENCE
+from tests.support.processes import PATIENCE
 from tests.support.queues import PLACES, SHARE, Crowd, bob, length, queue_of, take_all
 
 

@@ -16,7 +16,7 @@ from app.identity.login import LoginRefused
 from app.identity.models import User
 from app.identity.passwords import DUMMY_HASH
 from app.runtime import Runtime
-from tests.factories import PASSWORD, authenticated, login, make_user
+from tests.support.factories import PASSWORD, authenticated, login, make_user
 
 
 async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None:

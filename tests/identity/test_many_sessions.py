@@ -16,10 +16,10 @@ from app.identity.session_writes import ENDED_AT_ONCE, end_sessions_of
 from app.runtime import Runtime
 from app.tokens.opaque import token_digest
 from tests.conftest import client_of, following, settings_for
-from tests.databases import wait_for_lock
-from tests.factories import PASSWORD, bearer, login, make_user, refresh, status
-from tests.hearing import Heard
-from tests.statements import execute
+from tests.support.audit import told
+from tests.support.databases import wait_for_lock
+from tests.support.factories import PASSWORD, bearer, login, make_user, refresh, status
+from tests.support.hearing import Heard
 from tests.support.housekeeping import house
 from tests.support.many_sessions import (
     MANY,
@@ -32,7 +32,7 @@ from tests.support.many_sessions import (
     open_many,
     sign_out,
 )
-from tests.telling import told
+from tests.support.statements import execute
 
 ONE_BY_ONE = 16
 """Sessions that a transaction notifies of one by one: see migration 0007."""

@@ -18,8 +18,8 @@ from app.identity.passwords import (
     check_password,
     normalise_password,
 )
-from tests.factories import PASSWORD
-from tests.processes import PATIENCE, until
+from tests.support.factories import PASSWORD
+from tests.support.processes import PATIENCE, until
 
 WEAK_ARGON2 = CryptContext(
     ["argon2"], argon2__memory_cost=1024, argon2__time_cost=1, argon2__parallelism=1

@@ -17,9 +17,9 @@ from app.identity.sessions import live_sessions
 from app.ops.housekeeping import BATCH
 from app.runtime import Runtime
 from tests.conftest import client_of, following, settings_for
-from tests.factories import login, make_user, status
-from tests.hearing import Heard
-from tests.statements import execute
+from tests.support.audit import told
+from tests.support.factories import login, make_user, status
+from tests.support.hearing import Heard
 from tests.support.housekeeping import house
 from tests.support.many_sessions import (
     EXPIRED,
@@ -32,7 +32,7 @@ from tests.support.many_sessions import (
     open_many_that_expired,
     sign_out,
 )
-from tests.telling import told
+from tests.support.statements import execute
 
 
 @contextmanager

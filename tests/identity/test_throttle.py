@@ -24,8 +24,8 @@ from app.identity.throttle import (
     Throttled,
 )
 from app.runtime import Runtime
-from tests.clock import MovableClock, StandingClock
-from tests.factories import make_user
+from tests.support.clock import MovableClock, StandingClock
+from tests.support.factories import make_user
 from tests.support.throttle import (
     HOME,
     actions,

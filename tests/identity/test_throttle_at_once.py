@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from app.access.authority import OPERATOR
 from app.db.work import Actor, Origin
-from app.identity.clients import ClientRefused, authenticate_client
+from app.identity.clients import ClientCredentials, ClientRefused, authenticate_client
 from app.identity.login import WrongPassword, confirm_password
 from app.identity.models import FailureBudget
 from app.identity.names import username_key
@@ -23,10 +23,10 @@ from app.identity.throttle import (
     Throttled,
 )
 from app.runtime import Runtime
-from tests.clock import MovableClock, StandingClock
-from tests.factories import PASSWORD, Someone, authenticated, make_user, signed_in
-from tests.holding import hashing_held, until_waiting
-from tests.statements import statements_of
+from tests.support.clock import MovableClock, StandingClock
+from tests.support.factories import PASSWORD, Someone, authenticated, make_user, signed_in
+from tests.support.locks import hashing_held, until_waiting
+from tests.support.statements import statements_of
 from tests.support.throttle import (
     AWAY,
     HOME,
@@ -230,8 +230,7 @@ async def test_failures_that_wait_for_the_audit_log_keep_no_other_from_being_cha
             async with authenticate_client(
                 own_runtime.database,
                 own_runtime.throttle,
-                client_id="worker",
-                secret="wrong",
+                readings=[ClientCredentials("worker", "wrong")],
                 actor=Actor(origin=Origin(address=HOME)),
             ):
                 pass

@@ -28,9 +28,9 @@ from app.identity.users import (
     list_users,
 )
 from app.runtime import Runtime
-from tests.databases import wait_for_lock
-from tests.factories import make_user
-from tests.processes import PATIENCE
+from tests.support.databases import wait_for_lock
+from tests.support.factories import make_user
+from tests.support.processes import PATIENCE
 
 
 @pytest.mark.parametrize(

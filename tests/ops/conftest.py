@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import command
+from tests.support.factories import PASSWORD
+from tests.support.processes import command
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from app.ops.spans import FLUSHING, DiscreetExporter
 from app.ops.tracing import configured_tracing
 from app.runtime import Runtime
-from tests.processes import (
+from tests.support.processes import (
     SERVE,
     eventually,
     free_port,

@@ -19,9 +19,9 @@ from app.runtime import Runtime
 from app.server.memory import trim_heap
 from app.tokens.keys import rotate_key
 from app.tokens.models import OpaqueToken, SigningKey
-from tests.clock import MovableClock
 from tests.conftest import settings_for
-from tests.factories import login, make_user
+from tests.support.clock import MovableClock
+from tests.support.factories import login, make_user
 from tests.support.housekeeping import KEPT, house
 
 

@@ -16,11 +16,11 @@ from app.main import create_app
 from app.ops.logging import configure_logging
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.canaries import BASIC, CANARY, live_secrets, plant_canaries
 from tests.conftest import client_of
-from tests.factories import PASSWORD, make_user
-from tests.processes import serving
+from tests.support.canaries import BASIC, CANARY, live_secrets, plant_canaries
+from tests.support.factories import PASSWORD, make_user
 from tests.support.logs import REQUEST_KEYS, lines_of, requests_of
+from tests.support.processes import serving
 
 
 @contextmanager

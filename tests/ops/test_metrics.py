@@ -12,9 +12,9 @@ import pytest
 from app.identity.hash_queue import TooManyLogins
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, settings_for
-from tests.factories import PASSWORD, bearer, login, make_user
-from tests.processes import SERVE, Service, children_of, command, eventually, serving
+from tests.support.factories import PASSWORD, bearer, login, make_user
 from tests.support.metrics import Found, read, total
+from tests.support.processes import SERVE, Service, children_of, command, eventually, serving
 
 TOKEN = "a-metrics-token-for-the-tests-0123456789"
 SCRAPE = {"Authorization": f"Bearer {TOKEN}"}

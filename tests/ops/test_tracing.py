@@ -15,15 +15,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from app.errors import ConfigurationError
 from app.ops.tracing import configured_tracing
-from tests.canaries import BASIC, CANARY, live_secrets, plant_canaries
-from tests.factories import PASSWORD
-from tests.processes import (
+from tests.support.canaries import BASIC, CANARY, live_secrets, plant_canaries
+from tests.support.factories import PASSWORD
+from tests.support.logs import REQUEST_KEYS, requests_of
+from tests.support.processes import (
     ROOT,
     SERVE,
     environment,
     serving,
 )
-from tests.support.logs import REQUEST_KEYS, requests_of
 from tests.support.traces import ENDPOINT, sign_in
 
 pytestmark = pytest.mark.system

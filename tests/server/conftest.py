@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests import databases
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import Service, command, serving
+from tests.support import databases
+from tests.support.factories import PASSWORD
+from tests.support.processes import Service, command, serving
 
 
 @pytest.fixture(scope="module")

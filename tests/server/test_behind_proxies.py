@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests import databases, framing
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.framing import ENDING, HIDDEN, HIDDEN_IN_LOG, KEPT, LAST, converse, request
-from tests.processes import PATIENCE, Service, command, eventually, serving
-from tests.proxies import PROXIES, running_before
+from tests.support import databases, framing
+from tests.support.factories import PASSWORD
+from tests.support.framing import ENDING, HIDDEN, HIDDEN_IN_LOG, KEPT, LAST, converse, request
+from tests.support.processes import PATIENCE, Service, command, eventually, serving
+from tests.support.proxies import PROXIES, running_before
 
 pytestmark = [
     pytest.mark.system,

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from app.server.connections import MAX_CHUNKS, MAX_HEADERS, MAX_PARAMETERS, MAX_URL_BYTES
-from tests.processes import Service
 from tests.support.answers import HARDENING
+from tests.support.processes import Service
 from tests.support.sockets import FORM_HEAD, HEAD, headers_of, send, status
 
 pytestmark = pytest.mark.system

@@ -10,7 +10,7 @@ import pytest
 from app.server.serving import _listen
 from app.settings import Settings
 from tests.conftest import SECRET
-from tests.processes import SERVE, command, serving
+from tests.support.processes import SERVE, command, serving
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from app.server.connections import PIECE
-from tests import databases, framing
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.framing import (
+from tests.support import databases, framing
+from tests.support.factories import PASSWORD
+from tests.support.framing import (
     ENDING,
     HIDDEN,
     KEPT,
@@ -27,7 +27,7 @@ from tests.framing import (
     plainly,
     request,
 )
-from tests.processes import Service, command, eventually, serving
+from tests.support.processes import Service, command, eventually, serving
 
 pytestmark = pytest.mark.system
 CHUNKED_HEAD = request(b"Transfer-Encoding: chunked\r\n")

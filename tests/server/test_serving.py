@@ -15,10 +15,10 @@ import pytest
 
 from app.server.serving import POLL_INTERVAL
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.faults import OwnPostgres, proxy_to
-from tests.postgres_programs import libpq_url
-from tests.processes import (
+from tests.support.factories import PASSWORD
+from tests.support.faults import OwnPostgres, proxy_to
+from tests.support.postgres_programs import libpq_url
+from tests.support.processes import (
     PATIENCE,
     ROOT,
     SERVE,

@@ -14,8 +14,8 @@ import pytest
 
 from app.main import create_app
 from app.server.serving import POLL_INTERVAL, STOP_SIGNALS, _supervise
-from tests.factories import PASSWORD
-from tests.processes import (
+from tests.support.factories import PASSWORD
+from tests.support.processes import (
     PATIENCE,
     SERVE,
     eventually,

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.db.embedded import EmbeddedPostgres
-from tests.processes import PATIENCE, ROOT
+from tests.support.processes import PATIENCE, ROOT
 
 USE_UNTIL_TOLD = """
 import sys

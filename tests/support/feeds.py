@@ -13,8 +13,8 @@ from app.db.primary import Primary
 from app.db.url import normalise_url
 from app.runtime import Runtime
 from tests.conftest import running, settings_for
-from tests.processes import until
-from tests.statements import execute
+from tests.support.processes import until
+from tests.support.statements import execute
 
 BOUND = 0.5  # seconds: short, so that a fault is noticed soon
 

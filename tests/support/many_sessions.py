@@ -13,8 +13,8 @@ from app.identity.models import Session
 from app.identity.session_writes import ENDED_AT_ONCE, end_sessions_of
 from app.identity.sessions import live_sessions
 from app.runtime import Runtime
-from tests.postgres_programs import libpq_url
-from tests.statements import execute
+from tests.support.postgres_programs import libpq_url
+from tests.support.statements import execute
 
 MANY = ENDED_AT_ONCE + 500
 EXPIRED = 30

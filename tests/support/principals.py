@@ -12,8 +12,8 @@ from app.access.principals import Principal, Principals
 from app.db.work import Database
 from app.identity.session_writes import open_session
 from app.runtime import Runtime
-from tests.factories import Someone
-from tests.holding import HeldSession
+from tests.support.factories import Someone
+from tests.support.locks import HeldSession
 
 SCOPE = "read:items"
 

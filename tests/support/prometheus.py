@@ -13,7 +13,7 @@ import httpx2
 import yaml
 
 from app.settings import PROJECT
-from tests.processes import PATIENCE, eventually, free_port
+from tests.support.processes import PATIENCE, eventually, free_port
 
 FOLDER = PROJECT / "deploy" / "monitoring"
 PROGRAMS = ("prometheus", "promtool")

@@ -2,8 +2,8 @@
 
 import socket
 
-from tests.factories import PASSWORD
-from tests.processes import (
+from tests.support.factories import PASSWORD
+from tests.support.processes import (
     Service,
     children_of,
 )

@@ -5,7 +5,7 @@ import socket
 from email import message_from_bytes
 from email.message import Message
 
-from tests.processes import read
+from tests.support.processes import read
 
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: scopegate.test\r\n"
 FORM_HEAD = (

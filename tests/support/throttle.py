@@ -22,9 +22,9 @@ from app.identity.throttle import (
 )
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
-from tests.clock import MovableClock
 from tests.conftest import following, settings_for
-from tests.factories import PASSWORD, Someone, authenticated
+from tests.support.clock import MovableClock
+from tests.support.factories import PASSWORD, Someone, authenticated
 
 HOME = "192.0.2.1"
 AWAY = "198.51.100.7"

@@ -2,7 +2,7 @@
 
 import httpx2
 
-from tests.factories import PASSWORD
+from tests.support.factories import PASSWORD
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from app.settings import PROJECT
-from tests.compose import COMPOSE_FILE, SCALE_FILE, Project, compose_project
-from tests.factories import PASSWORD
-from tests.processes import PATIENCE
+from tests.support.compose import COMPOSE_FILE, SCALE_FILE, Project, compose_project
+from tests.support.factories import PASSWORD
+from tests.support.processes import PATIENCE
 
 pytestmark = pytest.mark.docker
 

@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests import databases
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.postgres_programs import psql
-from tests.processes import SERVE, Service, command, eventually, free_port, serving
+from tests.support import databases
+from tests.support.factories import PASSWORD
+from tests.support.postgres_programs import psql
+from tests.support.processes import SERVE, Service, command, eventually, free_port, serving
 from tests.support.prometheus import (
     DASHBOARD,
     FOLDER,

@@ -10,10 +10,10 @@ import httpx2
 import pytest
 from sqlalchemy import make_url
 
-from tests.commands import Environment
 from tests.conftest import SECRET
-from tests.faults import OwnPostgres
-from tests.processes import SERVE, environment, free_port
+from tests.support.commands import Environment
+from tests.support.faults import OwnPostgres
+from tests.support.processes import SERVE, environment, free_port
 
 
 async def run(*arguments: str, **settings: str) -> tuple[int | None, str, str]:

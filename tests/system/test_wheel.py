@@ -15,8 +15,8 @@ import pytest
 
 from app.settings import PROJECT
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import environment, serving
+from tests.support.factories import PASSWORD
+from tests.support.processes import environment, serving
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 HATCHLING = (sys.executable, "-m", "hatchling")

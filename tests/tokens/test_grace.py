@@ -14,12 +14,12 @@ from app.identity.models import Session
 from app.main import create_app
 from app.runtime import Runtime
 from app.tokens.refresh import Grace
-from tests.clock import MovableClock
 from tests.conftest import client_of, following, settings_for
-from tests.factories import SignedIn, Someone, login, make_user, refresh, sign_in
-from tests.faults import OwnPostgres
-from tests.processes import until
-from tests.telling import told
+from tests.support.audit import told
+from tests.support.clock import MovableClock
+from tests.support.factories import SignedIn, Someone, login, make_user, refresh, sign_in
+from tests.support.faults import OwnPostgres
+from tests.support.processes import until
 
 HOME, ABROAD = "192.0.2.1", "198.51.100.7"
 BROWSER, SCRIPT = "Mozilla/5.0 (a browser)", "curl/8.5.0"

@@ -12,7 +12,7 @@ from jwt.utils import base64url_encode
 
 from app.runtime import Runtime
 from app.tokens.jwt import MAX_TOKEN_BYTES, Claims
-from tests.factories import assert_invalid_token, bearer, login, make_user, status
+from tests.support.factories import assert_invalid_token, bearer, login, make_user, status
 
 
 async def test_claims_of_another_kind_of_token_are_refused(

@@ -21,10 +21,10 @@ from app.settings import Algorithm
 from app.tokens.keyring import Key, Keyring, NoSigningKey
 from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher, rewrap_keys, rotate_key
 from app.tokens.models import SigningKey
-from tests.clock import MovableClock
 from tests.conftest import SECRET, client_of, settings_for
-from tests.factories import login, make_user
-from tests.statements import statements_of
+from tests.support.clock import MovableClock
+from tests.support.factories import login, make_user
+from tests.support.statements import statements_of
 
 ALGORITHMS: list[Algorithm] = ["ES256", "RS256", "EdDSA", "HS256"]
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"

@@ -12,10 +12,10 @@ from app.runtime import Runtime
 from app.tokens.introspection import ActiveToken, introspect_token
 from app.tokens.refresh import RefreshTokens
 from app.tokens.revocation import revoke_token
-from tests.clock import MovableClock
 from tests.conftest import SECRET
-from tests.factories import login, make_user, refresh
-from tests.statements import statements_of
+from tests.support.clock import MovableClock
+from tests.support.factories import login, make_user, refresh
+from tests.support.statements import statements_of
 
 pytestmark = pytest.mark.every_token_kind
 

@@ -18,8 +18,8 @@ from app.identity.models import Session, User
 from app.runtime import Runtime
 from app.tokens.refresh import MAC_BYTES, PREFIX, Grace, RefreshTokenReused, RefreshTokens
 from tests.conftest import SECRET, TokenKind, settings_for
-from tests.factories import Someone, login, make_user, refresh
-from tests.statements import statements_of
+from tests.support.factories import Someone, login, make_user, refresh
+from tests.support.statements import statements_of
 
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"
 

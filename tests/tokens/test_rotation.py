@@ -22,11 +22,11 @@ from app.tokens.keys import (
     rotate_key,
 )
 from app.tokens.models import SigningKey
-from tests.clock import MovableClock
 from tests.conftest import SECRET, client_of, settings_for
-from tests.factories import bearer, make_user
+from tests.support.audit import told
+from tests.support.clock import MovableClock
+from tests.support.factories import bearer, make_user
 from tests.support.keys import rotate
-from tests.telling import told
 
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"
 

@@ -10,8 +10,8 @@ import jwt
 import pytest
 
 from tests.conftest import SECRET
-from tests.factories import PASSWORD, Someone, login, refresh
-from tests.processes import Service, command, serving
+from tests.support.factories import PASSWORD, Someone, login, refresh
+from tests.support.processes import Service, command, serving
 
 pytestmark = pytest.mark.system
 USES = 50

@@ -15,12 +15,12 @@ from app.runtime import Runtime
 from app.tokens.models import SigningKey
 from app.tokens.opaque import token_digest
 from app.tokens.verification import AccessTokens
-from tests.clock import MovableClock
 from tests.conftest import client_of, following, settings_for
-from tests.factories import login, make_user
-from tests.holding import HeldSession, held
-from tests.processes import until
-from tests.statements import statements_of
+from tests.support.clock import MovableClock
+from tests.support.factories import login, make_user
+from tests.support.locks import HeldSession, held
+from tests.support.processes import until
+from tests.support.statements import statements_of
 
 MOMENT = timedelta(microseconds=1)
 

@@ -21,7 +21,7 @@ from app.db.engine import DATABASE_GONE, create_engine
 from app.db.migrating import upgrade
 from app.db.url import normalise_url
 from app.settings import Settings
-from tests.processes import PATIENCE
+from tests.support.processes import PATIENCE
 from tests.system.cluster.node import (
     CONFIGURATION,
     NAME,

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 
-from tests.processes import PATIENCE
+from tests.support.processes import PATIENCE
 from tests.system.cluster.bed import Cluster
 from tests.system.cluster.node import Node
 

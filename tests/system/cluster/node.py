@@ -15,8 +15,8 @@ import asyncpg
 import httpx2
 
 from app.settings import PROJECT
-from tests.faults import signal_server
-from tests.processes import PATIENCE
+from tests.support.faults import signal_server
+from tests.support.processes import PATIENCE
 
 CONFIGURATION = PROJECT / "deploy" / "patroni"
 PROGRAMS = ("patroni", "etcd", "haproxy", "pgbouncer")

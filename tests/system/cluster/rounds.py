@@ -12,7 +12,7 @@ from tests.chaos.faults import Replica
 from tests.chaos.load import Load
 from tests.chaos.rounds import ISSUER, make_people
 from tests.conftest import SECRET
-from tests.processes import free_port
+from tests.support.processes import free_port
 from tests.system.cluster.bed import Cluster, patroni_cluster
 from tests.system.cluster.faults import FAULTS
 from tests.system.cluster.watch import Seen, Watch, Way

@@ -16,10 +16,10 @@ import pytest
 
 from tests.chaos.faults import Replica
 from tests.chaos.rounds import make_people
-from tests.commands import printed, scopegate
 from tests.conftest import SECRET
-from tests.factories import Someone, bearer, login
-from tests.processes import PATIENCE
+from tests.support.commands import printed, scopegate
+from tests.support.factories import Someone, bearer, login
+from tests.support.processes import PATIENCE
 from tests.system.cluster.bed import CLUSTER, Cluster, patroni_cluster
 from tests.system.cluster.faults import successor_of
 from tests.system.cluster.node import POLL, Node

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import asyncpg
 import httpx2
 
-from tests.factories import Someone, login, refresh
+from tests.support.factories import Someone, login, refresh
 
 EVERY = 0.1
 """Seconds between two requests of one kind to one replica."""

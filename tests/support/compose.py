@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from app.settings import PROJECT
-from tests.documents import Document
-from tests.processes import PATIENCE, free_port
-from tests.servers import docker_answers
+from tests.support.documents import Document
+from tests.support.processes import PATIENCE, free_port
+from tests.support.servers import docker_answers
 
 COMPOSE_FILE = PROJECT / "docker-compose.yml"
 SCALE_FILE = PROJECT / "docker-compose.scale.yml"

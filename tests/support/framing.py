@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tests.processes import PATIENCE
+from tests.support.processes import PATIENCE
 
 HIDDEN = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: scopegate.test\r\n\r\n"
 """The body of a request, which looks like a request: to answer it is the fault."""

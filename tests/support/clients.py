@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests import databases
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
-from tests.processes import command
+from tests.support import databases
+from tests.support.factories import PASSWORD
+from tests.support.processes import command
 
 # With characters that a client has to encode, and the service to decode.
 SERVICE = "invoices+api@example.com/50%"

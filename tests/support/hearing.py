@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from app.db.changes import Change
 from app.runtime import Runtime
-from tests.processes import until
+from tests.support.processes import until
 
 
 class Heard(list[Change]):

@@ -5,7 +5,7 @@ import base64
 import httpx2
 
 from tests.conftest import SECRET
-from tests.factories import PASSWORD
+from tests.support.factories import PASSWORD
 
 CANARY = "canary-7f3a"
 BASIC = base64.b64encode(f"{CANARY}:{CANARY}".encode()).decode()

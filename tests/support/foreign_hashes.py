@@ -7,7 +7,7 @@ from typing import Any
 
 import passlib.hash
 
-from tests.factories import PASSWORD
+from tests.support.factories import PASSWORD
 
 SALT = b"saltsalt"
 OCTETS = PASSWORD.encode()

@@ -16,7 +16,7 @@ from app.db.migrating import upgrade
 from app.db.url import normalise_url
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.processes import PATIENCE
+from tests.support.processes import PATIENCE
 
 TEMPLATE_LOCK = 0x7E57
 

@@ -44,8 +44,8 @@ def browser() -> str:
 
 
 @contextmanager
-def page_of(service: Site, **options: Any) -> Iterator[Page]:
-    """A page that, as is asserted at the end, asked no host but the service's."""
+def page_of(service: Site, *others: str, **options: Any) -> Iterator[Page]:
+    """A page that, as is asserted at the end, asked no host but the service's and these others."""
     executable = browser()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=QUIET)
@@ -53,5 +53,5 @@ def page_of(service: Site, **options: Any) -> Iterator[Page]:
         hosts: set[str] = set()
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         yield page
-        assert hosts == {urlsplit(service.url).netloc}
+        assert hosts == {urlsplit(service.url).netloc, *others}
         chromium.close()

@@ -23,8 +23,8 @@ from app.db.engine import create_engine
 from app.db.migrating import upgrade
 from app.db.url import normalise_url
 from app.settings import Settings
-from tests.faults import signal_server
-from tests.processes import PATIENCE, free_port
+from tests.support.faults import signal_server
+from tests.support.processes import PATIENCE, free_port
 
 PUBLISHED = "users, scopes, grants, sessions, opaque_tokens, signing_keys"
 

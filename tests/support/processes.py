@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SERVE = (sys.executable, "-m", "app", "serve")
 PATIENCE = 120.0  # seconds: a deadline against hanging, not a budget
 

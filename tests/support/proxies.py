@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.documents import SERVED_AT, Document
-from tests.processes import PATIENCE, ROOT, eventually, free_port, serving
+from tests.support.documents import SERVED_AT, Document
+from tests.support.processes import PATIENCE, ROOT, eventually, free_port, serving
 
 SHIPPED = ROOT / "deploy/proxy/haproxy.cfg"
 LOCATION = """

@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from app.runtime import Runtime
-from tests.browser import page_of
 from tests.conftest import SECRET, settings_for
-from tests.factories import PASSWORD, make_user
-from tests.processes import Service
+from tests.support.browser import page_of
+from tests.support.factories import PASSWORD, make_user
+from tests.support.processes import Service
 
 HOSTILE = '<img/src="x"/onerror="alert(1)">'
 WATCH = (

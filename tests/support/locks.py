@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.identity.passwords import PasswordHasher
 from app.runtime import Runtime
-from tests.processes import until
+from tests.support.processes import until
 
 HOLD = 0x401D
 

@@ -19,7 +19,7 @@ from app.db.engine import create_engine
 from app.db.migrating import upgrade
 from app.db.url import normalise_url
 from app.settings import Settings
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 PGBOUNCER = os.environ.get("SCOPEGATE_TEST_PGBOUNCER", "pgbouncer")
 
