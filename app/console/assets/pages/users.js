@@ -90,7 +90,7 @@ async function filterForm(query, narrow) {
       value: query.get("q"),
       input: narrowSoon,
     }),
-    choice("Kind", { name: "kind", value: query.get("kind"), change: narrow }, KINDS),
+    choice("Accounts", { name: "kind", value: query.get("kind"), change: narrow }, KINDS),
     choice("State", { name: "disabled", value: query.get("disabled"), change: narrow }, STATES),
     scope,
   );
