@@ -48,8 +48,18 @@ if TYPE_CHECKING:
     from app.ops.spans import Tracing
 
 ROUTERS = (
-    *(me, items, token, revocation, forward_auth, users, grants, scopes, audit, discovery),
-    *(health, metrics),
+    me,
+    items,
+    token,
+    revocation,
+    forward_auth,
+    users,
+    grants,
+    scopes,
+    audit,
+    discovery,
+    health,
+    metrics,
 )
 """In the order in which they are looked through: what is asked most comes first.
 
@@ -65,6 +75,7 @@ TAGS = [
     {"name": "scopes", "description": "What can be granted: scopes of this service and of others."},
     {"name": "audit", "description": "Who did what to whom."},
     {"name": "items", "description": "The sample resource, protected by scopes."},
+    {"name": "gateways", "description": "For proxies that ask before they pass a request on."},
     {"name": "discovery", "description": "What clients and other services need to know."},
     {"name": "health", "description": "For probes: does it run, and can it serve?"},
 ]

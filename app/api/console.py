@@ -153,5 +153,6 @@ def _required_scopes(app: FastAPI) -> dict[str, list[str]]:
         f"{method} {route.path_format}": list(route.required)
         for route in app.routes
         if isinstance(route, CallerFirstRoute) and route.required is not None
+        if route.include_in_schema
         for method in sorted(route.methods or ())
     }

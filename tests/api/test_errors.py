@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 
 from app.api.errors import add_error_handlers
+from app.api.security import OAuthRoute
 
 
 class Refusal(Exception):
@@ -45,7 +46,7 @@ async def test_postgres_refusals_have_the_status_that_fits(
         raise DBAPIError("SELECT 1", {}, Refusal(sqlstate))
 
     app.add_api_route("/fail", fail)
-    app.add_api_route("/token", fail, methods=["POST"])
+    app.router.add_api_route("/token", fail, methods=["POST"], route_class_override=OAuthRoute)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/fail")

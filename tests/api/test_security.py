@@ -221,7 +221,7 @@ async def test_every_scoped_route_refuses_a_token_without_its_scope(
 ) -> None:
     others = SHIPPED.keys() - {"admin", *(PERMISSIONS[method, path] or [])}
     token = await bearer(client, await make_user(runtime, *others))
-    ids = dict.fromkeys(("item_id", "user_id", "secret_id"), uuid.uuid4())
+    ids = dict.fromkeys(("item_id", "user_id", "secret_id", "session_id"), uuid.uuid4())
     path = path.format(scope="read:items", name="x:y", **ids)
     body: dict[str, Any] = {"json": {"title": "x"}}
     if path == "/introspect":

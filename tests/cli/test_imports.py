@@ -202,7 +202,7 @@ async def test_fields_are_quoted_as_rfc_4180_has_it(environment: Environment) ->
     rows = [f"{name},{HASH}" for name in quoted]
     code, report = await import_rows("username,password_hash", *rows, "", "", rows[0])
     assert (code, report["made"], report["already_there"]) == (0, 4, 1)
-    assert [each["username"] for each in await printed("user", "list")] == names
+    assert [each["username"] for each in await printed("user", "list")] == names[::-1]
 
 
 async def test_a_service_accounts_name_is_refused_and_the_account_stays_as_it_is(
