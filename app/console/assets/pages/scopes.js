@@ -50,7 +50,7 @@ async function registerScope({ notify, refresh }) {
     title: "Register a scope",
     text: "Registering a scope grants it to no user. Register one for each right that another service checks.",
     fields: [
-      field("Name", { name: "name", required: true, maxlength: 128, placeholder: "read:reports" }),
+      field("Name", { name: "name", required: true, maxlength: 128, placeholder: "read:orders" }),
       field("Description", { name: "description", required: true, maxlength: 500 }),
     ],
     verb: "Register",
