@@ -10,12 +10,15 @@ from urllib.parse import quote
 from fastapi import Query, Request, Response
 from pydantic import AfterValidator, Field
 
-from app.access.scopes import MAX_SCOPES_BYTES, SCOPE_TOKEN, format_scope, parse_scope
+from app.access.scopes import SCOPE_TOKEN, format_scope, parse_scope
 from app.api.answers import PROTECTED, refusals
 from app.api.security import AnyPrincipal, Router
 from app.errors import InvalidScope, Refused
 
 PATH = "/forward-auth"
+# Together, and percent-encoded, they fit into the longest URL that the server reads: 4 KiB.
+MAX_LENGTH = 300
+MAX_TIMES = 4
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 """ASCII that stands for itself in a header."""
 
@@ -42,13 +45,14 @@ Scopes = Annotated[
     AfterValidator(_is_scopes),
     Field(
         json_schema_extra={"pattern": f"^ *{SCOPE_TOKEN}( +{SCOPE_TOKEN})* *$"},
-        max_length=MAX_SCOPES_BYTES,
+        max_length=MAX_LENGTH,
     ),
 ]
 RequiredScopes = Annotated[
     list[Scopes],
     Query(
         default_factory=list,
+        max_length=MAX_TIMES,
         description="The scopes that the request needs, all of them: space-delimited, or repeated.",
     ),
 ]

@@ -55,7 +55,7 @@ class PasswordChange(BaseModel):
     """The password as it is, and as it shall be."""
 
     model_config = example(
-        current_password="correct horse battery staple",  # noqa: S106
+        current_password="right horse battery staple",  # noqa: S106
         new_password="wrong donkey battery staple",  # noqa: S106
     )
 

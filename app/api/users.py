@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import Query, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, Strict, model_validator
 
 from app.access import accounts
 from app.access.authority import LastAdmin
@@ -126,7 +126,7 @@ class UserChange(BaseModel):
     model_config = example(username="alice.smith")
 
     username: str | None = None
-    disabled: bool | None = None
+    disabled: Annotated[bool, Strict()] | None = None
 
 
 class NewPassword(BaseModel):

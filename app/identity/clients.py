@@ -121,7 +121,9 @@ async def authenticate_client(
         candidates = [_Candidate(each, await find_user(db, each.client_id)) for each in readings]
         chosen = next((each for each in candidates if each.is_named), candidates[0])
         user_id = chosen.user.id if chosen.user else None
-        source = AttemptSource(chosen.presented.client_id, user_id, actor.origin.address)
+        # By one reading whether a user has that name or not: else the throttle would tell.
+        name = candidates[0].presented.client_id
+        source = AttemptSource(name, user_id, actor.origin.address)
         attempt = await throttle.admit(db, AT_THIS_ADDRESS, source, now=now)
         right = [each for each in candidates if await each.has_secret(db) and each.is_named]
     chosen = right[0] if right else chosen

@@ -133,6 +133,20 @@ async def test_a_wrong_secret_is_charged_and_audited_once_however_it_can_be_read
     assert (await token_by(client, basic("app+test", "wrong"))).status_code == 429
 
 
+@pytest.mark.parametrize("name", ["app+test", "no+test", "a%2Bb", "x%2Bb"])
+async def test_the_throttle_does_not_tell_whether_a_reading_names_a_client(
+    client: httpx2.AsyncClient, runtime: Runtime, name: str
+) -> None:
+    """Failures under the raw name, in a form, do not count for the same name by HTTP Basic."""
+    for known in ("app+test", "a%2Bb"):
+        await make_service(runtime, known)
+    form = {"grant_type": "client_credentials", "client_id": name, "client_secret": "wrong"}
+    for _ in range(ACCOUNT_AND_ADDRESS.burst):
+        assert (await client.post("/token", data=form)).status_code == 401
+    assert (await client.post("/token", data=form)).status_code == 429
+    assert (await token_by(client, basic(name, "wrong"))).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("known", "unknown"), [("app+test", "no+test"), ("app%2Btest", "no%2Btest"), ("a%2Bb", "x%2Bb")]
 )

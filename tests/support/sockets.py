@@ -27,7 +27,10 @@ def send(connection: socket.socket, *blocks: bytes) -> bytes:
 
 def readable(connection: socket.socket, seconds: float = 0.0) -> bool:
     """Whether there is something to read, or comes within so many seconds."""
-    return bool(select.select([connection], [], [], seconds)[0])
+    # Not select(), which takes no descriptor past 1023.
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def status(answer: bytes) -> int:
