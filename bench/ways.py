@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app.access import grants
-from app.access.authority import OPERATOR
+from app.access.authority import Operator
 from app.db.engine import open_engine
 from app.db.work import Database
 from bench.contestants import (
@@ -152,12 +152,12 @@ async def _scopegate(
             await ask_once(ports[0], request("/revoke", method="POST", form={"token": token}))
 
         async def grant_and_sign_in() -> str:
-            async with database_here.work(OPERATOR) as work:
+            async with database_here.work(Operator()) as work:
                 await grants.grant(work, user_id, SCOPE)
             return await contestant.sign_in(ports[0], username)
 
         async def revoke_grant(_: str) -> None:
-            async with database_here.work(OPERATOR) as work:
+            async with database_here.work(Operator()) as work:
                 await grants.revoke(work, user_id, SCOPE)
 
         name = contestant.name

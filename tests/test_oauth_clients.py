@@ -21,13 +21,12 @@ from jwt import PyJWKClient, PyJWKClientError
 from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient  # type: ignore[import-untyped]
 from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from tests.conftest import SECRET, settings_for
 from tests.support import databases
-from tests.support.factories import PASSWORD, Someone, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, make_user
 from tests.support.processes import serving
 
 pytestmark = pytest.mark.system

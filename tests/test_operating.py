@@ -11,12 +11,11 @@ import httpx2
 import jwt
 import pytest
 
-from app.access.authority import OPERATOR
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from tests.conftest import SECRET, settings_for
 from tests.support.documents import SERVED_AT, Walk, walking
-from tests.support.factories import PASSWORD, make_user
+from tests.support.factories import OPERATOR, PASSWORD, make_user
 from tests.support.postgres_programs import libpq_url, on_path, psql
 from tests.support.processes import Service, environment, eventually, serving
 

@@ -84,9 +84,6 @@ class Operator(Caller):
         return frozenset({ADMIN})
 
 
-OPERATOR = Operator()
-
-
 async def confirm_caller(work: Work[Caller]) -> None:
     """Return only if the caller is still enabled and signed in, and has lost no scope.
 

@@ -7,7 +7,6 @@ import httpx2
 import pytest
 
 from app.access.authority import (
-    OPERATOR,
     BeyondAuthority,
     Caller,
     confirm_caller,
@@ -17,7 +16,7 @@ from app.errors import InvalidToken
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from tests.support.clock import MovableClock
-from tests.support.factories import bearer, login, make_user, signed_in
+from tests.support.factories import OPERATOR, bearer, login, make_user, signed_in
 from tests.support.locks import hashing_held
 
 

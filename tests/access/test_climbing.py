@@ -21,7 +21,6 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, select
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.models import Grant
 from app.access.registry import register_scope
@@ -33,7 +32,7 @@ from app.runtime import Runtime
 from app.tokens.issuing import password_grant
 from tests.conftest import client_of, settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import PASSWORD
+from tests.support.factories import OPERATOR, PASSWORD
 
 T = TypeVar("T")
 

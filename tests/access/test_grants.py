@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.access.authority import OPERATOR, BeyondAuthority
+from app.access.authority import BeyondAuthority
 from app.access.grants import grant, grant_to_newcomers, revoke
 from app.access.holdings import granted_scopes
 from app.access.models import Grant
@@ -16,7 +16,7 @@ from app.errors import Refused
 from app.identity.users import UserNotFound
 from app.runtime import Runtime
 from tests.support.audit import told
-from tests.support.factories import make_user, signed_in
+from tests.support.factories import OPERATOR, make_user, signed_in
 
 
 async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(

@@ -13,7 +13,6 @@ from sqlalchemy import Executable, delete, func, select, update
 
 from app.access import accounts
 from app.access.authority import (
-    OPERATOR,
     LastAdmin,
     has_lasting_admin,
     keep_an_admin,
@@ -25,7 +24,7 @@ from app.identity.models import ClientSecret, User
 from app.runtime import Runtime
 from tests.conftest import settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import Someone, bearer, make_user
+from tests.support.factories import OPERATOR, Someone, bearer, make_user
 from tests.support.locks import until_waiting
 
 Attempt = Callable[[httpx2.AsyncClient, dict[str, str], uuid.UUID], Coroutine[Any, Any, int]]

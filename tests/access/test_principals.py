@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.principals import Counts, Principals, load_holder
 from app.identity.models import Session
 from app.runtime import Runtime
 from tests.conftest import following, settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import make_user
+from tests.support.factories import OPERATOR, make_user
 from tests.support.locks import held
 from tests.support.principals import (
     SCOPE,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import text, update
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.principals import Principals
 from app.db.changes import Change
@@ -19,7 +18,7 @@ from app.identity.models import User
 from app.identity.session_writes import end_session
 from app.runtime import Runtime
 from tests.conftest import following, settings_for
-from tests.support.factories import make_user
+from tests.support.factories import OPERATOR, make_user
 from tests.support.faults import proxy_to
 from tests.support.locks import held
 from tests.support.principals import (

@@ -10,7 +10,6 @@ import pytest
 
 from app.access import accounts
 from app.access.authority import (
-    OPERATOR,
     BeyondAuthority,
     Caller,
     confirm_caller,
@@ -24,7 +23,7 @@ from app.identity.login import LoginRefused, change_password, confirm_login
 from app.identity.session_writes import end_session, end_sessions_of
 from app.identity.users import user_of_id
 from app.runtime import Runtime
-from tests.support.factories import PASSWORD, bearer, caller_of, make_user, signed_in
+from tests.support.factories import OPERATOR, PASSWORD, bearer, caller_of, make_user, signed_in
 from tests.support.locks import hashing_held
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, text, update
 
-from app.access.authority import OPERATOR
 from app.access.grants import MAX_REMARK
 from app.access.models import Grant, Scope
 from app.access.registry import ScopeGranted, ScopeShips, register_scope, remove_scope
@@ -29,7 +28,7 @@ from app.errors import InvalidScope, Refused
 from app.runtime import Runtime
 from tests.support.audit import told
 from tests.support.clock import MovableClock
-from tests.support.factories import make_user, signed_in
+from tests.support.factories import OPERATOR, make_user, signed_in
 
 scopes = st.frozensets(st.sampled_from(["read:items", "write:items", "read:users", "introspect"]))
 

@@ -8,14 +8,13 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.account_writes import create_service
 from app.identity.throttle import ACCOUNT_AND_ADDRESS
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.support.audit import told
-from tests.support.factories import Someone, bearer
+from tests.support.factories import OPERATOR, Someone, bearer
 from tests.support.statements import statements_of
 
 SPACED = [

@@ -10,12 +10,11 @@ import httpx2
 import pytest
 from sqlalchemy import event
 
-from app.access.authority import OPERATOR
 from app.identity.account_writes import disable_user
 from app.runtime import Runtime
 from app.tokens.keys import retire_key, rotate_key
 from tests.conftest import client_of, following, settings_for
-from tests.support.factories import bearer, login, make_user, status
+from tests.support.factories import OPERATOR, bearer, login, make_user, status
 from tests.support.faults import proxy_to
 from tests.support.processes import until
 from tests.support.statements import execute

@@ -6,13 +6,12 @@ from urllib.parse import unquote
 import httpx2
 import pytest
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.registry import register_scope
 from app.identity.account_writes import disable_user
 from app.runtime import Runtime
 from tests.api.test_enforcement import Work, work_of
-from tests.support.factories import Someone, bearer, login, make_user, status
+from tests.support.factories import OPERATOR, Someone, bearer, login, make_user, status
 
 PATH = "/forward-auth"
 USER, NAME, SCOPE = (f"x-auth-request-{each}" for each in ("user", "preferred-username", "scope"))

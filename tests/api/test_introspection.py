@@ -4,12 +4,11 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.identity.models import Session
 from app.runtime import Runtime
 from tests.support.clock import MovableClock
-from tests.support.factories import Someone, make_user, sign_in
+from tests.support.factories import OPERATOR, Someone, make_user, sign_in
 from tests.support.services import make_service
 
 pytestmark = pytest.mark.every_token_kind

@@ -3,10 +3,9 @@
 import httpx2
 import pytest
 
-from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.runtime import Runtime
-from tests.support.factories import bearer, make_user
+from tests.support.factories import OPERATOR, bearer, make_user
 
 pytestmark = pytest.mark.every_token_kind
 

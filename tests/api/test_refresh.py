@@ -6,14 +6,13 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.audit.models import AuditEntry
 from app.identity.account_writes import create_service, disable_user, enable_user
 from app.identity.models import Session
 from app.runtime import Runtime
 from tests.support.clock import MovableClock
-from tests.support.factories import PASSWORD, Someone, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, login, make_user
 
 pytestmark = pytest.mark.every_token_kind
 

@@ -10,7 +10,6 @@ import httpx2
 import pytest
 from sqlalchemy import delete, select, text, update
 
-from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
 from app.errors import InvalidScope
 from app.identity.models import Session, User
@@ -21,7 +20,7 @@ from app.tokens.issuing import Issued, Issuer
 from tests.conftest import client_of
 from tests.support.audit import Told, told
 from tests.support.clock import MovableClock
-from tests.support.factories import PASSWORD, Someone, bearer, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, bearer, login, make_user
 from tests.support.locks import until_waiting
 from tests.support.services import ServiceAccount, make_service
 

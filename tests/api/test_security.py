@@ -8,7 +8,6 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Security
 from sqlalchemy import update
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.scopes import SHIPPED
 from app.api.default_deny import refuse_undeclared_routes
@@ -18,7 +17,7 @@ from app.identity.models import User
 from app.main import create_app
 from app.runtime import Runtime
 from tests.support.clock import MovableClock
-from tests.support.factories import assert_invalid_token, bearer, make_user
+from tests.support.factories import OPERATOR, assert_invalid_token, bearer, make_user
 
 pytestmark = pytest.mark.every_token_kind
 

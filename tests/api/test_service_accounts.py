@@ -9,7 +9,6 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.identity.account_writes import (
     disable_user,
@@ -19,7 +18,7 @@ from app.identity.account_writes import (
 from app.identity.locks import _lock_key, hold_users
 from app.runtime import Runtime
 from tests.support.audit import Told, told
-from tests.support.factories import PASSWORD, SignedIn, Someone, login, make_user, sign_in
+from tests.support.factories import OPERATOR, PASSWORD, SignedIn, Someone, login, make_user, sign_in
 from tests.support.locks import until_waiting
 from tests.support.services import make_service
 

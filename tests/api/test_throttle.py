@@ -9,7 +9,6 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from app.access.authority import OPERATOR
 from app.identity.account_writes import create_service
 from app.identity.models import User
 from app.identity.throttle import ACCOUNT, ACCOUNT_AND_ADDRESS, SESSION
@@ -17,7 +16,7 @@ from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.support.answers import seen
 from tests.support.clock import MovableClock, StandingClock
-from tests.support.factories import PASSWORD, bearer, login, make_user, refresh
+from tests.support.factories import OPERATOR, PASSWORD, bearer, login, make_user, refresh
 from tests.support.statements import statements_of
 
 BURST = ACCOUNT_AND_ADDRESS.burst

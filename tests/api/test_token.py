@@ -9,13 +9,12 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
-from app.access.authority import OPERATOR
 from app.api.forms import MAX_ESCAPES
 from app.identity.models import KnownNetwork, Session, User
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.support.answers import assert_not_stored, error_of
-from tests.support.factories import PASSWORD, Someone, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, login, make_user
 
 pytestmark = pytest.mark.every_token_kind
 

@@ -6,14 +6,13 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from app.access.authority import OPERATOR
 from app.access.registry import register_scope
 from app.identity.models import Session
 from app.runtime import Runtime
 from app.tokens.jwt import MAX_TOKEN_BYTES
 from tests.support.answers import error_of
 from tests.support.clock import MovableClock
-from tests.support.factories import PASSWORD, Someone, login, make_user, refresh
+from tests.support.factories import OPERATOR, PASSWORD, Someone, login, make_user, refresh
 
 pytestmark = pytest.mark.every_token_kind
 

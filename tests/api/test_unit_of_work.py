@@ -7,13 +7,12 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
 from app.errors import Conflict
 from app.items.models import Item
 from app.runtime import Runtime
 from tests.conftest import client_of, settings_for
-from tests.support.factories import PASSWORD, bearer, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, bearer, login, make_user
 
 # A constraint that Postgres checks when everything else is done: in COMMIT itself.
 FAIL_AT_COMMIT = (

@@ -9,14 +9,13 @@ import pytest
 from sqlalchemy import insert, select
 from uuid_utils.compat import uuid7
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.identity.account_writes import create_service, disable_user
 from app.identity.models import User
 from app.identity.users import MOST_COUNTED
 from app.runtime import Runtime
 from tests.support.clock import MovableClock
-from tests.support.factories import Someone, bearer, login, make_user, refresh
+from tests.support.factories import OPERATOR, Someone, bearer, login, make_user, refresh
 
 Headers = dict[str, str]
 

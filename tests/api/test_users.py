@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import delete, insert
 from uuid_utils.compat import uuid7
 
-from app.access.authority import OPERATOR
 from app.identity.models import User
 from app.runtime import Runtime
-from tests.support.factories import PASSWORD, Someone, bearer, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, bearer, login, make_user
 
 Headers = dict[str, str]
 

@@ -8,11 +8,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
 from app.ops.housekeeping import BATCH, prune
 from app.runtime import Runtime
-from tests.support.factories import make_user
+from tests.support.factories import OPERATOR, make_user
 
 
 async def count(runtime: Runtime) -> int:

@@ -10,12 +10,11 @@ from datetime import timedelta
 
 import pytest
 
-from app.access.authority import OPERATOR
 from app.audit.log import follow_entries, record
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.support.commands import Environment, refusal, scopegate, succeed
-from tests.support.factories import PASSWORD, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, login, make_user
 from tests.support.processes import ROOT
 
 

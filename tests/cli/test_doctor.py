@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url, text
 
-from app.access.authority import OPERATOR
 from app.access.scopes import SHIPPED
 from app.ops.doctor import unknown_settings
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.support import databases
 from tests.support.commands import Environment, refusal, scopegate, succeed
-from tests.support.factories import bearer, make_user
+from tests.support.factories import OPERATOR, bearer, make_user
 from tests.support.faults import OwnPostgres
 
 CHECKS = [

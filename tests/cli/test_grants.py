@@ -7,7 +7,6 @@ import pytest
 import typer
 from sqlalchemy import delete, text
 
-from app.access.authority import OPERATOR
 from app.access.models import Grant, Scope
 from app.access.scopes import SHIPPED
 from app.cli.times import parse_duration, parse_moment, parse_since
@@ -15,7 +14,7 @@ from app.db.locks import Lock, take_lock
 from app.runtime import Runtime
 from tests.support.commands import Environment, printed, refusal, scopegate, succeed
 from tests.support.databases import wait_for_lock
-from tests.support.factories import make_user
+from tests.support.factories import OPERATOR, make_user
 
 
 async def test_a_grant_ends_when_it_is_said_to(

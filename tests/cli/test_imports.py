@@ -12,7 +12,6 @@ import pytest
 from passlib.hash import argon2, bcrypt
 from sqlalchemy import text
 
-from app.access.authority import OPERATOR
 from app.identity.account_writes import add_users, create_service
 from app.identity.users import NewUser
 from app.runtime import Runtime
@@ -20,7 +19,7 @@ from tests.conftest import client_of
 from tests.support.commands import Environment, printed, refusal, scopegate, succeed
 from tests.support.databases import wait_for_lock
 from tests.support.documents import Document
-from tests.support.factories import PASSWORD, Someone, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, login, make_user
 from tests.support.processes import PATIENCE, ROOT, command
 
 HASH = bcrypt.using(rounds=4).hash(PASSWORD)

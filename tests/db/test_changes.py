@@ -6,14 +6,13 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import text
 
-from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change, parse_change
 from app.db.clock import DatabaseClock
 from app.errors import Conflict
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.support.clock import MovableClock
-from tests.support.factories import Someone, login, make_user
+from tests.support.factories import OPERATOR, Someone, login, make_user
 from tests.support.feeds import feed_of, heard_by, url_of
 from tests.support.processes import until
 from tests.support.statements import execute

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import make_url
 
-from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.db.engine import create_engine
 from app.db.migrating import upgrade
@@ -15,7 +14,7 @@ from app.db.url import normalise_url
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, following, settings_for
 from tests.support.commands import Environment, scopegate, succeed
-from tests.support.factories import bearer, make_user, status
+from tests.support.factories import OPERATOR, bearer, make_user, status
 from tests.support.postgres_programs import psql
 from tests.support.processes import PATIENCE
 

@@ -8,13 +8,12 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
 from app.identity.account_writes import disable_user
 from app.runtime import Runtime
 from tests.conftest import client_of, following, settings_for
 from tests.support.cluster import publisher_and_subscriber
-from tests.support.factories import Someone, bearer, make_user, status
+from tests.support.factories import OPERATOR, Someone, bearer, make_user, status
 from tests.support.hearing import Heard
 from tests.support.processes import PATIENCE, until
 

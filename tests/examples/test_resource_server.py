@@ -9,7 +9,6 @@ import httpx
 import httpx2
 import pytest
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.access.registry import register_scope
 from app.identity.account_writes import create_service
@@ -18,7 +17,7 @@ from examples.resource_server.app import create_app
 from examples.resource_server.trust import ByAsking, ByKeys, Trust
 from tests.conftest import SECRET, settings_for
 from tests.support import databases
-from tests.support.factories import PASSWORD, Someone, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, make_user
 from tests.support.processes import PATIENCE, Service, command, serving
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.account_writes import create_service
 from app.main import create_app
@@ -17,7 +16,7 @@ from app.runtime import Runtime
 from tests.conftest import SECRET
 from tests.fuzz.budget import LONG
 from tests.fuzz.conftest import PATIENT
-from tests.support.factories import PASSWORD, make_user
+from tests.support.factories import OPERATOR, PASSWORD, make_user
 from tests.support.processes import serving
 
 pytestmark = pytest.mark.system

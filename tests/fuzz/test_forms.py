@@ -9,7 +9,6 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.account_writes import create_service
 from app.identity.names import username_key
@@ -17,7 +16,7 @@ from app.runtime import Runtime
 from tests.fuzz.answers import assert_oauth_answer
 from tests.fuzz.budget import budget
 from tests.fuzz.damage import Damage, damaged, damages, sendable
-from tests.support.factories import PASSWORD, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, login, make_user
 
 pytestmark = pytest.mark.long
 Presented = dict[str, str]

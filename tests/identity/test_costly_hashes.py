@@ -10,14 +10,13 @@ import pytest
 from passlib.hash import argon2
 from sqlalchemy import update
 
-from app.access.authority import OPERATOR
 from app.identity.foreign_hashes import check_hash
 from app.identity.hash_kinds import known_hash
 from app.identity.hash_queue import TooManyLogins
 from app.identity.models import User
 from app.identity.passwords import OURS, PasswordHasher
 from app.runtime import Runtime
-from tests.support.factories import PASSWORD, Someone, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, Someone, login, make_user
 from tests.support.processes import until
 
 # By its memory, and so it takes no longer than some others.

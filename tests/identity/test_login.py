@@ -8,7 +8,6 @@ import pytest
 from passlib.hash import bcrypt
 from sqlalchemy import event, select, update
 
-from app.access.authority import OPERATOR
 from app.db.locks import Lock
 from app.identity.hash_kinds import KnownHash
 from app.identity.locks import _lock_key
@@ -16,7 +15,7 @@ from app.identity.login import LoginRefused
 from app.identity.models import User
 from app.identity.passwords import DUMMY_HASH
 from app.runtime import Runtime
-from tests.support.factories import PASSWORD, authenticated, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, authenticated, login, make_user
 
 
 async def test_bcrypt_is_upgraded_to_argon2id_at_login(runtime: Runtime) -> None:

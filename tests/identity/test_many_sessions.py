@@ -8,7 +8,6 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
 from app.identity.account_writes import set_password
 from app.identity.models import Session, User
@@ -18,7 +17,7 @@ from app.tokens.opaque import token_digest
 from tests.conftest import client_of, following, settings_for
 from tests.support.audit import told
 from tests.support.databases import wait_for_lock
-from tests.support.factories import PASSWORD, bearer, login, make_user, refresh, status
+from tests.support.factories import OPERATOR, PASSWORD, bearer, login, make_user, refresh, status
 from tests.support.hearing import Heard
 from tests.support.housekeeping import house
 from tests.support.many_sessions import (

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from sqlalchemy import event, func, select
 
-from app.access.authority import OPERATOR
 from app.db.changes import Change
 from app.identity.account_writes import create_service
 from app.identity.models import Session, User
@@ -18,7 +17,7 @@ from app.ops.housekeeping import BATCH
 from app.runtime import Runtime
 from tests.conftest import client_of, following, settings_for
 from tests.support.audit import told
-from tests.support.factories import login, make_user, status
+from tests.support.factories import OPERATOR, login, make_user, status
 from tests.support.hearing import Heard
 from tests.support.housekeeping import house
 from tests.support.many_sessions import (

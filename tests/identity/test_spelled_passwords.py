@@ -8,11 +8,10 @@ import pytest
 from passlib.hash import argon2, bcrypt
 from sqlalchemy import select, update
 
-from app.access.authority import OPERATOR
 from app.identity.models import User
 from app.identity.passwords import MAX_PASSWORD_BYTES, PasswordHasher, spellings
 from app.runtime import Runtime
-from tests.support.factories import PASSWORD, login, make_user
+from tests.support.factories import OPERATOR, PASSWORD, login, make_user
 
 OURS = argon2.using(type="ID", memory_cost=19456, time_cost=2, parallelism=1)  # type: ignore[no-untyped-call]
 TYPED = {

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, text
 
-from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
 from app.db.work import Actor, Origin
 from app.identity import throttle
@@ -25,7 +24,7 @@ from app.identity.throttle import (
 )
 from app.runtime import Runtime
 from tests.support.clock import MovableClock, StandingClock
-from tests.support.factories import make_user
+from tests.support.factories import OPERATOR, make_user
 from tests.support.throttle import (
     HOME,
     actions,

@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from app.access.authority import OPERATOR
 from app.db.work import Actor, Origin
 from app.identity.clients import ClientCredentials, ClientRefused, authenticate_client
 from app.identity.login import WrongPassword, confirm_password
@@ -24,7 +23,7 @@ from app.identity.throttle import (
 )
 from app.runtime import Runtime
 from tests.support.clock import MovableClock, StandingClock
-from tests.support.factories import PASSWORD, Someone, authenticated, make_user, signed_in
+from tests.support.factories import OPERATOR, PASSWORD, Someone, authenticated, make_user, signed_in
 from tests.support.locks import hashing_held, until_waiting
 from tests.support.statements import statements_of
 from tests.support.throttle import (

@@ -8,7 +8,6 @@ import homoglyph
 import pytest
 from sqlalchemy import text
 
-from app.access.authority import OPERATOR
 from app.errors import Refused
 from app.identity.account_writes import add_user, add_users, rename_user
 from app.identity.models import User
@@ -29,7 +28,7 @@ from app.identity.users import (
 )
 from app.runtime import Runtime
 from tests.support.databases import wait_for_lock
-from tests.support.factories import make_user
+from tests.support.factories import OPERATOR, make_user
 from tests.support.processes import PATIENCE
 
 

@@ -8,7 +8,6 @@ import httpx2
 import pytest
 from sqlalchemy import func, insert, select, text, update
 
-from app.access.authority import OPERATOR
 from app.db.locks import Lock
 from app.identity.models import FailureBudget, KnownNetwork, Session
 from app.identity.networks import KNOWN_FOR
@@ -21,7 +20,7 @@ from app.tokens.keys import rotate_key
 from app.tokens.models import OpaqueToken, SigningKey
 from tests.conftest import settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import login, make_user
+from tests.support.factories import OPERATOR, login, make_user
 from tests.support.housekeeping import KEPT, house
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.access.authority import OPERATOR
 from app.db.work import Actor, Work
 from app.identity.account_writes import add_user, disable_user
 from app.identity.users import NewUser
@@ -18,7 +17,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tests.conftest import client_of
 from tests.support.canaries import BASIC, CANARY, live_secrets, plant_canaries
-from tests.support.factories import PASSWORD, make_user
+from tests.support.factories import OPERATOR, PASSWORD, make_user
 from tests.support.logs import REQUEST_KEYS, lines_of, requests_of
 from tests.support.processes import serving
 

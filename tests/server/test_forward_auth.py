@@ -19,14 +19,13 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.access.registry import register_scope
 from app.runtime import Runtime
 from tests.conftest import SECRET, settings_for
 from tests.support import databases
 from tests.support.documents import Document
-from tests.support.factories import PASSWORD, make_user
+from tests.support.factories import OPERATOR, PASSWORD, make_user
 from tests.support.processes import PATIENCE, Service, eventually, free_port, serving
 
 pytestmark = pytest.mark.system

@@ -12,11 +12,10 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from app.access.authority import OPERATOR
 from app.identity.models import User
 from app.runtime import Runtime
 from tests.conftest import SECRET, settings_for
-from tests.support.factories import PASSWORD, make_user
+from tests.support.factories import OPERATOR, PASSWORD, make_user
 from tests.support.processes import PATIENCE, Service, command, eventually, read, serving
 from tests.support.sockets import FORM_HEAD, HALF_A_FORM, HEAD, readable, status
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from app.access.accounts import create_person, prepare_person
-from app.access.authority import OPERATOR, Caller
+from app.access.authority import Caller, Operator
 from app.access.grants import grant
 from app.access.principals import load_holder
 from app.db.work import NOWHERE, Actor
@@ -18,6 +18,8 @@ from app.identity.session_writes import open_session
 from app.runtime import Runtime
 
 PASSWORD = "correct horse battery staple"
+OPERATOR = Operator()
+"""Who runs a command: may do all, and needs no session."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-from app.access.authority import OPERATOR
 from app.runtime import Runtime
 from app.tokens.keys import (
     rotate_key,
 )
 from app.tokens.models import SigningKey
+from tests.support.factories import OPERATOR
 
 
 async def rotate(runtime: Runtime, *, publication: float = 300) -> SigningKey:

@@ -8,11 +8,11 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access import accounts
-from app.access.authority import OPERATOR
 from app.identity.models import Session
 from app.identity.session_writes import ENDED_AT_ONCE, end_sessions_of
 from app.identity.sessions import live_sessions
 from app.runtime import Runtime
+from tests.support.factories import OPERATOR
 from tests.support.postgres_programs import libpq_url
 from tests.support.statements import execute
 

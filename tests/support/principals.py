@@ -6,13 +6,12 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.access.authority import OPERATOR
 from app.access.grants import revoke
 from app.access.principals import Principal, Principals
 from app.db.work import Database
 from app.identity.session_writes import open_session
 from app.runtime import Runtime
-from tests.support.factories import Someone
+from tests.support.factories import OPERATOR, Someone
 from tests.support.locks import HeldSession
 
 SCOPE = "read:items"

@@ -3,11 +3,11 @@
 import uuid
 from typing import NamedTuple
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant
 from app.identity.account_writes import create_service
 from app.identity.clients import NewSecret
 from app.runtime import Runtime
+from tests.support.factories import OPERATOR
 
 
 class ServiceAccount(NamedTuple):

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.authority import OPERATOR
 from app.audit.models import AuditEntry
 from app.db.work import Actor, Origin
 from app.identity import throttle
@@ -24,7 +23,7 @@ from app.runtime import Runtime
 from app.tokens.issuing import password_grant
 from tests.conftest import following, settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import PASSWORD, Someone, authenticated
+from tests.support.factories import OPERATOR, PASSWORD, Someone, authenticated
 
 HOME = "192.0.2.1"
 AWAY = "198.51.100.7"

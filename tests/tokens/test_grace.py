@@ -9,7 +9,6 @@ import httpx2
 import pytest
 from sqlalchemy import select, text
 
-from app.access.authority import OPERATOR
 from app.identity.models import Session
 from app.main import create_app
 from app.runtime import Runtime
@@ -17,7 +16,7 @@ from app.tokens.refresh import Grace
 from tests.conftest import client_of, following, settings_for
 from tests.support.audit import told
 from tests.support.clock import MovableClock
-from tests.support.factories import SignedIn, Someone, login, make_user, refresh, sign_in
+from tests.support.factories import OPERATOR, SignedIn, Someone, login, make_user, refresh, sign_in
 from tests.support.faults import OwnPostgres
 from tests.support.processes import until
 

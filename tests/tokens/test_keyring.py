@@ -13,7 +13,6 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-from app.access.authority import OPERATOR
 from app.db.changes import EVERYTHING, Change
 from app.errors import ConfigurationError
 from app.runtime import Runtime
@@ -23,7 +22,7 @@ from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher, rewr
 from app.tokens.models import SigningKey
 from tests.conftest import SECRET, client_of, settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import login, make_user
+from tests.support.factories import OPERATOR, login, make_user
 from tests.support.statements import statements_of
 
 ALGORITHMS: list[Algorithm] = ["ES256", "RS256", "EdDSA", "HS256"]

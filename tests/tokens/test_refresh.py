@@ -12,13 +12,12 @@ import httpx2
 import pytest
 from sqlalchemy import select, text, update
 
-from app.access.authority import OPERATOR
 from app.identity.account_writes import create_service
 from app.identity.models import Session, User
 from app.runtime import Runtime
 from app.tokens.refresh import MAC_BYTES, PREFIX, Grace, RefreshTokenReused, RefreshTokens
 from tests.conftest import SECRET, TokenKind, settings_for
-from tests.support.factories import Someone, login, make_user, refresh
+from tests.support.factories import OPERATOR, Someone, login, make_user, refresh
 from tests.support.statements import statements_of
 
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"

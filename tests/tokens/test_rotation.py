@@ -10,7 +10,6 @@ import jwt
 import pytest
 from sqlalchemy import event
 
-from app.access.authority import OPERATOR
 from app.errors import Unavailable
 from app.runtime import Runtime
 from app.tokens.keys import (
@@ -25,7 +24,7 @@ from app.tokens.models import SigningKey
 from tests.conftest import SECRET, client_of, settings_for
 from tests.support.audit import told
 from tests.support.clock import MovableClock
-from tests.support.factories import bearer, make_user
+from tests.support.factories import OPERATOR, bearer, make_user
 from tests.support.keys import rotate
 
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"

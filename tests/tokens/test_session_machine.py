@@ -17,13 +17,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.access.authority import OPERATOR
 from app.access.grants import grant, revoke
 from app.identity.account_writes import disable_user, enable_user
 from app.runtime import Runtime
 from tests.conftest import client_of, settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import Someone, login, make_user
+from tests.support.factories import OPERATOR, Someone, login, make_user
 
 SCOPES = ["read:items", "write:items", "read:users"]
 GRACE = 60.0
