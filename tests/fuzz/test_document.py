@@ -41,7 +41,10 @@ async def admins_login(runtime: Runtime) -> dict[str, str]:
 
 
 async def readers_login(runtime: Runtime) -> dict[str, str]:
-    """The login of somebody with few scopes."""
+    """The login of somebody with few scopes.
+
+    No example of the document has their password as the current one: it would be changed.
+    """
     reader = await make_user(runtime, "read:items", "write:items", "read:users")
     return {"grant_type": "password", "username": reader.username, "password": PASSWORD}
 
