@@ -29,6 +29,7 @@ from tests.support import databases
 from tests.support.clock import MovableClock
 from tests.support.commands import Environment
 from tests.support.faults import OwnPostgres
+from tests.support.hashing import quick_hasher
 from tests.support.processes import until
 from tests.support.servers import Server, start_server
 
@@ -192,8 +193,9 @@ async def worker_runtime(
 ) -> AsyncIterator[Runtime]:
     name = await databases.clone_template(server_url)
     url = databases.database_url(server_url, name)
-    async with Runtime.open(settings_for(url, **asdict(token_kind))) as runtime:
-        yield runtime
+    settings = settings_for(url, **asdict(token_kind))
+    async with Runtime.open(settings) as runtime, hashing_quickly(runtime) as quick:
+        yield quick
     await databases.drop(server_url, name)
 
 
@@ -233,8 +235,12 @@ async def own_runtime(
     own_database_url: str, clock: MovableClock, token_kind: TokenKind
 ) -> AsyncIterator[Runtime]:
     settings = settings_for(own_database_url, **asdict(token_kind))
-    async with Runtime.open(settings, now=clock) as runtime, following(runtime):
-        yield runtime
+    async with (
+        Runtime.open(settings, now=clock) as runtime,
+        following(runtime),
+        hashing_quickly(runtime) as quick,
+    ):
+        yield quick
 
 
 @pytest.fixture
@@ -270,6 +276,16 @@ def client_of(runtime: Runtime) -> httpx2.AsyncClient:
     app.state.runtime = runtime
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test")
+
+
+@asynccontextmanager
+async def hashing_quickly(runtime: Runtime) -> AsyncIterator[Runtime]:
+    """The same runtime, with hashes that cost next to nothing."""
+    hasher = quick_hasher(runtime.settings)
+    try:
+        yield replace(runtime, hasher=hasher)
+    finally:
+        hasher.close()
 
 
 @asynccontextmanager

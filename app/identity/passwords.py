@@ -8,6 +8,7 @@ hold no database connection meanwhile.
 import asyncio
 from collections.abc import Iterable
 from functools import cache
+from typing import NamedTuple
 
 import passlib
 from passlib.context import CryptContext
@@ -22,10 +23,27 @@ MIN_PASSWORD_BYTES = 8
 MAX_PASSWORD_BYTES = 1024
 LONGEST_SPELLING = 2 * MAX_PASSWORD_BYTES
 """In characters, of any password, decomposed: no character has more of them than two a byte."""
-OURS = "$argon2id$v=19$m=19456,t=2,p=1$"
-"""How the hashes that PasswordHasher makes begin, and no others, but for their salts."""
-DUMMY_HASH = f"{OURS}XkvJ+V8LISSkVMpZS2nNOQ$U2tC5dF+D9iIiA0PmYZKeIAvpe6Gw6QA3f/ngCuVUWY"
-"""Costs as much to check as one that `PasswordHasher` makes: for where there is none to check."""
+
+
+class Argon2Cost(NamedTuple):
+    """What one hash of ours costs: KiB of memory, and passes over it."""
+
+    memory: int
+    passes: int
+
+    @property
+    def start(self) -> str:
+        """How hashes of this cost begin, and no others, but for their salts."""
+        return f"$argon2id$v=19$m={self.memory},t={self.passes},p=1$"
+
+    @property
+    def dummy(self) -> str:
+        """A hash that costs as much to check: for where there is none to check."""
+        return f"{self.start}XkvJ+V8LISSkVMpZS2nNOQ$U2tC5dF+D9iIiA0PmYZKeIAvpe6Gw6QA3f/ngCuVUWY"
+
+
+# OWASP's figures for argon2id.
+OURS = Argon2Cost(memory=19456, passes=2)
 
 
 class WeakPassword(Refused):
@@ -92,20 +110,22 @@ class PasswordHasher:
 
     Hashes from elsewhere that cost far more than ours are verified in one thread more, behind a
     queue of its own: no other login waits for them, however many come.
+
+    `cost` is for tests, which make thousands of hashes.
     """
 
-    def __init__(self, *, threads: int, queue: int) -> None:
+    def __init__(self, *, threads: int, queue: int, cost: Argon2Cost = OURS) -> None:
         if not passlib.__version__.startswith("1.9"):
             raise ConfigurationError(
                 f"passlib {passlib.__version__} has overwritten libpass: "
                 "pip uninstall passlib, then reinstall libpass"
             )
-        # OWASP's figures for argon2id: m=19 MiB, t=2, p=1.
+        self.cost = cost
         self._context = CryptContext(
             schemes=["argon2"],
             argon2__type="ID",
-            argon2__memory_cost=19456,
-            argon2__time_cost=2,
+            argon2__memory_cost=cost.memory,
+            argon2__time_cost=cost.passes,
             argon2__parallelism=1,
         )
         self._threads = HashThreads(threads, places=queue, name="password-hash")
@@ -183,15 +203,15 @@ class PasswordHasher:
         for spelling in candidates:
             if self._fits(spelling, known):
                 assert known is not None
-                renew = spelling != candidates[0] or not known.text.startswith(OURS)
+                renew = spelling != candidates[0] or not known.text.startswith(self.cost.start)
                 return True, self._context.hash(candidates[0]) if renew else None
         return False, None
 
     def _fits(self, secret: str, known: KnownHash | None) -> bool:
         """Whether the hash is of this text. What is not costs a hash of ours at least."""
-        if known is not None and known.text.startswith(OURS):
+        if known is not None and known.text.startswith(self.cost.start):
             return self._context.verify(secret, known.text)
         if known is not None and known.affordable and known.fits(secret):
             return True
-        self._context.verify("", DUMMY_HASH)
+        self._context.verify("", self.cost.dummy)
         return False

@@ -11,9 +11,10 @@ from passlib.hash import bcrypt, phpass
 from app.errors import Refused
 from app.identity.foreign_hashes import check_hash
 from app.identity.hash_kinds import known_hash
-from app.identity.passwords import OURS, PasswordHasher
+from app.identity.passwords import PasswordHasher
 from tests.support.factories import PASSWORD
 from tests.support.foreign_hashes import FIREBASE, HASHES, SSHA
+from tests.support.hashing import QUICK
 
 EVERY_HASH = pytest.mark.parametrize(("text", "password"), HASHES.values(), ids=HASHES)
 BY_BCRYPT = "$2b$04$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"
@@ -26,7 +27,7 @@ SHA512_DIGEST = "/" * 86
 
 @pytest.fixture
 def hasher() -> PasswordHasher:
-    return PasswordHasher(threads=2, queue=3)
+    return PasswordHasher(threads=2, queue=3, cost=QUICK)
 
 
 @EVERY_HASH
@@ -40,7 +41,7 @@ async def test_hashes_of_other_systems_verify_and_are_upgraded(
     correct, renewed = await hasher.verify(password, stored)
     assert correct
     assert renewed
-    assert renewed.startswith(OURS)
+    assert renewed.startswith(QUICK.start)
     assert await hasher.verify(password, renewed) == (True, None)
 
 

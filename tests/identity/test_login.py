@@ -13,7 +13,6 @@ from app.identity.hash_kinds import KnownHash
 from app.identity.locks import _lock_key
 from app.identity.login import LoginRefused
 from app.identity.models import User
-from app.identity.passwords import DUMMY_HASH
 from app.runtime import Runtime
 from tests.support.factories import OPERATOR, PASSWORD, authenticated, login, make_user
 
@@ -49,7 +48,7 @@ async def test_unknown_users_cost_a_verification_too(
     monkeypatch.setattr(context, "verify", noted)
     with pytest.raises(LoginRefused):
         await authenticated(runtime, "nobody", PASSWORD)
-    assert calls == [DUMMY_HASH]
+    assert calls == [runtime.hasher.cost.dummy]
 
 
 async def test_no_connection_is_held_while_a_password_is_hashed(own_runtime: Runtime) -> None:

@@ -37,7 +37,7 @@ def database_url(server_url: str, database: str) -> str:
 async def make_template(server_url: str) -> None:
     """See to it that the template is there; several workers may call at once."""
     name = template_name()
-    async with _administer(server_url) as connection:
+    async with administering(server_url) as connection:
         await connection.execute(text(f"SELECT pg_advisory_lock({TEMPLATE_LOCK})"))
         known = text("SELECT 1 FROM pg_database WHERE datname = :name AND NOT datallowconn")
         if await connection.scalar(known, {"name": name}):
@@ -62,14 +62,14 @@ async def create_empty(server_url: str) -> str:
 
 async def drop(server_url: str, name: str) -> None:
     """Remove a database, whoever is still connected."""
-    async with _administer(server_url) as connection:
+    async with administering(server_url) as connection:
         await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 @asynccontextmanager
 async def closed(server_url: str, name: str) -> AsyncIterator[None]:
     """The database takes no connections meanwhile, and those that were open are cut."""
-    async with _administer(server_url) as connection:
+    async with administering(server_url) as connection:
         await connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
         await connection.execute(text(cut), {"name": name})
@@ -95,13 +95,13 @@ async def wait_for_lock(runtime: Runtime) -> None:
 
 async def _create(server_url: str, template: str) -> str:
     name = f"scopegate_test_{uuid.uuid4().hex[:16]}"
-    async with _administer(server_url) as connection:
+    async with administering(server_url) as connection:
         await connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     return name
 
 
 @asynccontextmanager
-async def _administer(server_url: str) -> AsyncIterator[AsyncConnection]:
+async def administering(server_url: str) -> AsyncIterator[AsyncConnection]:
     """A connection for statements that can't be in a transaction."""
     engine = create_async_engine(
         normalise_url(server_url), poolclass=NullPool, isolation_level="AUTOCOMMIT"

@@ -1,5 +1,6 @@
 """A Postgres server for the tests: the one named, else Docker's, else the embedded one."""
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import docker
 from docker.errors import DockerException
+from sqlalchemy import text
 from testcontainers.community.postgres import PostgresContainer
 
 from app.db.embedded import EmbeddedPostgres
+from tests.support.databases import administering
 
 IMAGE = "postgres:17-alpine"
 
@@ -51,9 +54,18 @@ def _start_container() -> Server:
     return Server(container.get_connection_url(), f"Docker's {IMAGE}", container.stop)
 
 
+async def _forget_durability(url: str) -> None:
+    """Write nothing through to the disk: what is in this server is gone after the tests anyway."""
+    async with administering(url) as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            await connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        await connection.execute(text("SELECT pg_reload_conf()"))
+
+
 def _start_embedded() -> Server:
     home = Path(tempfile.mkdtemp(prefix="scopegate-test-"))
     embedded = EmbeddedPostgres.start(home)
+    asyncio.run(_forget_durability(embedded.url))
 
     def stop() -> None:
         embedded.release()
