@@ -160,7 +160,7 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_grant_switched_off_stops_the_token_and_is_told",
         ),
         "The console contacts no other host, keeps its policy and stores nothing": (
-            "tests/test_console_in_browser.py",
+            "tests/system/test_console_in_browser.py",
         ),
         "A secret stays on the screen until its reader has saved it": (
             "test_a_secret_stays_until_it_is_saved_and_is_listed_and_revoked",
@@ -257,9 +257,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Clients": {
         "Unmodified clients sign in, refresh, introspect and verify": (
-            "tests/test_oauth_clients.py",
-            "tests/test_npm_clients.py",
-            "tests/test_toolchain_clients.py",
+            "tests/system/test_oauth_clients.py",
+            "tests/system/test_npm_clients.py",
+            "tests/system/test_toolchain_clients.py",
         ),
         "Clients find the metadata where they look, also below an issuer's path": (
             "tests/api/test_discovery.py",
@@ -355,7 +355,7 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_fault_of_the_cluster_loses_nothing_and_lets_nothing_in",
         ),
         "Under random faults nothing is lost, nothing wrong passes, and all come back": (
-            "tests/test_chaos.py",
+            "tests/system/test_chaos.py",
         ),
     },
     "Documents": {

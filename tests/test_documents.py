@@ -33,10 +33,13 @@ from tests.support.documents import (
 )
 from tests.support.processes import ROOT, environment, serving
 
-IN_DOCKER = "tests/test_docker.py runs it"
+IN_DOCKER = "tests/system/test_docker.py runs it"
 OFFLINE = "tests/system/test_wheel.py does the same without an index"
 RUN_ELSEWHERE = {
-    ("README.md", "Start it"): "tests/test_make_run.py runs the one; the other runs this test",
+    (
+        "README.md",
+        "Start it",
+    ): "tests/system/test_make_run.py runs the one; the other runs this test",
     ("docs/how-to/back-up-and-restore.md", "Backup"): IN_DOCKER,
     ("docs/how-to/back-up-and-restore.md", "Restore"): IN_DOCKER,
     ("docs/how-to/install-with-pip.md", "Build the wheel"): OFFLINE,
@@ -47,10 +50,16 @@ RUN_ELSEWHERE = {
     ("docs/how-to/monitor.md", "Start Prometheus and Grafana"): (
         "tests/system/test_monitoring_in_docker.py starts the service so, without the two images"
     ),
-    ("docs/tutorials/first-hour.md", "Run it and sign in"): "tests/test_make_run.py runs the last",
+    (
+        "docs/tutorials/first-hour.md",
+        "Run it and sign in",
+    ): "tests/system/test_make_run.py runs the last",
     ("docs/tutorials/first-hour.md", "Test and document it"): "tests/test_tutorial.py runs parts",
     ("docs/how-to/clients-and-gateways.md", "HAProxy"): "tests/cli/test_keys.py runs the command",
-    ("docs/how-to/run-in-production.md", "Run several replicas"): "tests/test_scale_out.py runs it",
+    (
+        "docs/how-to/run-in-production.md",
+        "Run several replicas",
+    ): "tests/system/test_scale_out.py runs it",
     ("CONTRIBUTING.md", "Set up"): "CI runs what tests; the rest goes on or changes files",
 }
 TO_BE_MADE = {

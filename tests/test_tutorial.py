@@ -52,6 +52,7 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.long
 def test_the_tutorial_works_as_written(own_database_url: str, checkout: Path) -> None:
     settings: dict[str, Any] = {"database_url": own_database_url, "secret_keys": SECRET}
     env = environment(**settings, test_database_url=own_database_url)

@@ -22,7 +22,6 @@ from tests.support.factories import bearer, make_user
 from tests.support.faults import OwnPostgres
 from tests.support.processes import until
 
-pytestmark = pytest.mark.system
 BOUND = 1.0
 
 

@@ -1,10 +1,8 @@
 """A short chaos; `make chaos` goes on for as long as one likes."""
 
-import pytest
 
 from tests.chaos.rounds import run_rounds
 
-pytestmark = pytest.mark.system
 # Those that take no second to cause; `make chaos` draws from all.
 FAULTS = ["feed cut", "connection cut", "backend killed", "postgres crashed"]
 ROUNDS = 5

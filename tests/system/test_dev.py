@@ -13,7 +13,6 @@ import pytest
 from dev.sample_data import ADMIN, ITEMS, READER, SCOPES, SERVICE, TEMPORARY, WRITER
 from tests.support.processes import ROOT, Service, eventually, serving
 
-pytestmark = pytest.mark.system
 DEV = (sys.executable, "-m", "dev")
 TRY = "After a change of migrations"
 

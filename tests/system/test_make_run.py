@@ -21,7 +21,6 @@ import pytest
 from tests.support.factories import PASSWORD
 from tests.support.processes import ROOT, Service, eventually, serving
 
-pytestmark = pytest.mark.system
 WHO_RUNS_THE_TESTS, NOBODY = "who-runs-the-tests", "nobody"
 NOBODY_ID = pwd.getpwnam(NOBODY).pw_uid
 IS_GOOD_ENOUGH = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"

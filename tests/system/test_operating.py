@@ -19,7 +19,6 @@ from tests.support.factories import OPERATOR, PASSWORD, make_user
 from tests.support.postgres_programs import libpq_url, on_path, psql
 from tests.support.processes import Service, environment, eventually, serving
 
-pytestmark = pytest.mark.system
 ISSUER = "https://auth.example"
 NEW_PASSWORD = "another horse, another staple"
 HOLD_NOTHING = ("bob", "carol", "eve")

@@ -29,7 +29,6 @@ from tests.support import databases
 from tests.support.factories import OPERATOR, PASSWORD, Someone, make_user
 from tests.support.processes import serving
 
-pytestmark = pytest.mark.system
 CLIENT = "a-public-client"
 SERVICE = "a-service"
 

@@ -20,7 +20,6 @@ from tests.support.factories import PASSWORD, Someone, login, status
 from tests.support.faults import OwnPostgres
 from tests.support.processes import SERVE, Service, command, serving
 
-pytestmark = pytest.mark.system
 ISSUER = "https://auth.example"
 ROUNDS = 100
 
