@@ -1,6 +1,5 @@
 """A short chaos; `make chaos` goes on for as long as one likes."""
 
-
 from tests.chaos.rounds import run_rounds
 
 # Those that take no second to cause; `make chaos` draws from all.
