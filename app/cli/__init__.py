@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.audit import audit
-from app.cli.console import end_progress, run, show_progress
+from app.cli.commands import command
+from app.cli.console import end_progress, show_progress
 from app.cli.doctor import doctor
 from app.cli.first_admin import FIRST_ADMIN, make_first_admin
 from app.cli.grants import grant, revoke
@@ -33,13 +34,13 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-user.command("import")(user_import)
+command(user, "import")(user_import)
 cli.add_typer(user, name="user")
-cli.command()(grant)
-cli.command()(revoke)
+command(cli, "grant")(grant)
+command(cli, "revoke")(revoke)
 cli.add_typer(scope, name="scope")
 cli.add_typer(session, name="session")
-cli.command()(audit)
+command(cli, "audit")(audit)
 cli.add_typer(key, name="key")
 cli.command()(doctor)
 cli.command()(recover)
@@ -90,13 +91,19 @@ def serve(
     share_one_heap()
     from app.cli.waiting import wait_for_database
     from app.main import create_app
+    from app.runtime import Runtime
     from app.server.serving import serve as serve_until_stopped
     from app.settings import Settings
 
     settings = Settings()
+
+    async def open_once() -> None:
+        async with Runtime.open(settings):
+            pass
+
     # A problem that would stop every worker is reported here, once, in one line.
     wait_for_database(
-        lambda: run(_nothing, with_service=False), seconds=settings.database_wait.total_seconds()
+        lambda: asyncio.run(open_once()), seconds=settings.database_wait.total_seconds()
     )
     serve_until_stopped(settings, create_app, workers=workers)
 
@@ -122,25 +129,27 @@ def migrate(
     from app.db.migrating import migrator_settings, restore, upgrade
     from app.db.rights import grant_rights
     from app.identity.users import fill_in_all_skeletons
+    from app.runtime import Runtime
     from app.settings import Settings
 
-    async def work() -> None:
-        async with open_engine(migrator_settings(Settings()), creating=True) as engine:
+    async def work(settings: Settings) -> None:
+        async with open_engine(migrator_settings(settings), creating=True) as engine:
             await upgrade(engine)
             await restore(engine)
             await fill_in_all_skeletons(async_sessionmaker(engine))
             if grant_to:
                 async with engine.begin() as connection:
                     await grant_rights(connection, grant_to)
+        typer.echo("Scopegate: the database is up to date")
+        if first_admin:
+            async with Runtime.open(settings) as runtime:
+                await make_first_admin(runtime)
 
-    asyncio.run(work())
-    typer.echo("Scopegate: the database is up to date")
-    if first_admin:
-        run(make_first_admin, with_service=False)
+    asyncio.run(work(Settings()))
 
 
-@cli.command()
-def prune() -> None:
+@command(cli, "prune")
+async def prune(runtime: Runtime) -> str:
     """Clear away what has expired.
 
     A serving process does this by itself every now and then.
@@ -155,20 +164,12 @@ def prune() -> None:
         if count == 0:
             end_progress()
 
-    async def act(runtime: Runtime) -> bool:
-        return await clear_away(
-            runtime.sessions,
-            now=runtime.now(),
-            kept=runtime.settings.ended_sessions_kept,
-            audit_kept=runtime.settings.audit_kept,
-            report=report,
-        )
-
-    if not run(act):
-        typer.echo("Another process is already pruning: nothing to do")
-        return
-    typer.echo("Removed " + ", ".join(f"{count} {name}" for name, count in removed.items()))
-
-
-async def _nothing(_: Runtime) -> None:
-    """Open the runtime, and that is all."""
+    if not await clear_away(
+        runtime.sessions,
+        now=runtime.now(),
+        kept=runtime.settings.ended_sessions_kept,
+        audit_kept=runtime.settings.audit_kept,
+        report=report,
+    ):
+        return "Another process is already pruning: nothing to do"
+    return "Removed " + ", ".join(f"{count} {name}" for name, count in removed.items())

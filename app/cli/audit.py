@@ -6,12 +6,13 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, NamedTuple, get_args
 
 import typer
 
 from app.audit.actions import Action
-from app.cli.console import Limit, plain, run
+from app.cli.commands import Before
+from app.cli.console import Limit, plain
 from app.cli.times import parse_since, written
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from app.runtime import Runtime
 
 KINDS: tuple[Action, ...] = get_args(Action)
-
-User = Annotated[str | None, typer.Option(help="Only what this user did, or had done to them.")]
 
 
 def parse_action(text: str) -> Action:
@@ -30,28 +29,37 @@ def parse_action(text: str) -> Action:
     return text
 
 
-Which = Annotated[
-    Action | None,
-    typer.Option(
-        parser=parse_action,
-        metavar="ACTION",
-        help=f"Only this kind of entry, one of {', '.join(KINDS)}.",
-    ),
-]
-Since = Annotated[
-    datetime | None,
-    typer.Option(
-        parser=parse_since, metavar="TIME|DURATION", help="Only what is no older: 2h, 2027-01-31."
-    ),
-]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on with what is done from now on.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
-def audit(
-    user: User = None,
-    action: Which = None,
-    since: Since = None,
+class Which(NamedTuple):
+    """Which entries are shown."""
+
+    user: Annotated[
+        str | None, typer.Option(help="Only what this user did, or had done to them.")
+    ] = None
+    action: Annotated[
+        Action | None,
+        typer.Option(
+            parser=parse_action,
+            metavar="ACTION",
+            help=f"Only this kind of entry, one of {', '.join(KINDS)}.",
+        ),
+    ] = None
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=parse_since,
+            metavar="TIME|DURATION",
+            help="Only what is no older: 2h, 2027-01-31.",
+        ),
+    ] = None
+
+
+async def audit(
+    runtime: Runtime,
+    which: Annotated[Which, Before(Which)],
     limit: Limit = 50,
     follow: Follow = False,
     as_json: AsJson = False,
@@ -63,21 +71,14 @@ def audit(
     from app.audit.log import follow_entries
     from app.identity.users import get_user
 
-    async def act(runtime: Runtime) -> None:
-        async with runtime.sessions() as db:
-            user_id = None if user is None else (await get_user(db, user)).id
-        async for found in follow_entries(
-            runtime.sessions,
-            user_id=user_id,
-            action=action,
-            since=since,
-            limit=limit,
-        ):
-            await _print(runtime, found, as_json=as_json)
-            if not follow:
-                break
-
-    run(act)
+    async with runtime.sessions() as db:
+        user_id = None if which.user is None else (await get_user(db, which.user)).id
+    async for found in follow_entries(
+        runtime.sessions, user_id=user_id, action=which.action, since=which.since, limit=limit
+    ):
+        await _print(runtime, found, as_json=as_json)
+        if not follow:
+            break
 
 
 async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) -> None:

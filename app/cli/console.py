@@ -1,20 +1,16 @@
-"""What commands share: their input and output, and the runtime that they use.
-
-Slow imports are in the functions that need them, so that `--help` answers at once.
-"""
+"""What commands share: their input and output, and the operator who runs them."""
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import os
 import platform
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -25,11 +21,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from app.access.authority import Operator
-    from app.db.work import Work
-    from app.runtime import Runtime
     from app.settings import Settings
 
-T = TypeVar("T")
 LONGEST_NAME = 128
 """Characters of an operator's name in the audit log."""
 
@@ -42,32 +35,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 Row = Mapping[str, Any]
 
 
-def run(work: Callable[[Runtime], Awaitable[T]], *, with_service: bool = True) -> T:
-    """Open a runtime, return the result of `work` with it, and close it.
+class Output(NamedTuple):
+    """What a command found, for programs, and the same as text, for people."""
 
-    `with_service`: the command is for a running service, so it reports when none uses the database.
-    """
-    from app.runtime import Runtime
-    from app.settings import Settings
+    found: Any
+    text: str
+    note: str | None = None
+    """For both, on stderr."""
 
-    async def with_runtime() -> T:
-        settings = Settings()
-        if with_service:
-            say_where_no_service_runs(settings)
-        async with Runtime.open(settings) as runtime:
-            return await work(runtime)
-
-    return asyncio.run(with_runtime())
-
-
-def change(act: Callable[[Work[Operator]], Awaitable[T]]) -> T:
-    """What `act` makes of a unit of work in the operator's name."""
-
-    async def with_work(runtime: Runtime) -> T:
-        async with runtime.work(operator()) as work:
-            return await act(work)
-
-    return run(with_work)
+    def print(self, *, as_json: bool) -> None:
+        """Print it for programs or for people."""
+        typer.echo(to_json(self.found) if as_json else self.text)
+        if self.note is not None:
+            typer.echo(self.note, err=True)
 
 
 def operator() -> Operator:
@@ -148,18 +128,17 @@ def end_progress() -> None:
         typer.echo(err=True)
 
 
-def show(found: object, as_json: bool, text: str) -> None:
-    """Print for programs, with times as the API writes them, or for people."""
+def to_json(found: object) -> str:
+    """Return JSON, with times as the API writes them."""
     from pydantic_core import to_jsonable_python
 
-    typer.echo(json.dumps(to_jsonable_python(found), indent=2) if as_json else text)
+    return json.dumps(to_jsonable_python(found), indent=2)
 
 
-def show_list(rows: Sequence[Row], columns: list[str], *, limit: int, as_json: bool) -> None:
-    """Print up to `limit` rows, and say if there are more: the caller has queried one more."""
-    show(rows[:limit], as_json, table(rows[:limit], columns))
-    if len(rows) > limit:
-        typer.echo(f"These are the first {limit}: see more with --limit", err=True)
+def listed(rows: Sequence[Row], columns: list[str], *, limit: int) -> Output:
+    """Return up to `limit` rows, and say if there are more: the caller has queried one more."""
+    more = f"These are the first {limit}: see more with --limit" if len(rows) > limit else None
+    return Output(rows[:limit], table(rows[:limit], columns), more)
 
 
 def table(rows: Sequence[Row], columns: list[str], *, title: str | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from app.cli.console import AsJson, problem_with_settings, say_where_no_service_runs, show
+from app.cli.console import AsJson, Output, problem_with_settings, say_where_no_service_runs
 from app.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def doctor(as_json: AsJson = False) -> None:
         findings = [Finding("settings", "wrong", problem_with_settings(error), remedy)]
     except ConfigurationError as error:
         findings = [Finding("settings", "wrong", str(error), "mend that line, or remove it")]
-    show([asdict(each) for each in findings], as_json, "\n".join(map(_lines, findings)))
+    found = [asdict(each) for each in findings]
+    Output(found, "\n".join(map(_lines, findings))).print(as_json=as_json)
     if any(each.state == "wrong" for each in findings):
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.console import AsJson, end_progress, operator, run, show, show_progress
+from app.cli.console import AsJson, Output, end_progress, operator, show_progress
 from app.errors import ScopegateError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ File = Annotated[
 ]
 
 
-def user_import(file: File, as_json: AsJson = False) -> None:
+async def user_import(runtime: Runtime, file: File, as_json: AsJson = False) -> None:
     """Make people of a CSV file or another system's export.
 
     The file may be of any length. A CSV's first line names the columns: username, password_hash or
@@ -36,10 +36,7 @@ def user_import(file: File, as_json: AsJson = False) -> None:
     def progress(report: Report) -> None:
         show_progress(_counts(report))
 
-    async def work(runtime: Runtime) -> Report:
-        return await import_people(runtime, file, by=operator(), progress=progress)
-
-    report = run(work)
+    report = await import_people(runtime, file, by=operator(), progress=progress)
     end_progress()
     found = {
         "rows": report.rows,
@@ -49,7 +46,7 @@ def user_import(file: File, as_json: AsJson = False) -> None:
         "stopped": report.stopped and report.stopped._asdict(),
     }
     refused = [f"line {each.line}: {each.reason}" for each in report.refused]
-    show(found, as_json, "\n".join([*refused, _counts(report)]))
+    Output(found, "\n".join([*refused, _counts(report)])).print(as_json=as_json)
     if report.stopped:
         raise ScopegateError(
             f"Stopped at line {report.stopped.line}, and read nothing after it, since that may not "

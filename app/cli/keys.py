@@ -7,112 +7,97 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.console import AsJson, Yes, confirm, operator, run, show, table
+from app.cli.commands import command
+from app.cli.console import AsJson, Output, operator, table, to_json
 from app.cli.times import written
 from app.errors import ScopegateError
 
 if TYPE_CHECKING:
+    from app.access.authority import Caller
+    from app.db.work import Work
     from app.runtime import Runtime
     from app.tokens.models import SigningKey
 
 key = typer.Typer(help="List, rotate and retire the signing keys.", no_args_is_help=True)
 
 
-@key.command("list")
-def key_list(
+@command(key, "list")
+async def key_list(
+    runtime: Runtime,
     pem: Annotated[
         bool, typer.Option("--pem", help="Print the public keys as PEM, the signing one first.")
     ] = False,
     as_json: AsJson = False,
-) -> None:
+) -> str:
     """All keys, and what each does now.
 
     With --pem the public keys that verify now or will soon, for gateways that read PEM files.
     """
+    from app.tokens import keys
 
-    async def act(runtime: Runtime) -> list[dict[str, Any]]:
-        from app.tokens import keys
-
-        async with runtime.sessions() as db:
-            found = await keys.list_keys(db)
-        now = runtime.now()
-        signing = runtime.keyring.signing(now).kid
-        rows = [_row(each, signing=signing, now=now) for each in found]
-        return [row | {"pem": await _pem(runtime, row)} for row in rows] if pem else rows
-
-    rows = run(act)
-    if pem and not as_json:
-        typer.echo(_pem_file(rows), nl=False)
-        return
-    show(rows, as_json, table(rows, ["kid", "algorithm", "state", "signs_from", "retires_at"]))
+    async with runtime.sessions() as db:
+        found = await keys.list_keys(db)
+    now = runtime.now()
+    signing = runtime.keyring.signing(now).kid
+    rows = [_row(each, signing=signing, now=now) for each in found]
+    if pem:
+        rows = [row | {"pem": await _pem(runtime, row)} for row in rows]
+    if as_json:
+        return to_json(rows)
+    columns = ["kid", "algorithm", "state", "signs_from", "retires_at"]
+    return _pem_file(rows) if pem else table(rows, columns)
 
 
-@key.command("rotate")
-def key_rotate(
+@command(key, "rotate")
+async def key_rotate(
+    runtime: Runtime,
     at_once: Annotated[
         bool, typer.Option("--now", help="Sign with it at once, without publishing it first.")
     ] = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Output:
     """Make a new key. The present ones verify until their last tokens have expired.
 
     With --now a key that is published and has yet to sign never signs: the new one does.
     """
+    from app.tokens import keys
 
-    async def act(runtime: Runtime) -> dict[str, Any]:
-        from app.tokens import keys
-
-        publication = timedelta(0) if at_once else runtime.settings.key_publication
-        async with runtime.work(operator()) as work:
-            made = await keys.rotate_key(
-                work,
-                runtime.cipher,
-                algorithm=runtime.settings.signing_algorithm,
-                publication=publication,
-                overlap=runtime.key_overlap,
-            )
-        await runtime.keyring.load()
-        now = runtime.now()
-        return _row(made, signing=runtime.keyring.signing(now).kid, now=now)
-
-    made = run(act)
-    when = written(made["signs_from"])
-    text = f"Made the key {made['kid']} ({made['algorithm']}), signing from {when}"
-    show(made, as_json, text)
+    async with runtime.work(operator()) as work:
+        made = await keys.rotate_key(
+            work,
+            runtime.cipher,
+            algorithm=runtime.settings.signing_algorithm,
+            publication=timedelta(0) if at_once else runtime.settings.key_publication,
+            overlap=runtime.key_overlap,
+        )
+    await runtime.keyring.load()
+    now = runtime.now()
+    row = _row(made, signing=runtime.keyring.signing(now).kid, now=now)
+    when = written(made.signs_from)
+    return Output(row, f"Made the key {made.kid} ({made.algorithm}), signing from {when}")
 
 
-@key.command("retire")
-def key_retire(
-    kid: Annotated[str, typer.Argument(metavar="KID", help="Which key.")], yes: Yes = False
-) -> None:
+@command(key, "retire", confirm="Retiring the key {kid} makes every token that it signed worthless")
+async def key_retire(
+    work: Work[Caller], kid: Annotated[str, typer.Argument(metavar="KID", help="Which key.")]
+) -> str:
     """A key verifies nothing from now on: for one that has leaked. Its tokens are refused."""
-    confirm(f"Retiring the key {kid} makes every token that it signed worthless", yes=yes)
+    from app.tokens import keys
 
-    async def act(runtime: Runtime) -> None:
-        from app.tokens import keys
-
-        async with runtime.work(operator()) as work:
-            await keys.retire_key(work, kid)
-
-    run(act)
-    typer.echo(f"Retired the key {kid}: tokens that it signed are refused")
+    await keys.retire_key(work, kid)
+    return f"Retired the key {kid}: tokens that it signed are refused"
 
 
-@key.command("rewrap")
-def key_rewrap() -> None:
+@command(key, "rewrap")
+async def key_rewrap(runtime: Runtime) -> str:
     """Encrypt all keys anew under the first of SCOPEGATE_SECRET_KEYS.
 
     Refresh tokens are made with the secret too: keep the old one, as the second, until every
     session has been refreshed or has idled out (SCOPEGATE_SESSION_IDLE_TIMEOUT). Then it can go.
     """
+    from app.tokens import keys
 
-    async def act(runtime: Runtime) -> int:
-        from app.tokens import keys
-
-        async with runtime.work(operator()) as work:
-            return await keys.rewrap_keys(work, runtime.cipher)
-
-    typer.echo(f"Rewrapped {run(act)} keys")
+    async with runtime.work(operator()) as work:
+        return f"Rewrapped {await keys.rewrap_keys(work, runtime.cipher)} keys"
 
 
 def _row(each: SigningKey, *, signing: str, now: datetime) -> dict[str, Any]:
@@ -144,4 +129,4 @@ def _pem_file(rows: list[dict[str, Any]]) -> str:
     blocks = [row["pem"] for row in first_signs if row["pem"]]
     if not blocks:
         raise ScopegateError("No key has a public part: HS256 signs with a secret")
-    return "".join(blocks)
+    return "".join(blocks).removesuffix("\n")

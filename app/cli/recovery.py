@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from app.cli.console import (
     AsJson,
+    Output,
     Yes,
     confirm,
     end_progress,
     operator,
     say_where_no_service_runs,
-    show,
     show_progress,
 )
 from app.cli.times import written
@@ -29,14 +29,13 @@ def recover(yes: Yes = False, as_json: AsJson = False) -> None:
     good.
     """
     found = asyncio.run(_recover(yes=yes))
-    show(
-        asdict(found),
-        as_json,
+    text = (
         f"Ended all sessions of {found.users} users. What was committed on timeline "
         f"{found.timeline} is lost. It was last seen at {written(found.seen_at)}: look through the "
         "logs from before that time for users that were disabled, grants and secrets that were "
-        "revoked, and passwords that were changed, and do it again.",
+        "revoked, and passwords that were changed, and do it again."
     )
+    Output(asdict(found), text).print(as_json=as_json)
 
 
 async def _recover(*, yes: bool) -> Recovery:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.console import AsJson, change, run, show, table
+from app.cli.commands import command
+from app.cli.console import Output, table
 
 if TYPE_CHECKING:
     from app.access.authority import Caller
@@ -19,43 +20,31 @@ ScopeName = Annotated[str, typer.Argument(metavar="NAME", help="The scope's name
 Description = Annotated[str, typer.Option("--description", help="What it allows.")]
 
 
-@scope.command("list")
-def scope_list(as_json: AsJson = False) -> None:
+@command(scope, "list")
+async def scope_list(runtime: Runtime) -> Output:
     """Every scope that can be granted."""
+    from app.access.scopes import registered_scopes
+    from app.views import ScopeAnswer
 
-    async def act(runtime: Runtime) -> list[dict[str, Any]]:
-        from app.access.scopes import registered_scopes
-        from app.views import ScopeAnswer
-
-        async with runtime.sessions() as db:
-            found = await registered_scopes(db)
-        return [ScopeAnswer.of(each).model_dump() for each in found]
-
-    scopes = run(act)
-    show(scopes, as_json, table(scopes, ["name", "description"]))
+    async with runtime.sessions() as db:
+        found = await registered_scopes(db)
+    rows = [ScopeAnswer.of(each).model_dump() for each in found]
+    return Output(rows, table(rows, ["name", "description"]))
 
 
-@scope.command("register")
-def scope_register(name: ScopeName, description: Description) -> None:
+@command(scope, "register")
+async def scope_register(work: Work[Caller], name: ScopeName, description: Description) -> str:
     """Make a scope for another service that trusts these tokens. That alone gives it to no user."""
+    from app.access.registry import register_scope
 
-    async def act(work: Work[Caller]) -> None:
-        from app.access.registry import register_scope
-
-        await register_scope(work, name, description=description)
-
-    change(act)
-    typer.echo(f"Registered {name}")
+    await register_scope(work, name, description=description)
+    return f"Registered {name}"
 
 
-@scope.command("remove")
-def scope_remove(name: ScopeName) -> None:
+@command(scope, "remove")
+async def scope_remove(work: Work[Caller], name: ScopeName) -> str:
     """Remove a scope that no user holds: it can't be granted any more. Not one that ships."""
+    from app.access.registry import remove_scope
 
-    async def act(work: Work[Caller]) -> None:
-        from app.access.registry import remove_scope
-
-        await remove_scope(work, name)
-
-    change(act)
-    typer.echo(f"Removed {name}")
+    await remove_scope(work, name)
+    return f"Removed {name}"

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli import sessions
+from app.cli.commands import Before, command
 from app.cli.console import (
-    AsJson,
     Force,
     Limit,
     Name,
-    Yes,
-    change,
-    confirm,
+    Output,
+    listed,
     operator,
     parse_id,
     read_password,
-    run,
-    show,
-    show_list,
     table,
 )
 from app.errors import ScopegateError
@@ -34,10 +29,7 @@ if TYPE_CHECKING:
     from app.identity.models import User
     from app.runtime import Runtime
 
-user = typer.Typer(
-    help="Make, find, change, disable and import users.",
-    no_args_is_help=True,
-)
+user = typer.Typer(help="Make, find, change, disable and import users.", no_args_is_help=True)
 
 Service = Annotated[bool, typer.Option("--service", help="A service account, with a secret.")]
 GrantToo = Annotated[
@@ -53,232 +45,199 @@ SESSIONS_SHOWN = 20
 SECRET_COLUMNS = ["secret_id", "created_at"]
 
 
-@user.command("create")
-def user_create(
-    name: Name, scope: GrantToo = None, service: Service = False, as_json: AsJson = False
-) -> None:
+def _first_password(service: Service = False) -> str | None:
+    """A person's password; a service account has none."""
+    return None if service else read_password()
+
+
+@command(user, "create")
+async def user_create(
+    runtime: Runtime,
+    name: Name,
+    scope: GrantToo = None,
+    *,
+    password: Annotated[str | None, Before(_first_password)],
+) -> Output:
     """Make a user. The password is asked for, or read from standard input."""
-    scopes = sorted(scope or [])
-    password = "" if service else read_password()
+    from app.access import accounts
+    from app.access.grants import grant
+    from app.access.scopes import require_registered
+    from app.views import UserAnswer
 
-    async def act(runtime: Runtime) -> dict[str, Any]:
-        from app.access import accounts
-        from app.access.grants import grant
-        from app.access.scopes import require_registered
-        from app.views import UserAnswer
-
-        person = None
-        if not service:
-            person = await accounts.prepare_person(
-                runtime.hasher, username=name, password=password, caller=operator()
-            )
-        shown = {}
-        async with runtime.work(operator()) as work:
-            if person:
-                made = await accounts.create_person(work, person)
-            else:
-                made, secret = await accounts.create_service(work, username=name)
-                shown = _shown(made, secret)
-            await require_registered(work.db, set(scopes))
-            for each in scopes:
-                await grant(work, made.id, each)
-        return {**UserAnswer.of(made).model_dump(), "granted": scopes, **shown}
-
-    made = run(act)
-    text = f"Made {made['username']} ({made['id']})"
-    show(made, as_json, f"{text}\n{_secret_text(made)}" if service else text)
+    person, secret, scopes = None, None, sorted(scope or [])
+    if password is not None:
+        person = await accounts.prepare_person(
+            runtime.hasher, username=name, password=password, caller=operator()
+        )
+    async with runtime.work(operator()) as work:
+        if person:
+            made = await accounts.create_person(work, person)
+        else:
+            made, secret = await accounts.create_service(work, username=name)
+        await require_registered(work.db, set(scopes))
+        for each in scopes:
+            await grant(work, made.id, each)
+    found = {**UserAnswer.of(made).model_dump(), "granted": scopes}
+    text = f"Made {made.username} ({made.id})"
+    if secret is None:
+        return Output(found, text)
+    shown = _secret(made, secret)
+    return Output(found | shown.found, f"{text}\n{shown.text}")
 
 
-@user.command("list")
-def user_list(search: Search = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+@command(user, "list")
+async def user_list(runtime: Runtime, search: Search = None, limit: Limit = 50) -> Output:
     """Users, newest first, with what they are granted."""
+    from app.access.holdings import scopes_of_each
+    from app.identity.users import UserFilter, list_users
+    from app.views import UserAnswer
 
-    async def act(runtime: Runtime) -> list[dict[str, Any]]:
-        from app.access.holdings import scopes_of_each
-        from app.identity.users import UserFilter, list_users
-        from app.views import UserAnswer
-
-        async with runtime.sessions() as db:
-            users = await list_users(db, UserFilter(name=search), limit=limit + 1)
-            held = await scopes_of_each(db, [each.id for each in users], now=runtime.now())
-        return [{**UserAnswer.of(each).model_dump(), "granted": held[each.id]} for each in users]
-
-    show_list(run(act), ["username", "kind", "disabled", "granted"], limit=limit, as_json=as_json)
+    async with runtime.sessions() as db:
+        users = await list_users(db, UserFilter(name=search), limit=limit + 1)
+        held = await scopes_of_each(db, [each.id for each in users], now=runtime.now())
+    rows = [{**UserAnswer.of(each).model_dump(), "granted": held[each.id]} for each in users]
+    return listed(rows, ["username", "kind", "disabled", "granted"], limit=limit)
 
 
-@user.command("show")
-def user_show(name: Name, as_json: AsJson = False) -> None:
+@command(user, "show")
+async def user_show(runtime: Runtime, name: Name) -> Output:
     """Show one user, their grants, sessions and secrets."""
+    from app.access.holdings import grants_of
+    from app.identity.clients import secrets_of
+    from app.identity.sessions import live_sessions
+    from app.identity.users import get_user
+    from app.views import GrantAnswer, SecretAnswer, SessionAnswer, UserAnswer
 
-    async def act(runtime: Runtime) -> dict[str, Any]:
-        from app.access.holdings import grants_of
-        from app.identity.clients import secrets_of
-        from app.identity.sessions import live_sessions
-        from app.identity.users import get_user
-        from app.views import GrantAnswer, SecretAnswer, SessionAnswer, UserAnswer
-
-        now = runtime.now()
-        async with runtime.sessions() as db:
-            found = await get_user(db, name)
-            held = await grants_of(db, found.id, now=now)
-            signed_in = await live_sessions(db, found.id, after=None, limit=SESSIONS_SHOWN, now=now)
-            kept = await secrets_of(db, found.id)
-        return {
-            **UserAnswer.of(found).model_dump(),
-            "grants": [GrantAnswer.model_validate(each).model_dump() for each in held],
-            "sessions": [SessionAnswer.model_validate(each).model_dump() for each in signed_in],
-            "secrets": [SecretAnswer.of(each).model_dump() for each in kept],
-        }
-
-    found = run(act)
+    now = runtime.now()
+    async with runtime.sessions() as db:
+        user = await get_user(db, name)
+        held = await grants_of(db, user.id, now=now)
+        signed_in = await live_sessions(db, user.id, after=None, limit=SESSIONS_SHOWN, now=now)
+        kept = await secrets_of(db, user.id)
+    found = {
+        **UserAnswer.of(user).model_dump(),
+        "grants": [GrantAnswer.model_validate(each).model_dump() for each in held],
+        "sessions": [SessionAnswer.model_validate(each).model_dump() for each in signed_in],
+        "secrets": [SecretAnswer.of(each).model_dump() for each in kept],
+    }
     parts = [
         table([found], ["id", "username", "kind", "disabled", "created_at"], title="User"),
         table(found["grants"], ["scope", "granted_at", "expires_at", "reason"], title="Grants"),
         table(found["sessions"], sessions.COLUMNS, title="Sessions"),
-        table(found["secrets"], SECRET_COLUMNS, title="Secrets"),
     ]
-    show(found, as_json, "\n\n".join(parts if found["kind"] == "service" else parts[:-1]))
-    if len(found["sessions"]) == SESSIONS_SHOWN:
-        typer.echo(f"More sessions, if any: scopegate session list {name}", err=True)
+    if user.kind == "service":
+        parts.append(table(found["secrets"], SECRET_COLUMNS, title="Secrets"))
+    full = len(signed_in) == SESSIONS_SHOWN
+    more = f"More sessions, if any: scopegate session list {name}" if full else None
+    return Output(found, "\n\n".join(parts), more)
 
 
-@user.command("rename")
-def user_rename(name: Name, new_name: NewName) -> None:
+@command(user, "rename")
+async def user_rename(work: Work[Caller], name: Name, new_name: NewName) -> str:
     """Give a person another name. A service account's stays: it is its client_id."""
+    from app.access import accounts
+    from app.identity.users import get_user
 
-    async def rename(work: Work[Caller], user_id: uuid.UUID) -> None:
-        from app.access import accounts
-
-        await accounts.change(work, user_id, username=new_name, disabled=None)
-
-    typer.echo(f"Renamed {name} to {_with_user(name, rename)}")
+    user = await get_user(work.db, name)
+    await accounts.change(work, user.id, username=new_name, disabled=None)
+    return f"Renamed {name} to {user.username}"
 
 
-@user.command("disable")
-def user_disable(name: Name, force: Force = False, yes: Yes = False) -> None:
+@command(user, "disable", confirm="Disabling {name} ends all their sessions")
+async def user_disable(work: Work[Caller], name: Name, force: Force = False) -> str:
     """No login and no token of this user counts any more."""
-    confirm(f"Disabling {name} ends all their sessions", yes=yes)
+    from app.access import accounts
+    from app.identity.users import get_user
 
-    async def disable(work: Work[Caller], user_id: uuid.UUID) -> None:
-        from app.access import accounts
-
-        await accounts.disable(work, user_id, force=force)
-
-    typer.echo(f"Disabled {_with_user(name, disable)}: all their sessions have ended")
+    user = await get_user(work.db, name)
+    await accounts.disable(work, user.id, force=force)
+    return f"Disabled {user.username}: all their sessions have ended"
 
 
-@user.command("enable")
-def user_enable(name: Name) -> None:
+@command(user, "enable")
+async def user_enable(work: Work[Caller], name: Name) -> str:
     """The user may sign in again; no old token comes back."""
+    from app.access import accounts
+    from app.identity.users import get_user
 
-    async def enable(work: Work[Caller], user_id: uuid.UUID) -> None:
-        from app.access import accounts
-
-        await accounts.change(work, user_id, username=None, disabled=False)
-
-    typer.echo(f"Enabled {_with_user(name, enable)}")
+    user = await get_user(work.db, name)
+    await accounts.change(work, user.id, username=None, disabled=False)
+    return f"Enabled {user.username}"
 
 
-@user.command("password")
-def user_password(name: Name) -> None:
+@command(user, "password")
+async def user_password(
+    runtime: Runtime, name: Name, password: Annotated[str, Before(read_password)]
+) -> str:
     """Set a person's password.
 
     It is asked for, or read from standard input. All their sessions end.
     """
-    password = read_password()
+    from app.access import accounts
+    from app.identity.users import get_user
 
-    async def act(runtime: Runtime) -> str:
-        from app.access import accounts
-        from app.identity.users import get_user
-
-        async with runtime.sessions() as db:
-            found = await get_user(db, name)
-        await accounts.replace_password(
-            runtime.database, runtime.hasher, found.id, password=password, caller=operator()
-        )
-        return found.username
-
-    typer.echo(f"Set the password of {run(act)}: all their sessions have ended")
+    async with runtime.sessions() as db:
+        user = await get_user(db, name)
+    await accounts.replace_password(
+        runtime.database, runtime.hasher, user.id, password=password, caller=operator()
+    )
+    return f"Set the password of {user.username}: all their sessions have ended"
 
 
-@user.command("secret")
-def user_secret(name: Name, as_json: AsJson = False) -> None:
+@command(user, "secret")
+async def user_secret(work: Work[Caller], name: Name) -> Output:
     """Make a service account's second secret.
 
     Both are live until you revoke the first.
     """
+    from app.access import accounts
+    from app.identity.users import get_user
 
-    async def act(work: Work[Caller]) -> dict[str, Any]:
-        from app.access import accounts
-        from app.identity.users import get_user
-
-        found = await get_user(work.db, name)
-        return _shown(*await accounts.make_secret(work, found.id))
-
-    made = change(act)
-    show(made, as_json, _secret_text(made))
+    user = await get_user(work.db, name)
+    return _secret(*await accounts.make_secret(work, user.id))
 
 
-@user.command("secrets")
-def user_secrets(name: Name, as_json: AsJson = False) -> None:
+@command(user, "secrets")
+async def user_secrets(runtime: Runtime, name: Name) -> Output:
     """List a service account's live secrets.
 
     Oldest first: their ids, not the secrets themselves.
     """
+    from app.identity.clients import secrets_of
+    from app.identity.users import get_user
+    from app.views import SecretAnswer
 
-    async def act(runtime: Runtime) -> list[dict[str, Any]]:
-        from app.identity.clients import secrets_of
-        from app.identity.users import get_user
-        from app.views import SecretAnswer
-
-        async with runtime.sessions() as db:
-            found = await get_user(db, name)
-            if found.kind != "service":
-                raise ScopegateError(f"{found.username} is a person, who has a password instead")
-            return [SecretAnswer.of(each).model_dump() for each in await secrets_of(db, found.id)]
-
-    rows = run(act)
-    show(rows, as_json, table(rows, SECRET_COLUMNS))
+    async with runtime.sessions() as db:
+        user = await get_user(db, name)
+        if user.kind != "service":
+            raise ScopegateError(f"{user.username} is a person, who has a password instead")
+        rows = [SecretAnswer.of(each).model_dump() for each in await secrets_of(db, user.id)]
+    return Output(rows, table(rows, SECRET_COLUMNS))
 
 
-@user.command("revoke-secret")
-def user_revoke_secret(
-    name: Name, secret_id: SecretId, force: Force = False, yes: Yes = False
-) -> None:
+@command(
+    user,
+    "revoke-secret",
+    confirm="Revoking a secret of {name} locks out the services that use it",
+)
+async def user_revoke_secret(
+    work: Work[Caller], name: Name, secret_id: SecretId, force: Force = False
+) -> str:
     """Revoke a service account's secret."""
-    confirm(f"Revoking a secret of {name} locks out the services that use it", yes=yes)
+    from app.access import accounts
+    from app.identity.users import get_user
 
-    async def revoke(work: Work[Caller], user_id: uuid.UUID) -> None:
-        from app.access import accounts
-
-        await accounts.revoke_secret(work, user_id, secret_id, force=force)
-
-    typer.echo(f"Revoked a secret of {_with_user(name, revoke)}")
+    user = await get_user(work.db, name)
+    await accounts.revoke_secret(work, user.id, secret_id, force=force)
+    return f"Revoked a secret of {user.username}"
 
 
-def _with_user(name: str, act: Callable[[Work[Caller], uuid.UUID], Awaitable[None]]) -> str:
-    """Change the user of that name; return the name as it is kept."""
-
-    async def with_id(work: Work[Caller]) -> str:
-        from app.identity.users import get_user
-
-        found = await get_user(work.db, name)
-        await act(work, found.id)
-        return found.username
-
-    return change(with_id)
-
-
-def _shown(service: User, secret: NewSecret) -> dict[str, str]:
-    return {
+def _secret(service: User, secret: NewSecret) -> Output:
+    """A service account's new secret, which is shown once."""
+    found = {
         "client_id": service.username,
         "client_secret": secret.value,
         "secret_id": str(secret.id),
     }
-
-
-def _secret_text(made: dict[str, Any]) -> str:
-    return (
-        f"client_id {made['client_id']}, client_secret {made['client_secret']} (shown once), "
-        f"secret id {made['secret_id']}"
-    )
+    once = f"client_secret {secret.value} (shown once)"
+    return Output(found, f"client_id {service.username}, {once}, secret id {secret.id}")
