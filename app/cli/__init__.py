@@ -107,6 +107,13 @@ def migrate(
         bool,
         typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there are no users at all."),
     ] = False,
+    password_was_generated: Annotated[
+        bool,
+        typer.Option(
+            help="SCOPEGATE_ADMIN_PASSWORD_FILE was generated: "
+            "when its password no longer counts, replace it by a note."
+        ),
+    ] = False,
     grant_to: Annotated[
         str | None,
         typer.Option(metavar="ROLE", help="Also grant this database role what the service needs."),
@@ -136,7 +143,12 @@ def migrate(
     asyncio.run(work())
     typer.echo("Scopegate: the database is up to date")
     if first_admin:
-        run(make_first_admin, with_service=False)
+        run(
+            lambda runtime: make_first_admin(
+                runtime, password_was_generated=password_was_generated
+            ),
+            with_service=False,
+        )
 
 
 @cli.command()
