@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -258,6 +259,18 @@ def test_no_cell_of_an_exported_audit_log_is_a_formula_whatever_separates_cells(
         ]
         for cell in [*parsed, *re.split(rf"[{separator}\r\n]", text)]:
             assert not re.match(r"[\s\"]*[=+\-@\uff1d]", cell), (separator, cell)
+
+
+def test_an_id_in_the_address_leads_to_no_other_route(settings: dict[str, Any]) -> None:
+    asked: list[str] = []
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+        page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+        page.evaluate("location.hash = 'audit?user=..%2Fscopes'")
+        expect(page.get_by_role("heading", name="This page can't be shown")).to_be_visible()
+    assert "/users/..%2Fscopes" in asked
+    assert "/scopes" not in asked
 
 
 def test_what_is_slow_is_said_to_load_and_offline_the_bar_is_right(
