@@ -124,6 +124,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_whatever_hash_is_not_refused_a_password_can_be_checked_by",
             "test_people_sign_in_with_hashes_of_every_kind",
         ),
+        "An imported email address that was never confirmed becomes no username": (
+            "test_no_address_that_was_never_confirmed_becomes_a_username",
+        ),
         "A password that was hashed as it was typed elsewhere verifies": (
             "test_hashes_of_what_was_typed_verify_and_are_replaced_by_the_normal_forms",
         ),
