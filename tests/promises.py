@@ -124,11 +124,17 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_whatever_hash_is_not_refused_a_password_can_be_checked_by",
             "test_people_sign_in_with_hashes_of_every_kind",
         ),
+        "An imported email address that was never confirmed becomes no username": (
+            "test_no_address_that_was_never_confirmed_becomes_a_username",
+        ),
         "A password that was hashed as it was typed elsewhere verifies": (
             "test_hashes_of_what_was_typed_verify_and_are_replaced_by_the_normal_forms",
         ),
         "No login waits for imported hashes that cost far more than others": (
             "test_no_login_waits_for_hashes_that_cost_far_more",
+        ),
+        "No imported hash costs more than the limits are checked by, whatever the password": (
+            "test_a_verification_does_no_more_work_than_is_declared",
         ),
         "A wrong password costs as much for a cheap imported hash as for an unknown name": (
             "test_a_wrong_password_costs_no_less_than_for_an_unknown_name",

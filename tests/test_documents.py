@@ -107,7 +107,7 @@ def test_what_is_run_elsewhere_is_known() -> None:
     }
     known = ["sh", "sh elsewhere", "python", "csv", "diff", "mermaid", "nginx", "sql"]
     # Of "Clients and gateways", for the readers' own programs.
-    known += ["caddy", "go", "haproxy", "java", "js", "properties", "rust", "yaml"]
+    known += ["caddy", "go", "haproxy", "java", "js", "properties", "rust", "toml", "yaml"]
     shown = {(language, "anywhere") for language in known}
     assert languages <= shown | {("", "ARCHITECTURE.md")}
 

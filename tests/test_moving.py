@@ -63,6 +63,7 @@ CAME = {
     "dora": (PASSWORD, ""),
     "jane": ("secret", ""),
     "ida@example.com": (PASSWORD, ""),
+    "otto@example.com": (PASSWORD, ""),
     "fritz@example.com": (PASSWORD, ""),
     "kurt@example.com": ("user1password", ""),
     "lena": ("password", ""),
@@ -78,8 +79,7 @@ def write_exports(folder: Path) -> dict[str, str]:
     (folder / "main.py").write_text(f"fake_users_db = { {'johndoe': johndoe, 'alice': alice}!r}")
     jane = {"username": "jane", "enabled": True, "credentials": [JANES_KEYCLOAK_PASSWORD]}
     (folder / "realm.json").write_text(json.dumps({"realm": "acme", "users": [jane]}, indent=2))
-    ida = {"_id": {}, "email": "ida@example.com", "passwordHash": BY_BCRYPT}
-    (folder / "auth0.ndjson").write_text(json.dumps(ida) + "\n")
+    (folder / "auth0.ndjson").write_text(auth0_line("ida@example.com", verified=True))
     _, _, parameters, salt, password_hash = FIREBASE.split("$")
     separator, key = parameters.split("ss=")[1].split(",sk=")
     kurt = {"localId": "1", "email": "kurt@example.com", "passwordHash": password_hash}
@@ -89,6 +89,12 @@ def write_exports(folder: Path) -> dict[str, str]:
     (folder / "wordpress.csv").write_text(f"user_login,user_pass\nlena,{by_wordpress}\n")
     (folder / "people.ldif").write_text(LDIF)
     return {"BASE64_SIGNER_KEY": key, "BASE64_SALT_SEPARATOR": separator}
+
+
+def auth0_line(email: str, *, verified: bool) -> str:
+    """A line of Auth0's export: a user who may have confirmed this address."""
+    user = {"_id": {}, "email": email, "email_verified": verified, "passwordHash": BY_BCRYPT}
+    return json.dumps(user) + "\n"
 
 
 @pytest.mark.system
@@ -105,6 +111,8 @@ async def test_moving_takes_people_over_with_their_passwords(
         assert "2 made" in walk.paste("From fastapi-users")
         assert "1 made" in walk.paste("From Django")
         assert "1 made" in walk.paste("From Keycloak")
+        assert "1 made" in walk.paste("From Auth0")
+        (tmp_path / "auth0.ndjson").write_text(auth0_line("otto@example.com", verified=False))
         assert "1 made" in walk.paste("From Auth0")
         assert "1 made" in walk.paste("From Supabase (GoTrue)")
         assert "1 made" in walk.paste("From Firebase")

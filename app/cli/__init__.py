@@ -114,6 +114,13 @@ def migrate(
         bool,
         typer.Option(help=f"Also make the user {FIRST_ADMIN!r}, if there are no users at all."),
     ] = False,
+    password_was_generated: Annotated[
+        bool,
+        typer.Option(
+            help="SCOPEGATE_ADMIN_PASSWORD_FILE was generated: "
+            "when its password no longer counts, replace it by a note."
+        ),
+    ] = False,
     grant_to: Annotated[
         str | None,
         typer.Option(metavar="ROLE", help="Also grant this database role what the service needs."),
@@ -143,7 +150,7 @@ def migrate(
         typer.echo("Scopegate: the database is up to date")
         if first_admin:
             async with Runtime.open(settings) as runtime:
-                await make_first_admin(runtime)
+                await make_first_admin(runtime, password_was_generated=password_was_generated)
 
     asyncio.run(work(Settings()))
 

@@ -21,8 +21,11 @@ NO_LONGER = (
 """What the file says instead of a password that no longer counts. No password itself."""
 
 
-async def make_first_admin(runtime: Runtime) -> None:
-    """Make the first admin if there are no users at all; else look after the password's file."""
+async def make_first_admin(runtime: Runtime, *, password_was_generated: bool) -> None:
+    """Make the first admin if there are no users at all; else say if its password has changed.
+
+    Only a file whose password was generated is ever changed: an operator's own file is not.
+    """
     from app.access.accounts import create_person, prepare_person
     from app.access.grants import grant
     from app.access.scopes import ADMIN
@@ -33,7 +36,7 @@ async def make_first_admin(runtime: Runtime) -> None:
         # come back with the password that they had at first.
         has_users = bool(await list_users(db, limit=1))
     if has_users:
-        await _replace_old_password(runtime)
+        await _report_old_password(runtime, replace=password_was_generated)
         return
     chosen = runtime.settings.admin_password
     if chosen and chosen.get_secret_value() == NO_LONGER:
@@ -55,8 +58,11 @@ async def make_first_admin(runtime: Runtime) -> None:
     )
 
 
-async def _replace_old_password(runtime: Runtime) -> None:
-    """Have SCOPEGATE_ADMIN_PASSWORD_FILE say so when its password no longer counts."""
+async def _report_old_password(runtime: Runtime, *, replace: bool) -> None:
+    """Say when the password of SCOPEGATE_ADMIN_PASSWORD_FILE no longer counts.
+
+    With `replace`, the file says so too, instead of the password.
+    """
     from app.identity.users import find_user
 
     file = runtime.settings.admin_password_file
@@ -69,5 +75,6 @@ async def _replace_old_password(runtime: Runtime) -> None:
     if counts:
         return
     typer.echo(f"Scopegate: {FIRST_ADMIN} no longer has the password in {file}")
-    with suppress(OSError):  # A secret that Kubernetes mounts, say, can't be written.
-        file.write_text(NO_LONGER + "\n")
+    if replace:
+        with suppress(OSError):  # On a volume that is mounted read-only, say.
+            file.write_text(NO_LONGER + "\n")

@@ -1,24 +1,38 @@
 """The kinds of hashes that a login can be checked by, in the form in which they are stored.
 
-Each kind says what a verification costs, from the hash itself: what an import may bring in, and
-which threads verify it, follows from that. `identity.foreign_hashes` knows how other systems write
-these hashes.
+Each kind says what a verification costs, from the hash itself (`identity.hash_costs`): what an
+import may bring in, and which threads verify it, follows from that. `identity.foreign_hashes` knows
+how other systems write these hashes.
 """
 
 import hashlib
 import hmac
 import re
+import sys
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from passlib import hash as hashers
 
+from app.identity.hash_costs import (
+    MAX_COST,
+    MAX_ORDINARY_COST,
+    Cost,
+    argon2_cost,
+    bcrypt_cost,
+    firebase_cost,
+    no_cost,
+    pbkdf2_cost,
+    phpass_cost,
+    scrypt_cost,
+    sha_crypt_cost,
+    wordpress_cost,
+)
+
 BCRYPT_BYTES = 72
-MAX_ARGON2_PASSES = 32
-MAX_ARGON2_LANES = 16
 NUMBER = r"([1-9][0-9]{0,9})"
 BASE64 = (
     r"(?:[A-Za-z0-9+/]{4})*"
@@ -29,24 +43,6 @@ PADDED_BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?
 BCRYPT_SALT = r"[./A-Za-z0-9]{21}[.Oeu]"
 BCRYPT_DIGEST = r"[./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
 BCRYPT = rf"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\${BCRYPT_SALT}{BCRYPT_DIGEST}"
-
-
-class Cost(NamedTuple):
-    """What one verification costs.
-
-    `work` counts steps of about half a microsecond: an iteration of PBKDF2, a pass of argon2 over
-    one KiB. A hash of our own has 38,912, some 20 ms.
-    """
-
-    work: int
-    kib: int = 0
-
-
-# The highest: bcrypt with 15 rounds, some two seconds. More would let a few logins use up a core.
-MAX_COST = Cost(work=2**22, kib=256 * 1024)
-# Of what costs more, a process verifies one at a time. Up to a second, as bcrypt with 13 rounds and
-# Django 6 need, is below.
-MAX_ORDINARY_COST = Cost(work=1_500_000, kib=64 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,8 @@ class Kind:
     """Raises ValueError for a hash that no implementation can have made."""
     fits: Callable[[str, str], bool]
     """Whether such a hash is of this text."""
+    by_python: bool = False
+    """Whether Python computes it, and not a library in C that leaves the interpreter to others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +73,21 @@ class KnownHash:
         """Whether a login may cost that much."""
         return self.cost.work <= MAX_COST.work and self.cost.kib <= MAX_COST.kib
 
-    @property
-    def costly(self) -> bool:
-        """Whether it costs so much that logins of other users must not wait for it."""
+    def costly(self, *, tries: int = 1) -> bool:
+        """Whether so many verifications cost so much that other users' logins must not wait."""
         ordinary = MAX_ORDINARY_COST
-        return self.cost.work > ordinary.work or self.cost.kib > ordinary.kib
+        return (
+            self.kind.by_python
+            or tries * self.cost.work > ordinary.work
+            or self.cost.kib > ordinary.kib
+        )
 
     def fits(self, secret: str) -> bool:
         """Whether this is the hash of that text."""
-        return self.kind.fits(secret, self.text)
+        if not self.kind.by_python:
+            return self.kind.fits(secret, self.text)
+        with _interrupted_often():
+            return self.kind.fits(secret, self.text)
 
 
 def kind_of(text: str) -> Kind | None:
@@ -101,48 +105,19 @@ def known_hash(text: str) -> KnownHash | None:
         return None
 
 
-def _argon2_cost(match: re.Match[str]) -> Cost:
-    memory, passes, lanes = map(int, match.groups())
-    if memory < 8 * lanes:
-        raise ValueError("less memory than argon2 needs")
-    if passes > MAX_ARGON2_PASSES or lanes > MAX_ARGON2_LANES:
-        return Cost(MAX_COST.work + 1)
-    return Cost(memory * passes, memory)
+@contextmanager
+def _interrupted_often() -> Iterator[None]:
+    """Have Python hand over to other threads ten times as often as it does by itself.
 
-
-def _bcrypt_cost(match: re.Match[str]) -> Cost:
-    return Cost(2 ** (7 + int(match[1])))
-
-
-def _pbkdf2_cost(match: re.Match[str]) -> Cost:
-    return Cost(int(match[1]))
-
-
-def _scrypt_cost(match: re.Match[str]) -> Cost:
-    exponent, block, lanes = map(int, match.groups()[:3])
-    if exponent >= 16 * block:
-        raise ValueError("not by RFC 7914")
-    return Cost(block * lanes * 2**exponent, block * (lanes + 2**exponent) // 8)
-
-
-def _firebase_cost(match: re.Match[str]) -> Cost:
-    # Firebase encrypts the project's key, so the digest is as long.
-    if not match["key"] or len(b64decode(match["key"])) != len(b64decode(match["digest"])):
-        raise ValueError("not a digest of this key")
-    return _scrypt_cost(match)
-
-
-# The two that Python computes, up to three times as long when the password is long.
-def _sha_crypt_cost(match: re.Match[str]) -> Cost:
-    return Cost(4 * int(match[1] or 5000))
-
-
-def _phpass_cost(match: re.Match[str]) -> Cost:
-    return Cost(4 * 2 ** "./0123456789ABCDEFGHIJKLMNOPQRST".index(match[1]))
-
-
-def _no_cost(_: re.Match[str]) -> Cost:
-    return Cost(1)
+    Else the event loop waits 5 ms for each step of a request while such a hash is computed. For one
+    thread at a time: the interval is the process's.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 10)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _fits_by(hasher: str) -> Callable[[str, str], bool]:
@@ -206,39 +181,40 @@ KINDS = (
         # A salt of 8 to 64 bytes, a digest of 16 to 128.
         rf"\$argon2(?:id|i|d)\$(?:v=(?:16|19)\$)?m={NUMBER},t={NUMBER},p={NUMBER}"
         rf"\$(?=[^$]{{11,86}}\$){BASE64}\$(?=[^$]{{22,171}}$){BASE64}",
-        _argon2_cost,
+        argon2_cost,
         _fits_by("argon2"),
     ),
-    Kind("bcrypt", ("$2a$", "$2b$", "$2y$"), BCRYPT, _bcrypt_cost, _fits_bcrypt),
+    Kind("bcrypt", ("$2a$", "$2b$", "$2y$"), BCRYPT, bcrypt_cost, _fits_bcrypt),
     Kind(
         "passlib's bcrypt_sha256",
         ("$bcrypt-sha256$",),
         r"\$bcrypt-sha256\$(?:v=2,t=2b,r=|2[ab],)([4-9]|[12][0-9]|3[01])"
         rf"\${BCRYPT_SALT}\${BCRYPT_DIGEST}",
-        _bcrypt_cost,
+        bcrypt_cost,
         _fits_by("bcrypt_sha256"),
     ),
     Kind(
         "Django's bcrypt_sha256",
         ("bcrypt_sha256$",),
         rf"bcrypt_sha256\${BCRYPT}",
-        _bcrypt_cost,
+        bcrypt_cost,
         _fits_by("django_bcrypt_sha256"),
     ),
-    Kind("WordPress", ("$wp$",), rf"\$wp{BCRYPT}", _bcrypt_cost, _fits_wordpress),
+    Kind("WordPress", ("$wp$",), rf"\$wp{BCRYPT}", wordpress_cost, _fits_wordpress),
     Kind(
         "phpass",
         ("$P$", "$H$"),
         r"\$[PH]\$([5-9A-S])[./0-9A-Za-z]{8}[./0-9A-Za-z]{21}[./01]",
-        _phpass_cost,
+        phpass_cost,
         _fits_phpass,
+        by_python=True,
     ),
     *(
         Kind(
             f"PBKDF2-{digest}",
             (start,),
             rf"{re.escape(start[:-1])}{_PBKDF2}[./A-Za-z0-9]{{{length}}}",
-            _pbkdf2_cost,
+            pbkdf2_cost,
             _fits_by(hasher),
         )
         for digest, start, length, hasher in (
@@ -252,23 +228,25 @@ KINDS = (
         ("$scrypt$",),
         rf"\$scrypt\$ln=([1-9][0-9]?),r={NUMBER},p={NUMBER}"
         rf"\$(?=[^$]{{0,342}}\$){BASE64}\$[A-Za-z0-9+/]{{42}}[AEIMQUYcgkosw048]",
-        _scrypt_cost,
+        scrypt_cost,
         _fits_by("scrypt"),
     ),
-    Kind("Firebase", ("$fbscrypt$",), _FIREBASE, _firebase_cost, _fits_firebase),
+    Kind("Firebase", ("$fbscrypt$",), _FIREBASE, firebase_cost, _fits_firebase),
     Kind(
         "sha256-crypt",
         ("$5$",),
         rf"\$5{_SHA_CRYPT}[./0-9A-Za-z]{{42}}[./0-9A-D]",
-        _sha_crypt_cost,
+        sha_crypt_cost,
         _fits_by("sha256_crypt"),
+        by_python=True,
     ),
     Kind(
         "sha512-crypt",
         ("$6$",),
         rf"\$6{_SHA_CRYPT}[./0-9A-Za-z]{{85}}[./01]",
-        _sha_crypt_cost,
+        sha_crypt_cost,
         _fits_by("sha512_crypt"),
+        by_python=True,
     ),
     # A salt of 4 to 16 bytes behind the digest.
     *(
@@ -276,7 +254,7 @@ KINDS = (
             f"LDAP's {start}",
             (start,),
             rf"{re.escape(start)}(?=[^=]{{{least},{most}}}=*$){PADDED_BASE64}",
-            _no_cost,
+            no_cost,
             _fits_by(hasher),
         )
         for start, least, most, hasher in (

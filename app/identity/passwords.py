@@ -108,8 +108,8 @@ def _common_passwords() -> frozenset[str]:
 class PasswordHasher:
     """Hashes and verifies in `threads` threads; `queue` logins, and as many others, may wait.
 
-    Hashes from elsewhere that cost far more than ours are verified in one thread more, behind a
-    queue of its own: no other login waits for them, however many come.
+    Hashes from elsewhere that cost far more than ours, or that Python computes, are verified in one
+    thread more, behind a queue of its own: no other login waits for them, however many come.
 
     `cost` is for tests, which make thousands of hashes.
     """
@@ -186,7 +186,10 @@ class PasswordHasher:
         TooManyLogins; CallerGone when `gone` comes true in the queue.
         """
         known = known_hash(password_hash or "")
-        threads = self._costly if known and known.affordable and known.costly else self._threads
+        # All of ASCII is its own NFKC. Of the rest it is not known yet: that takes time too.
+        tries = 1 if password.isascii() else 2
+        costly = known and known.affordable and known.costly(tries=tries)
+        threads = self._costly if costly else self._threads
         return await threads.run(
             lambda: self._verify(password, known), gone, source=source, at_turn=at_turn
         )

@@ -1,7 +1,9 @@
 """Users as Keycloak, Auth0 and GoTrue (Supabase) export them, read as rows of an import.
 
-An account that can't sign in there does not become one that can sign in here: it is refused.
-Roles and groups are not read, so nothing is granted.
+An account that can't sign in there does not become one that can sign in here: it is refused. So is
+one whose name here would be an email address that was never confirmed: it may be someone else's, to
+whom an administrator then grants by that name. Roles and groups are not read, so nothing is
+granted.
 """
 
 import json
@@ -46,19 +48,26 @@ def gotrue_row(record: Mapping[str, str]) -> Values:
     if not record.get("email"):
         raise Refused("This user has no email address, which would be the username.")
     if record.get("email_confirmed_at") == "":
-        raise Refused("This user's email address was never confirmed there.")
+        raise _unconfirmed()
     return _row(record["email"], record["encrypted_password"])
 
 
 def _auth0_row(record: dict[str, Any]) -> Values:
     if record.get("blocked"):
         raise Refused("This user is blocked there.")
-    identifiers = [*_list(record, "identifiers"), {"type": "email", "value": record.get("email")}]
-    names = [record.get("username")]
-    for kind in ("username", "email"):
-        names += [each.get("value") for each in reversed(identifiers) if each.get("type") == kind]
-    name = next(filter(None, names), None)
+    usernames = [record.get("username")]
+    # With whether they were confirmed, which older exports do not say.
+    emails = [(record.get("email"), record.get("email_verified", True))]
+    for each in reversed(_list(record, "identifiers")):
+        if each.get("type") == "username":
+            usernames.append(each.get("value"))
+        elif each.get("type") == "email":
+            emails.append((each.get("value"), each.get("verified", True)))
+    confirmed = [address for address, verified in emails if verified is True]
+    name = next(filter(None, [*usernames, *confirmed]), None)
     if not name:
+        if any(address for address, _ in emails):
+            raise _unconfirmed()
         raise Refused("This user has neither a username nor an email address.")
     return _row(name, record.get("passwordHash"))
 
@@ -68,6 +77,8 @@ def _keycloak_row(record: dict[str, Any]) -> Values:
         raise Refused("This user is disabled there.")
     if record.get("serviceAccountClientId"):
         raise Refused("This is a service account: create it here, with a secret of its own.")
+    if record["username"] == record.get("email") and record.get("emailVerified") is not True:
+        raise _unconfirmed()
     passwords = [each for each in _list(record, "credentials") if each.get("type") == "password"]
     return _row(record["username"], _keycloak_hash(passwords[0]) if passwords else None)
 
@@ -95,6 +106,10 @@ def _keycloak_hash(credential: dict[str, Any]) -> str:
         ValueError,
     ):
         raise Refused("This user's password in Keycloak's export is broken.") from None
+
+
+def _unconfirmed() -> Refused:
+    return Refused("This user's email address was never confirmed there.")
 
 
 def _octets(text: str) -> bytes:

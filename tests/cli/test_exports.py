@@ -25,6 +25,8 @@ KEYCLOAK_PASSWORDS = {
     ),
 }
 
+UNCONFIRMED = "This user's email address was never confirmed there."
+
 
 async def import_text(text: str | bytes, tmp_path: Path) -> tuple[int, dict[str, Any]]:
     """The exit code and the report for a file of this text."""
@@ -117,6 +119,7 @@ async def test_refused_users_of_keycloak_are_named_by_line(
         keycloak_user("disabled", JANES_KEYCLOAK_PASSWORD, enabled=False),
         keycloak_user("federated"),
         keycloak_user("service-account-x", serviceAccountClientId="x"),
+        keycloak_user("a@example.com", JANES_KEYCLOAK_PASSWORD, email="a@example.com"),
         keycloak_user("of a plugin", pbkdf2_credential("user1", algorithm="bcrypt")),
         keycloak_user("dear", pbkdf2_credential("user1", hashIterations=10**9)),
         keycloak_user("endless", pbkdf2_credential("user1", hashIterations=float("inf"))),
@@ -136,15 +139,16 @@ async def test_refused_users_of_keycloak_are_named_by_line(
         4: "This user is disabled there.",
         5: "This user has no password there: they sign in some other way.",
         6: "This is a service account: create it here, with a secret of its own.",
-        7: "This hash is by none of Keycloak's own algorithms.",
-        8: "This hash by PBKDF2-SHA256 is too expensive to verify at a login.",
-        9: broken,
+        7: UNCONFIRMED,
+        8: "This hash is by none of Keycloak's own algorithms.",
+        9: "This hash by PBKDF2-SHA256 is too expensive to verify at a login.",
         10: broken,
         11: broken,
-        12: "This user's name is not text.",
-        13: "This user's credentials are not a list.",
-        14: "This is not a user.",
-        15: "This is not a user as Keycloak, Auth0 or GoTrue exports them.",
+        12: broken,
+        13: "This user's name is not text.",
+        14: "This user's credentials are not a list.",
+        15: "This is not a user.",
+        16: "This is not a user as Keycloak, Auth0 or GoTrue exports them.",
     }
 
 
@@ -152,7 +156,7 @@ def auth0_user(**members: Any) -> dict[str, Any]:
     """A user as Auth0's export of password hashes has them."""
     return {
         "_id": {"$oid": "5dea9f9c82dd7c0e76e4ec93"},
-        "email_verified": False,
+        "email_verified": True,
         "passwordHash": BCRYPT,
         "connection": "Username-Password-Authentication",
         **members,
@@ -162,7 +166,7 @@ def auth0_user(**members: Any) -> dict[str, Any]:
 async def test_auth0s_export_is_imported_as_it_is(
     environment: Environment, own_runtime: Runtime, tmp_path: Path
 ) -> None:
-    by_identifier = {"type": "email", "value": "carl@example.com", "verified": False}
+    by_identifier = {"type": "email", "value": "carl@example.com", "verified": True}
     lines = [
         json.dumps(auth0_user(email="anna@example.com")),
         json.dumps(auth0_user(email="ben@example.com", username="ben")),
@@ -187,6 +191,47 @@ async def test_auth0s_export_is_imported_as_it_is(
     }
     names = ("anna@example.com", "ben", "carl@example.com")
     await assert_signs_in(own_runtime, dict.fromkeys(names, PASSWORD))
+
+
+async def test_no_address_that_was_never_confirmed_becomes_a_username(
+    environment: Environment, tmp_path: Path
+) -> None:
+    """Someone may have registered there with an address that is another person's."""
+    confirmed = {"type": "email", "value": "new@example.com", "verified": True}
+    unconfirmed = {"type": "email", "value": "boss@example.com", "verified": False}
+    boss = {"email": "boss@example.com", "email_verified": False}
+    users = [
+        auth0_user(**boss),
+        auth0_user(**boss | {"email_verified": None}),
+        auth0_user(identifiers=[unconfirmed]),
+        auth0_user(**boss, identifiers=[unconfirmed, {"type": "phone", "value": "+1"}]),
+        # These have another name.
+        auth0_user(**boss, username="ben"),
+        auth0_user(**boss, identifiers=[{"type": "username", "value": "carl"}, unconfirmed]),
+        auth0_user(**boss, identifiers=[confirmed]),
+    ]
+    code, report = await import_text("\n".join(map(json.dumps, users)), tmp_path)
+    assert (code, report["made"]) == (3, 3)
+    assert {each["line"]: each["reason"] for each in report["refused"]} == dict.fromkeys(
+        range(1, 5), UNCONFIRMED
+    )
+    names = {each["username"] for each in await printed("user", "list")}
+    assert names == {"ben", "carl", "new@example.com"}
+    realm = {
+        "users": [
+            keycloak_user("a@example.com", JANES_KEYCLOAK_PASSWORD, email="a@example.com"),
+            keycloak_user(
+                "b@example.com",
+                JANES_KEYCLOAK_PASSWORD,
+                email="b@example.com",
+                emailVerified=True,
+            ),
+            keycloak_user("dora", JANES_KEYCLOAK_PASSWORD, email="dora@example.com"),
+        ]
+    }
+    code, report = await import_text(json.dumps(realm), tmp_path)
+    assert (code, report["made"]) == (3, 2)
+    assert [each["reason"] for each in report["refused"]] == [UNCONFIRMED]
 
 
 GOTRUE_USERS: list[dict[str, Any]] = [
@@ -240,7 +285,7 @@ async def test_gotrues_export_is_imported_as_it_is(
     assert {each["line"] - first: each["reason"] for each in report["refused"]} == {
         1: "This user is or was banned there.",
         2: "This user is deleted there.",
-        3: "This user's email address was never confirmed there.",
+        3: UNCONFIRMED,
         4: "This user has no email address, which would be the username.",
         5: "This user has no password there: they sign in some other way.",
     }

@@ -17,10 +17,11 @@ import pytest
 
 from tests.conftest import SECRET
 from tests.support import databases, framing
+from tests.support.documents import Document
 from tests.support.factories import PASSWORD
 from tests.support.framing import ENDING, HIDDEN, HIDDEN_IN_LOG, KEPT, LAST, converse, request
-from tests.support.processes import PATIENCE, Service, command, eventually, serving
-from tests.support.proxies import PROXIES, running_before
+from tests.support.processes import PATIENCE, Service, command, eventually, free_port, serving
+from tests.support.proxies import PROXIES, haproxy_configuration, running, running_before
 
 pytestmark = [
     pytest.mark.system,
@@ -179,6 +180,35 @@ def is_refused(connection: socket.socket) -> bool:
         return False
     except ConnectionError:
         return True
+
+
+def test_the_proxy_lets_only_the_named_origins_sign_in(service: Service, tmp_path: Path) -> None:
+    (block,) = Document("docs/how-to/run-in-production.md").blocks("haproxy")
+    port = free_port()
+    shipped = haproxy_configuration(service.url, port, tmp_path)
+    narrowed = shipped.replace("    default_backend", f"{block.text}\n    default_backend")
+    form = {"username": "alice", "password": PASSWORD}
+    with (
+        running(("haproxy", "-db", "-f"), narrowed, port, tmp_path),
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        eventually(lambda: client.get("/health/live").status_code == 200)
+        for path in ("/token", "/revoke"):
+            for origin, status in (
+                (None, 200),
+                ("https://auth.example", 200),
+                ("https://app.example", 200),
+                ("https://other.example", 403),
+                ("https://app.example.other.example", 403),
+                ("null", 403),
+            ):
+                headers = {"Origin": origin} if origin else {}
+                answer = client.post(path, data={**form, "token": "unknown"}, headers=headers)
+                assert answer.status_code == status, (path, origin)
+        asked = {"Origin": "https://other.example", "Access-Control-Request-Method": "POST"}
+        assert client.options("/token", headers=asked).status_code == 403
+        known = client.get("/.well-known/jwks.json", headers=asked)
+        assert known.headers["access-control-allow-origin"] == "*"
 
 
 async def test_the_shipped_proxy_passes_on_no_offer_to_upgrade(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -227,6 +228,49 @@ def test_the_audit_log_is_narrowed_by_name_and_date_and_exported(
         page.get_by_label("From").fill("2020-01-01")
         page.get_by_label("To").fill("")
         expect(entries.filter(has_text="User created")).to_have_count(len(PEOPLE))
+
+
+def test_no_cell_of_an_exported_audit_log_is_a_formula_whatever_separates_cells(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    formulas = '=1;=2;"@3"|+4,-5,\'=6|\uff1d7'
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        find(page, "alice")
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_label("New name").fill(formulas)
+        page.get_by_role("dialog").get_by_role("button", name="Rename").click()
+        expect(page.get_by_role("heading", name="=1;=2;")).to_be_visible()
+        switch(page, "read:audit").click()
+        page.get_by_role("textbox", name="Reason").fill(f"; {formulas}")
+        page.get_by_role("button", name="Grant", exact=True).click()
+        expect(switch(page, "read:audit")).to_be_checked()
+        page.get_by_role("link", name="Audit", exact=True).click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Export CSV").click()
+        file = tmp_path / "audit.csv"
+        download.value.save_as(file)
+    text = file.read_text("utf-8-sig")
+    reasons = [row["detail"] for row in csv.DictReader(text.splitlines())]
+    assert any("'=2" in reason and "' =1" in reason for reason in reasons)
+    for separator in ",;|\t":
+        parsed = [
+            cell for row in csv.reader(text.splitlines(), delimiter=separator) for cell in row
+        ]
+        for cell in [*parsed, *re.split(rf"[{separator}\r\n]", text)]:
+            assert not re.match(r"[\s\"]*[=+\-@\uff1d]", cell), (separator, cell)
+
+
+def test_an_id_in_the_address_leads_to_no_other_route(settings: dict[str, Any]) -> None:
+    asked: list[str] = []
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+        page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+        page.evaluate("location.hash = 'audit?user=..%2Fscopes'")
+        expect(page.get_by_role("heading", name="This page can't be shown")).to_be_visible()
+    assert "/users/..%2Fscopes" in asked
+    assert "/scopes" not in asked
 
 
 def test_what_is_slow_is_said_to_load_and_offline_the_bar_is_right(

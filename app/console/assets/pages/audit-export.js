@@ -20,8 +20,12 @@ const COLUMNS = [
   "address",
   "request_id",
 ];
-/** A spreadsheet would run a cell that begins so as a formula; names and user agents can. */
-const FORMULA = /^[=+\-@\t\r]/;
+/**
+ * Where a spreadsheet would find a formula: at the beginning of a cell, or behind what separates
+ * cells. Which character that is depends on the reader's language and settings, so a quoted value
+ * can be split too. Names, reasons and user agents may hold anything.
+ */
+const BEFORE_FORMULA = /(^|[,;|\t\r\n])(?=[\s"']*[=+\-@＝＋－＠])|^(?=[\t\r\n])/g;
 
 /**
  * @param {Filter} filter
@@ -93,7 +97,8 @@ function lineOf(cells) {
 
 /** @param {string} cell */
 function quoted(cell) {
-  const text = FORMULA.test(cell) ? `'${cell}` : cell;
+  // As OWASP advises against CSV injection: an apostrophe makes it text.
+  const text = cell.replace(BEFORE_FORMULA, "$1'");
   return `"${text.replaceAll('"', '""')}"`;
 }
 

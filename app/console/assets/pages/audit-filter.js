@@ -141,7 +141,7 @@ async function usersNamed(part) {
  * @returns {Promise<string>}
  */
 async function nameOf(id) {
-  return api.get(`users/${id}`).then(
+  return api.get(`users/${encodeURIComponent(id)}`).then(
     (/** @type {Api.UserAnswer} */ { username }) => username,
     () => id,
   );
