@@ -29,7 +29,7 @@ from tests.support import databases
 from tests.support.clock import MovableClock
 from tests.support.commands import Environment
 from tests.support.faults import OwnPostgres
-from tests.support.hashing import quick_hasher
+from tests.support.hashing import hashing_quickly
 from tests.support.processes import until
 from tests.support.servers import Server, start_server
 
@@ -276,16 +276,6 @@ def client_of(runtime: Runtime) -> httpx2.AsyncClient:
     app.state.runtime = runtime
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test")
-
-
-@asynccontextmanager
-async def hashing_quickly(runtime: Runtime) -> AsyncIterator[Runtime]:
-    """The same runtime, with hashes that cost next to nothing."""
-    hasher = quick_hasher(runtime.settings)
-    try:
-        yield replace(runtime, hasher=hasher)
-    finally:
-        hasher.close()
 
 
 @asynccontextmanager

@@ -89,3 +89,8 @@ def token_of(service: Service, username: str, agent: str | None = None) -> dict[
 def status(service: Service, path: str, token: dict[str, Any]) -> int:
     bearer = {"Authorization": f"Bearer {token['access_token']}"}
     return httpx2.get(f"{service.url}{path}", headers=bearer).status_code
+
+
+def told(page: Page, text: str) -> None:
+    """Wait until the page has said so."""
+    expect(page.locator("#notices [role=status]")).to_contain_text(text)
