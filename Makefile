@@ -13,6 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # What needs more than Python, and what takes long: `make test-all` runs it.
 EVERY_DAY := not (cluster or docker or browser or npm or toolchain or system or long)
+# They come by nothing that the other tests leave out, and would take twice as long if measured.
+NOT_MEASURED := docker or browser or npm or toolchain or long
 
 .PHONY: help run dev t test test-all fuzz chaos mutants bench check check-js format lock clean
 
@@ -38,8 +40,11 @@ test: $(VENV)/.dev ## Run the tests that need Python alone (ARGS="tests/api -k n
 
 # The cluster's tests come after the others and one at a time: they measure seconds.
 test-all: $(VENV)/.dev ## Run all tests, with coverage: needs Docker, Chromium, npm, Patroni and more
-	@python -m pytest $(PARALLEL) --cov --cov-report term -m 'not cluster'
-	@python -m pytest --no-cov -m cluster tests/system/cluster
+	@python -m pytest $(PARALLEL) --token-kinds formats --cov --cov-report term \
+		-m 'not (cluster or $(NOT_MEASURED))'
+	@python -m pytest $(PARALLEL) -m '($(NOT_MEASURED)) and not cluster'
+	@python -m pytest $(PARALLEL) --token-kinds others -m 'every_token_kind and not long'
+	@python -m pytest -m cluster tests/system/cluster
 
 fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--help" for more)
 	@python -m tests.fuzz $(ARGS)

@@ -15,7 +15,7 @@ from tests.support.processes import Service, command, serving
 
 pytestmark = pytest.mark.system
 USES = 50
-ROUNDS = 60
+ROUNDS = 20
 # Replicas have one name, whatever they listen on.
 ISSUER = "https://auth.example"
 LIMITS = httpx2.Limits(max_connections=16)
