@@ -28,6 +28,10 @@ from dev.sample_data import (
 WATCHED = PROJECT / "app"
 POLL_INTERVAL = 0.1  # seconds
 TIMEOUT = 5.0  # seconds
+ENDED = (
+    "The service ended. Run .venv/bin/scopegate migrate if it says so, or mend the code. "
+    "Then save a file in app/: that starts the service again."
+)
 SCOPEGATE = (sys.executable, "-m", "app")
 
 
@@ -69,12 +73,14 @@ def _serve_with_reload(settings: Settings) -> None:
         if _is_ready(service, url):
             print(_what_to_try(settings, url), flush=True)
         for changes in watch(WATCHED, raise_interrupt=True):
-            names = sorted(str(Path(path).relative_to(PROJECT)) for _, path in changes)
-            print(f"Changed: {', '.join(names)}. The service restarts.", flush=True)
+            # An editor's temporary files have gone again.
+            changed = {Path(path) for _, path in changes if Path(path).exists()}
+            names = sorted(str(path.relative_to(PROJECT)) for path in changed)
+            print(f"Changed: {', '.join(names) or 'app/'}. The service restarts.", flush=True)
             _stop(service)
             service = _start()
             if not _is_ready(service, url):
-                print("The service ended. Mend the code: saving a file starts it again.")
+                print(ENDED, flush=True)
     finally:
         _stop(service)
 

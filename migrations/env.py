@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
 
 from alembic import context
 from alembic.operations import MigrationScript
@@ -9,12 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
-import app.access.models
-import app.audit.models
-import app.db.models
-import app.identity.models
-import app.items.models
-import app.tokens.models  # noqa: F401 - each import puts its tables into the metadata
+import app
 from app.access.scopes import put_shipped_scopes
 from app.db.base import Base
 from app.db.engine import open_engine
@@ -23,6 +20,10 @@ from app.db.migrating import migrator_settings
 from app.db.schema import refuse_foreign
 from app.identity.users import fill_in_all_skeletons
 from app.settings import Settings
+
+# Each import puts a package's tables into the metadata.
+for models in sorted(Path(app.__path__[0]).glob("*/models.py")):
+    import_module(f"app.{models.parent.name}.models")
 
 
 def number(

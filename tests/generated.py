@@ -137,6 +137,7 @@ def _taken(schema: Schema, operation: Schema) -> Iterator[str]:
 def _write(document: Document, part: str) -> None:
     by_hand = document.text.partition(MARKER)[0]
     document.path.write_text(by_hand + MARKER + part)
+    print(f"Written: {document.path.relative_to(PROJECT)}")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ def test_the_tutorial_works_as_written(own_database_url: str, checkout: Path) ->
     check("alembic", "check")
     check("pytest", "-q", "-p", "no:cacheprovider", "tests/api/test_reports.py")
     check("pytest", "-q", "-p", "no:cacheprovider", "tests/test_documents.py", "-k", "all_there")
-    # What has a list of all routes, models or scopes.
-    lists = ("tests/api/test_docs.py", "tests/api/test_security.py", "tests/api/test_console.py")
+    # What goes through all routes, models or scopes.
+    every_route = ("tests/api/test_security.py", "tests/api/test_caller_first.py")
+    check("pytest", "-q", "-p", "no:cacheprovider", "--token-kinds", "default", *every_route)
+    lists = ("tests/api/test_docs.py", "tests/api/test_console.py")
     names = "declares or summaries or described or example or repeats"
     check("pytest", "-q", "-p", "no:cacheprovider", "--token-kinds", "default", *lists, "-k", names)

@@ -1,4 +1,4 @@
-"""Items: the sample resource. One's own, or all of them for an admin."""
+"""Items: the sample resource. A user's own, or all of them for an admin."""
 
 import uuid
 from datetime import datetime
@@ -89,7 +89,7 @@ async def list_items(
 
 @router.post("", summary="Create item", status_code=201, responses=refusals(413))
 async def create_item(new: NewItem, work: CanWriteItems) -> ItemAnswer:
-    """A new item of one's own."""
+    """A new item of your own."""
     item = await items.create_item(work, title=new.title, description=new.description)
     return ItemAnswer.model_validate(item)
 

@@ -42,13 +42,13 @@ class Me(BaseModel):
 
 
 class OwnSessionAnswer(SessionAnswer):
-    """One login of one's own."""
+    """One of your own logins."""
 
     current: bool = Field(False, description="This token's session.")
 
 
 class OwnSessionPage(Page[OwnSessionAnswer]):
-    """One page of one's own sessions, soonest to expire first."""
+    """One page of your own sessions. The one that expires first comes first."""
 
 
 class PasswordChange(BaseModel):
@@ -104,7 +104,7 @@ async def list_sessions(
     limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> OwnSessionPage:
-    """One's own live sessions, soonest to expire first."""
+    """Your own live sessions. The one that expires first comes first."""
     found = await live_sessions(
         db, principal.user_id, after=after, limit=limit + 1, now=runtime.now()
     )
@@ -121,11 +121,11 @@ async def list_sessions(
     responses=refusals(404, 422, texts={404: str(SessionNotFound())}),
 )
 async def end_one_session(session_id: uuid.UUID, work: AnyCaller) -> None:
-    """End one of one's own sessions; repeating it changes nothing."""
+    """End one of your own sessions; repeating it changes nothing."""
     await end_own_session(work, session_id)
 
 
 @router.delete("/sessions", summary="End my sessions", status_code=204)
 async def end_all_sessions(work: AnyCaller) -> None:
-    """End all of one's own sessions, this one too."""
+    """End all of your own sessions, this one too."""
     await end_own_sessions(work)

@@ -113,7 +113,7 @@ class UserPage(Page[UserAnswer]):
 
 
 class SessionPage(Page[SessionAnswer]):
-    """One page of sessions, soonest to expire first."""
+    """One page of sessions. The one that expires first comes first."""
 
 
 class SecretPage(Page[SecretAnswer]):
@@ -248,7 +248,7 @@ async def list_sessions(
     limit: PageSize = 20,
     after: uuid.UUID | None = None,
 ) -> SessionPage:
-    """The user's live sessions, soonest to expire first."""
+    """The user's live sessions. The one that expires first comes first."""
     await user_of_id(db, user_id)
     found = await live_sessions(db, user_id, after=after, limit=limit + 1, now=runtime.now())
     return SessionPage.of([SessionAnswer.model_validate(each) for each in found], limit=limit)

@@ -157,9 +157,9 @@ def migrate(
 
 @command(cli, "prune")
 async def prune(runtime: Runtime) -> str:
-    """Clear away what has expired.
+    """Delete what has expired.
 
-    A serving process does this by itself every now and then.
+    A serving process does this by itself from time to time.
     """
     from app.ops.housekeeping import prune as clear_away
 

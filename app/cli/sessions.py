@@ -26,7 +26,7 @@ REASON = "ended by an operator"
 
 @command(session, "list")
 async def session_list(runtime: Runtime, name: Name, limit: Limit = 50) -> Output:
-    """A user's live sessions, soonest to expire first."""
+    """A user's live sessions. The one that expires first comes first."""
     from app.identity.sessions import live_sessions
     from app.identity.users import get_user
     from app.views import SessionAnswer

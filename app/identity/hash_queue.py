@@ -56,7 +56,7 @@ class Source:
 
 
 def source_of(actor: Actor) -> Source:
-    """Return the source of what a signed-in user or a command does to an account."""
+    """Return the queue's source for a call with which a user or a command changes an account."""
     return Source("accounts", network_of(actor.origin.address), str(actor.user_id))
 
 
@@ -156,7 +156,8 @@ class HashQueue:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a thread."""
+        """How many calls wait for a thread."""
+        # One more was already handed to the executor, so that a thread that gets free has work.
         ready = 1 if self._free == 0 else 0
         return ready + sum(map(len, self._lanes.values()))
 

@@ -133,22 +133,22 @@ class PasswordHasher:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a thread."""
+        """How many calls wait for a thread."""
         return self._threads.queue.waiting + self._costly.queue.waiting
 
     @property
     def refused(self) -> int:
-        """Calls that found no place in the queue."""
+        """How many calls found no place in the queue."""
         return self._threads.queue.refused + self._costly.queue.refused
 
     @property
     def begun(self) -> int:
-        """Calls that a thread has begun."""
+        """How many calls a thread has begun."""
         return self._threads.begun + self._costly.begun
 
     @property
     def waited(self) -> float:
-        """Seconds that those calls had waited, all together."""
+        """Seconds that the begun calls had waited for a thread, all together."""
         return self._threads.waited + self._costly.waited
 
     def check_room(self, source: Source) -> None:

@@ -63,7 +63,7 @@ async def live_sessions(
     limit: int,
     now: datetime,
 ) -> list[Session]:
-    """Return up to `limit` of the user's live sessions, soonest to expire first.
+    """Return up to `limit` of the user's live sessions. The one that expires first comes first.
 
     `after` is the session that the page before ended with.
     """

@@ -21,7 +21,7 @@ class ItemNotFound(NotFound):
 
 
 async def create_item(work: Work[Actor], *, title: str, description: str | None) -> Item:
-    """Add an item of the actor's own."""
+    """Add an item that belongs to the actor."""
     item = Item(owner_id=work.actor.user_id, title=title, description=description)
     work.db.add(item)
     await work.db.flush()

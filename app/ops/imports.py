@@ -98,7 +98,7 @@ def _check(row: Row) -> Newcomer:
     username = normalise_username(values["username"])
     password, password_hash = values.get("password"), values.get("password_hash")
     if bool(password) == bool(password_hash):
-        raise Refused("A row has either a password or a password_hash.")
+        raise Refused("Give each row a password or a password_hash, not both.")
     return Newcomer(
         line,
         username,
