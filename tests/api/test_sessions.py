@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from app.runtime import Runtime
+from tests.support.audit import told
 from tests.support.clock import MovableClock
 from tests.support.factories import PASSWORD, SignedIn, Someone, login, make_user, sign_in
 
@@ -16,7 +17,7 @@ NEW_PASSWORD = "wrong donkey battery staple"
 
 
 async def test_sessions_are_listed_by_page_and_ended_one_by_one(
-    client: httpx2.AsyncClient, alice: Someone
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
     pairs = [await sign_in(client, alice) for _ in range(3)]
     me = pairs[0].header
@@ -32,6 +33,9 @@ async def test_sessions_are_listed_by_page_and_ended_one_by_one(
         path = f"/users/me/sessions/{listed[1]['id']}"
         assert (await client.delete(path, headers=me)).status_code == 204
     assert [await pair.works() for pair in pairs] == [True, False, True]
+    async with runtime.sessions() as db:
+        (ended,) = await told(db, "session.ended")
+    assert ended[2] == {"session": listed[1]["id"], "reason": "ended by its user"}
     assert len((await client.get("/users/me/sessions", headers=me)).json()["items"]) == 2
 
 
@@ -47,11 +51,16 @@ async def test_somebody_elses_session_is_not_found(
     assert await theirs.works()
 
 
-async def test_all_sessions_end_at_once(client: httpx2.AsyncClient, alice: Someone) -> None:
+async def test_all_sessions_end_at_once(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
     pairs = [await sign_in(client, alice) for _ in range(2)]
     answer = await client.delete("/users/me/sessions", headers=pairs[0].header)
     assert answer.status_code == 204
     assert [await pair.works() for pair in pairs] == [False, False]
+    async with runtime.sessions() as db:
+        (ended,) = await told(db, "session.ended")
+    assert ended[2] == {"sessions": 2, "reason": "ended by its user"}
 
 
 async def test_a_new_password_ends_all_other_sessions(
