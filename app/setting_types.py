@@ -32,6 +32,9 @@ ISSUER = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
     r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)*"
 )
+NO_HOST = re.compile(r"https?:/*+([:?#].*)?", re.IGNORECASE)
+# Ends of lines and bytes that are not UTF-8 are among them.
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def split_secrets(value: SecretStr | None) -> list[str]:
@@ -56,6 +59,10 @@ def _read(name: str, path: object) -> str:
             f"SCOPEGATE_{name.upper()}_FILE: {path} can't be read "
             f"({error.strerror}); make it readable for this user"
         ) from error
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"SCOPEGATE_{name.upper()}_FILE: {path} is not UTF-8; save it as UTF-8"
+        ) from None
 
 
 def _words(text: str) -> list[str]:
@@ -125,7 +132,15 @@ def _without_brackets(value: str) -> str:
     return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
 
+def _refuse_control_characters(value: str) -> str:
+    if CONTROL_CHARACTERS.search(value):
+        raise ValueError("it has control characters or is not UTF-8: take them out")
+    return value
+
+
 def _refuse_what_is_no_issuer(value: str) -> str:
+    if NO_HOST.fullmatch(value):
+        raise ValueError("the issuer has no host: https://auth.example")
     if value.endswith("/"):
         raise ValueError("write the issuer without the slash at its end: https://auth.example")
     if not ISSUER.fullmatch(value) or not _has_a_port_that_exists(value):
@@ -174,3 +189,4 @@ Networks = Annotated[
 ]
 Secrets = Annotated[SecretStr, AfterValidator(_refuse_weak_secrets)]
 Issuer = Annotated[str, AfterValidator(_refuse_what_is_no_issuer)]
+Audience = Annotated[str, AfterValidator(_refuse_control_characters)]

@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from app.env_file import PREFIX, EnvFileSettings
 from app.setting_types import (
     HOW_TO_MAKE_A_SECRET,
+    Audience,
     Delay,
     Hosts,
     Issuer,
@@ -110,7 +111,7 @@ class Settings(EnvFileSettings):
         Field(description="`iss` of every token; by default the URL served at, never `Host`."),
     ] = None
     audience: Annotated[
-        str | None, Field(description="`aud` of every token; by default the issuer.")
+        Audience | None, Field(description="`aud` of every token; by default the issuer.")
     ] = None
     signing_algorithm: Annotated[
         Algorithm, Field(description="`ES256`, `RS256`, `EdDSA` or `HS256`.")

@@ -123,7 +123,6 @@ def test_issuer_is_the_url_served_at_unless_it_is_set(
     [
         "auth.example",
         "ftp://auth.example",
-        "https://",
         "https://auth.example?tenant=1",
         "https://auth.example/?",
         "https://auth.example/#",
@@ -150,6 +149,20 @@ def test_what_clients_would_read_in_another_way_is_no_issuer(value: str) -> None
     text = complaint(issuer=value)
     assert "https://auth.example" in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["https://", "http:", "https:/", "HTTPS:///", "https://:8000", "https://?a", "https://#"],
+)
+def test_an_issuer_without_a_host_is_refused_as_such(value: str) -> None:
+    assert "the issuer has no host: https://auth.example" in complaint(issuer=value)
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\0", "\x7f", "a\x85b", "a\u2028b", "\udcff"])
+def test_control_characters_in_what_tokens_hold_are_refused(value: str) -> None:
+    assert "control characters" in complaint(audience=value)
+    assert "https://auth.example" in complaint(issuer=f"https://auth.example/{value}")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
         remedy = "set it otherwise: docs/reference/settings.md in Scopegate's source describes it"
         findings = [Finding("settings", "wrong", problem_with_settings(error), remedy)]
     except ConfigurationError as error:
-        findings = [Finding("settings", "wrong", str(error), "mend that line, or remove it")]
+        findings = [Finding("settings", "wrong", str(error), "mend that, or remove it")]
     found = [asdict(each) for each in findings]
     Output(found, "\n".join(map(_lines, findings))).print(as_json=as_json)
     if any(each.state == "wrong" for each in findings):

@@ -21,6 +21,9 @@ HOST_AND_PORT = re.compile(r"(\[[^]]+\]|[^:]+)(?::(\d+))?")
 # What comes before, hosts with commas between them, what comes after.
 SEVERAL_HOSTS = re.compile(r"([^:/]+://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(?=[/?#]|$)(.*)")
 
+LONGEST_HOST = 253
+"""Characters of a name in the DNS."""
+SESSION_ATTRIBUTES = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 VERIFYING = {"verify-ca", "verify-full"}
 FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
@@ -57,12 +60,49 @@ def normalise_url(
         raise ConfigurationError(
             f"{setting} must name Postgres: postgresql://user:password@host/name"
         )
-    # Given twice, the last one counts, as it does for libpq.
-    query = {
-        name: value if isinstance(value, str) else value[-1] for name, value in url.query.items()
-    }
-    url = url.set(drivername="postgresql+asyncpg", query=_for_asyncpg(query, setting))
-    return url.set(password=password) if password and not url.password else url
+    if password and not url.password:
+        url = url.set(password=password)
+    _check_parts(url, setting)
+    query = _for_asyncpg({name: str(value) for name, value in url.query.items()}, setting)
+    return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+def _check_parts(url: URL, setting: str) -> None:
+    """Raise ConfigurationError for what no connection can be made with, whatever the server."""
+    hosts = str(url.query.get("host") or url.host or "").split(",")
+    ports = str(url.query.get("port") or ("" if url.port is None else url.port)).split(",")
+    if not all(_is_port(port) for port in ports if port):
+        raise ConfigurationError(f"{setting} has a port that is no number from 1 to 65535")
+    if not all(_is_host(host) for host in hosts if host):
+        raise ConfigurationError(
+            f"{setting} has a host that is neither a name, an address nor a folder of sockets"
+        )
+    parts = [url.username, url.password, url.database, *map(str, url.query.values())]
+    if any("\0" in part for part in parts if part):
+        raise ConfigurationError(f"{setting} has a NUL (%00), which Postgres can't take")
+    if url.password and "," in (url.username or ""):
+        # Its first message of SCRAM has the name as it is, where RFC 5802 wants `=2C`.
+        raise ConfigurationError(
+            f"{setting} has a user with a comma, which Scopegate's driver (asyncpg) can't sign in "
+            "by password: rename the role, or let it in without a password"
+        )
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,5}", text) is not None and 1 <= int(text) <= 65535
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be looked up: this does not say that there is such a host."""
+    if text.startswith("/"):
+        return "\0" not in text
+    try:
+        if ":" in text:
+            ipaddress.IPv6Address(text)
+        # What Python makes of a name before it asks the DNS.
+        return len(text.encode("idna")) <= LONGEST_HOST and re.search(r"[\0\s/]", text) is None
+    except ValueError:
+        return False
 
 
 def _for_asyncpg(query: dict[str, str], setting: str) -> dict[str, str]:
@@ -77,6 +117,10 @@ def _for_asyncpg(query: dict[str, str], setting: str) -> dict[str, str]:
         query["ssl"] = query.pop("sslmode")
     if query.get("ssl", "prefer") not in SSL_MODES:
         raise ConfigurationError(f"{setting} has an sslmode that is none of {', '.join(SSL_MODES)}")
+    if query.get("target_session_attrs", "any") not in SESSION_ATTRIBUTES:
+        raise ConfigurationError(
+            f"{setting} has target_session_attrs that are none of {', '.join(SESSION_ATTRIBUTES)}"
+        )
     if "connect_timeout" in query:
         # Whole seconds; libpq takes 0 for ever.
         query["timeout"] = query.pop("connect_timeout")
@@ -97,8 +141,12 @@ def _for_asyncpg(query: dict[str, str], setting: str) -> dict[str, str]:
 
 
 def _check_file(name: str, path: str, setting: str) -> None:
+    if name == "sslrootcert" and path == "system":
+        raise ConfigurationError(
+            f"{setting} has sslrootcert=system, which Scopegate's driver (asyncpg) does not have: "
+            "name the system's file, such as /etc/ssl/certs/ca-certificates.crt"
+        )
     if not os.access(path, os.R_OK) or not Path(path).is_file():
-        # libpq's `system` is no file either, and asyncpg does not know it.
         raise ConfigurationError(f"{setting} has {name}={path}, which is no file that can be read")
 
 
@@ -138,12 +186,18 @@ def _is_here(host: str) -> bool:
 
 def _with_hosts_apart(given: str) -> URL:
     """The URL parsed; several hosts, before the path or by libpq's `?host=`, each with its port."""
+    given.encode()
+    scheme, separator, rest = given.partition("://")
+    # RFC 3986 §3.1: a scheme may have capital letters.
+    given = scheme.lower() + separator + rest
     several = SEVERAL_HOSTS.fullmatch(given)
     pairs = [HOST_AND_PORT.fullmatch(each) for each in several[2].split(",")] if several else []
     # A password may hold a comma, and a slash that is not escaped.
     if several and "@" in (several[3] if None in pairs else several[3].partition("?")[0]):
         several = None
     url = make_url(several[1] + several[3] if several else given)
+    # Given twice, the last one counts, as it does for libpq.
+    url = url.set(query={n: v if isinstance(v, str) else v[-1] for n, v in url.query.items()})
     if several:
         hosts = [pair[1].strip("[]") if pair else "" for pair in pairs]
         ports = [pair[2] if pair else "" for pair in pairs]

@@ -105,7 +105,7 @@ async def test_a_line_of_the_file_that_cant_be_read_is_found(
 ) -> None:
     healthy.chdir(tmp_path)
     (tmp_path / ".env").write_text("SCOPEGATE_PASSWORD_GRANT: false\n")
-    await one_thing_is_wrong("settings", f"{tmp_path}/.env, line 1: ", "mend that line")
+    await one_thing_is_wrong("settings", f"{tmp_path}/.env, line 1: ", "mend that")
 
 
 async def test_a_password_is_never_shown(healthy: Environment, own_database_url: str) -> None:

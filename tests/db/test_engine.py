@@ -58,6 +58,17 @@ from tests.support.processes import PATIENCE
         ),
         ("postgres://u@/n?host=a,b", "postgresql+asyncpg://u@/n?host=a%2Cb&port=5432%2C5432"),
         ("postgres://u@/n?host=a,b&port=1", "postgresql+asyncpg://u@/n?host=a%2Cb&port=1%2C1"),
+        ("postgres://u@/n?host=a&host=b", "postgresql+asyncpg://u@/n?host=b"),
+        ("POSTGRESQL://U@H/N", "postgresql+asyncpg://U@H/N"),
+        ("Postgres://u:A://B@h/n", "postgresql+asyncpg://u:A%3A%2F%2FB@h/n"),
+        ("postgresql+ASYNCPG://u@h:65535/n", "postgresql+asyncpg://u@h:65535/n"),
+        ("postgresql://u@bücher.example:1/n", "postgresql+asyncpg://u@bücher.example:1/n"),
+        ("postgresql://u@db.example./n", "postgresql+asyncpg://u@db.example./n"),
+        ("postgresql://u@db_1/n", "postgresql+asyncpg://u@db_1/n"),
+        ("postgresql://u@[fe80::1%eth0]/n", "postgresql+asyncpg://u@[fe80::1%eth0]/n"),
+        ("postgresql:///n", "postgresql+asyncpg:///n"),
+        ("postgresql://a%2Cb@h/n", "postgresql+asyncpg://a%2Cb@h/n"),
+        ("postgresql://a%3Db:p@h/n", "postgresql+asyncpg://a%3Db:p@h/n"),
     ],
 )
 def test_urls_are_made_fit_for_asyncpg(given: str, normal: str) -> None:
@@ -82,7 +93,9 @@ def test_options_that_asyncpg_does_not_know_are_named() -> None:
         ("sslmode=verify_full", "sslmode that is none of"),
         ("ssl=true", "sslmode that is none of"),
         ("sslmode=verify-full&sslrootcert=/no/file", "sslrootcert=/no/file"),
-        ("sslmode=verify-full&sslrootcert=system", "sslrootcert=system"),
+        ("sslmode=verify-full&sslrootcert=system", "sslrootcert=system, which .* name the system"),
+        ("target_session_attrs=bogus", "none of any, primary, standby, prefer-standby, read-write"),
+        ("target_session_attrs=read_write", "target_session_attrs that are none of"),
         ("sslcert=/tmp", "sslcert=/tmp"),
         ("sslkey=/no/key", "sslkey=/no/key"),
         ("sslcrl=/no/crl", "sslcrl=/no/crl"),
@@ -169,6 +182,8 @@ def test_no_secret_of_a_url_is_shown() -> None:
         "postgresql://u:hunter2@a:1,b:x/n",
         "postgresql://u:hunter2@a,,b/n",
         "mysql://u:hunter2@h/n",
+        "MYSQL://u:hunter2@h/n",
+        "postgresql://u:hunter2@h/n\udcff",
         "hunter2",
         "",
     ],
@@ -177,6 +192,47 @@ def test_other_urls_are_refused_without_repeating_them(given: str) -> None:
     with pytest.raises(ConfigurationError, match="SCOPEGATE_DATABASE_URL") as caught:
         normalise_url(given)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        *[(f"h:{port}/n", "port") for port in ("65536", "99999", "-1", "0", "00")],
+        ("127.0.0.1:99999/n", "port"),
+        ("[::1]:70000/n", "port"),
+        ("a:1,b:65536/n", "port"),
+        ("a:0,b/n", "port"),
+        *[(f"/n?host=h&port={port}", "port") for port in ("70000", "0", "-5", "x", "1.5", "%2B1")],
+        ("/n?host=a,b&port=1,99999", "port"),
+        ("/n?port=99999", "port"),
+        *[(f"{host}/n", "host") for host in ("a..b", "a" * 300, ".a", "a.b..", f"{'ü' * 60}.a")],
+        (f"{'a.' * 200}a/n", "host"),
+        ("a%20b,a..b:1/n", "host"),
+        *[
+            (f"/n?host={host}", "host")
+            for host in ("a..b", "a,b..c", "a:1", "[::1]", "%00", "a%20b")
+        ],
+        ("/n?host=/run/%00", "host"),
+        ("h/n%00", "NUL"),
+        ("h/n?application_name=a%00", "NUL"),
+    ],
+)
+def test_a_part_that_no_connection_can_be_made_with_is_refused_by_its_kind(
+    given: str, what: str
+) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"^SCOPEGATE_LISTEN_DATABASE_URL has a {what}"
+    ) as caught:
+        normalise_url(f"postgresql://u:hunter2@{given}", setting="SCOPEGATE_LISTEN_DATABASE_URL")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("user", ["we%2Cird", "a,b", "%2c"])
+def test_a_user_that_the_driver_cant_sign_in_by_password_is_refused(user: str) -> None:
+    for given, password in ((f"{user}:hunter2", None), (user, "hunter2")):
+        with pytest.raises(ConfigurationError, match="has a user with a comma") as caught:
+            normalise_url(f"postgresql://{given}@h/n", password)
+        assert "hunter2" not in str(caught.value)
 
 
 async def test_a_connection_that_did_not_answer_in_time_is_not_waited_for_again(
