@@ -1,16 +1,21 @@
 """The commands: they call what the API calls, and speak plainly when they can't."""
 
+import asyncio
+import errno
+import io
 import json
+import os
 import re
 import uuid
 from itertools import product, takewhile
+from typing import Any
 
 import httpx2
 import pytest
 from asyncpg import InvalidPasswordError, ObjectNotInPrerequisiteStateError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import main
+from app.cli import console, main
 from app.errors import ScopegateError
 from tests.conftest import client_of
 from tests.support.commands import Environment, commands, scopegate, succeed
@@ -110,6 +115,17 @@ async def test_times_are_written_in_one_way(environment: Environment) -> None:
         (["user", "revoke-secret", "worker", "nonsense"], "this is not an id, such as 0189"),
         (["audit", "--action", "foo"], "there is no such kind of entry: it is one of login.succ"),
         (["audit", "--since", "yesterday"], "or how long ago, 2h or 1d12h"),
+        (["audit", "--limit", "9" * 20], "less than or equal to 1000000"),
+        (["user", "list", "--limit", "1000001"], "less than or equal to 1000000"),
+        (["session", "list", "alice", "--limit", "-1"], "greater than or equal to 0"),
+        (["user", "list", "--search", "a\udcffb"], "Invalid value for search: this is not UTF-8"),
+        (["user", "show", "\udcff"], "Invalid value for name: this is not UTF-8"),
+        (["user", "create", "Bob", "--scope", "\udcff"], "for scope: this is not UTF-8"),
+        (["grant", "alice", "read:items", "\udcff"], "for scopes: this is not UTF-8"),
+        (["grant", "alice", "read:items", "--reason", "\udcff"], "for reason: this is not"),
+        (["audit", "--user", "\udcff"], "for user: this is not UTF-8"),
+        (["key", "retire", "\udcff"], "for kid: this is not UTF-8"),
+        (["migrate", "--grant-to", "\udcff"], "for grant_to: this is not UTF-8"),
     ],
 )
 async def test_wrong_usage_is_told_in_words_of_ours(arguments: list[str], complaint: str) -> None:
@@ -179,7 +195,9 @@ async def test_first_admin_may_have_a_password_that_was_set(environment: Environ
         (["user", "create", "Bob", "--scope", "no:such"], f"{PASSWORD}\n", "no scope no:such"),
         (["grant", "nobody", "read:items"], "", "no such user"),
         (["revoke", "nobody", "read:items"], "", "no such user"),
-        (["user", "create", "Bob", "--scope", "\udcff"], f"{PASSWORD}\n", "no such scope"),
+        (["user", "create", "Bob"], f"{PASSWORD}\nline2\n", "More than one line"),
+        (["user", "create", "Bob"], f"{PASSWORD}\r\n\r\nline3", "More than one line"),
+        (["user", "create", "Bob"], f"\n{PASSWORD}\n", "More than one line"),
     ],
 )
 async def test_what_cant_be_done_is_said_and_nothing_is_half_done(
@@ -207,8 +225,6 @@ async def test_help_tells_the_exit_codes() -> None:
 async def test_password_typed_twice_must_be_the_same(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.cli import console
-
     answers = iter([PASSWORD, PASSWORD, PASSWORD, "another"])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
@@ -223,7 +239,8 @@ async def test_password_typed_twice_must_be_the_same(
         (ScopegateError("It can't be done"), "It can't be done"),
         (TimeoutError(), "the database does not answer: TimeoutError"),
         (ConnectionRefusedError("refused"), "the database does not answer: refused"),
-        (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), "the settings in .env are not UTF-8"),
+        (OSError(28, "No space left on device"), "the database does not answer: [Errno 28] No"),
+        (PermissionError(13, "Permission denied", "/x"), "/x can't be used: Permission denied"),
         (
             ObjectNotInPrerequisiteStateError("recovery is in progress"),
             "as a standby does: lead to",
@@ -248,6 +265,97 @@ def test_main_says_in_one_line_what_an_operator_can_mend(
     complaint = capsys.readouterr().err
     assert said in complaint
     assert complaint.count("\n") == 1
+
+
+async def test_a_password_is_one_line_however_it_ends(environment: Environment) -> None:
+    for number, end in enumerate(["", "\n", "\r\n", "\n\n", "\r\n\r\n"]):
+        name = f"person{number}"
+        await succeed("user", "create", name, stdin=f" {PASSWORD} ü{end}")
+        from app.runtime import Runtime
+        from app.settings import Settings
+
+        async with Runtime.open(Settings()) as runtime, client_of(runtime) as client:
+            form = {"username": name, "password": f" {PASSWORD} ü"}
+            assert (await client.post("/token", data=form)).status_code == 200
+
+
+def test_a_line_is_a_password_while_the_input_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stdin, os.fdopen(writer, "wb", buffering=0) as typed:
+        monkeypatch.setattr("sys.stdin", stdin)
+        typed.write(f"{PASSWORD}\n".encode())
+        assert console.read_password() == PASSWORD
+
+
+@pytest.mark.parametrize("typed", [b"\xff", b"a horse, a staple \xe9\n", b"\xc3"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_password_that_is_not_utf8_is_refused_as_such(
+    monkeypatch: pytest.MonkeyPatch, typed: bytes, terminal: bool
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(typed), errors="surrogateescape")
+    monkeypatch.setattr("sys.stdin", stdin)
+    if terminal:
+        monkeypatch.setattr(stdin, "isatty", lambda: True)
+        monkeypatch.setattr("getpass.getpass", lambda _: typed.decode())
+    with pytest.raises(ScopegateError, match="The password is not UTF-8"):
+        console.read_password()
+
+
+class Full(io.RawIOBase):
+    """A device that takes nothing until it is emptied."""
+
+    number: int = errno.ENOSPC
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self.number:
+            raise OSError(self.number, os.strerror(self.number))
+        return memoryview(data).nbytes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number"),
+    [
+        (["--version"], errno.ENOSPC),
+        (["--help"], errno.EIO),
+        (["key", "list"], errno.EFBIG),
+        (["audit"], errno.ENOSPC),
+    ],
+)
+async def test_output_that_cant_be_written_is_said(
+    environment: Environment, capsys: pytest.CaptureFixture[str], arguments: list[str], number: int
+) -> None:
+    await succeed("key", "rotate")
+    device = Full()
+    device.number = number
+    environment.setattr("sys.argv", ["scopegate", *arguments])
+    environment.setattr("sys.stdout", io.TextIOWrapper(device))  # type: ignore[type-var]
+    with pytest.raises(SystemExit) as caught:
+        await asyncio.to_thread(main)
+    device.number = 0
+    assert caught.value.code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == f"scopegate: the output can't be written: {os.strerror(number)}"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("latin-1", "\\u65e5\\u672c"), ("utf-8", "日本"), ("cp1252", "\\u672c")]
+)
+async def test_what_an_encoding_lacks_is_shown_as_escapes(
+    environment: Environment, encoding: str, shown: str
+) -> None:
+    await succeed("user", "create", "日本", stdin=PASSWORD)
+    written = io.BytesIO()
+    for arguments in (["user", "show", "日本"], ["user", "list"], ["audit", "--user", "日本"]):
+        environment.setattr("sys.argv", ["scopegate", *arguments])
+        environment.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding))
+        with pytest.raises(SystemExit) as caught:
+            await asyncio.to_thread(main)
+        assert caught.value.code == 0
+        assert shown.encode(encoding) in written.getvalue()
+        written.truncate(0)
 
 
 def test_main_says_what_is_wrong_in_one_line(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 
 from app.cli.audit import audit
 from app.cli.commands import command
-from app.cli.console import end_progress, show_progress
+from app.cli.console import end_progress, refuse_what_is_not_utf8, show_progress
 from app.cli.doctor import doctor
 from app.cli.first_admin import FIRST_ADMIN, make_first_admin
 from app.cli.grants import grant, revoke
@@ -48,6 +50,10 @@ cli.command()(recover)
 
 def main() -> None:
     """Run a command. An error that an operator can fix is one line on stderr and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name may have characters that the terminal lacks.
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli()
     except Exception as error:
@@ -130,6 +136,7 @@ def migrate(
 
     Also puts back triggers that are missing, off or altered.
     """
+    refuse_what_is_not_utf8({"grant_to": grant_to})
     from sqlalchemy.ext.asyncio import async_sessionmaker
 
     from app.db.engine import open_engine

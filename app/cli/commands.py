@@ -48,6 +48,7 @@ def command(
 
         @wraps(function)
         def run(**given: Any) -> None:
+            console.refuse_what_is_not_utf8(given)
             if confirm is not None:
                 console.confirm(confirm.format(**given), yes=given["yes"])
             arguments = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import os
 import platform
@@ -10,7 +11,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
@@ -28,7 +29,7 @@ LONGEST_NAME = 128
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 Force = Annotated[bool, typer.Option("--force", help="Even if no admin is left.")]
-Limit = Annotated[int, typer.Option(min=0, help="At most how many.")]
+Limit = Annotated[int, typer.Option(min=0, max=1_000_000, help="At most how many.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask whether it is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -83,21 +84,47 @@ def problem_with_settings(error: ValidationError) -> str:
 
 
 def read_password() -> str:
-    """Read it from the terminal, twice and hidden; else the first line of standard input.
+    """Read it from the terminal, twice and hidden; else standard input, which is one line.
 
     Never an argument: those can be read by every user of the machine.
     """
-    if not sys.stdin.isatty():
-        line = sys.stdin.readline()
-        if not line:
-            raise ScopegateError(
-                "No password came in: pipe it in, as one line, or run this at a terminal"
-            )
-        return line.rstrip("\r\n")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Once more: ") != password:
-        raise ScopegateError("The two are not the same: try again")
+    try:
+        if not sys.stdin.isatty():
+            return _read_line()
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Once more: ") != password:
+            raise ScopegateError("The two are not the same: try again")
+    except UnicodeDecodeError:
+        raise ScopegateError("The password is not UTF-8") from None
     return password
+
+
+def _read_line() -> str:
+    """The only line of standard input. Raises ScopegateError if there is none, or another one."""
+    stdin = cast("io.BufferedReader", sys.stdin.buffer)
+    read, found = b"", b" "
+    # Up to a line's end: over SSH, say, the input may stay open behind it.
+    while found and b"\n" not in read:
+        found = stdin.read1(65536)
+        read += found
+    if not read:
+        raise ScopegateError(
+            "No password came in: pipe it in, as one line, or run this at a terminal"
+        )
+    line, _, rest = read.decode().partition("\n")
+    if rest.strip("\r\n"):
+        raise ScopegateError("More than one line came in: pipe in the password alone, as one line")
+    return line.rstrip("\r")
+
+
+def refuse_what_is_not_utf8(arguments: Mapping[str, Any]) -> None:
+    """Raise BadParameter for text that is not UTF-8. A file's name may be anything."""
+    for name, each in arguments.items():
+        for text in each if isinstance(each, (list, tuple)) else [each]:
+            try:
+                str.encode(text if isinstance(text, str) else "")
+            except UnicodeEncodeError:
+                raise typer.BadParameter("this is not UTF-8", param_hint=name) from None
 
 
 def confirm(what: str, *, yes: bool) -> None:

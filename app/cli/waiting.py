@@ -1,6 +1,7 @@
 """What an error means to an operator, and the wait for a database at start-up."""
 
 import time
+import traceback
 from collections.abc import Callable
 
 import typer
@@ -28,8 +29,10 @@ def problem_of(error: Exception) -> str | None:
             return problem_with_settings(error)
         case ScopegateError():
             return str(error)
-        case UnicodeDecodeError():
-            return "the settings in .env are not UTF-8"
+        case OSError() if _of_output(error):
+            return f"the output can't be written: {error.strerror}"
+        case OSError(filename=str()):
+            return f"{error.filename} can't be used: {error.strerror}"
     return explain(error) if isinstance(error, (*DATABASE_GONE, SQLAlchemyError)) else None
 
 
@@ -63,6 +66,12 @@ def wait_for_database(start: Callable[[], None], *, seconds: float) -> None:
             typer.echo(f"scopegate: waiting up to {seconds:g} s: {reason}", err=True)
             said = reason
         time.sleep(min(AGAIN, max(0, deadline - time.monotonic())))
+
+
+def _of_output(error: OSError) -> bool:
+    """Whether it was raised by printing. By its number alone it could be the database's."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is typer.echo.__code__ for frame, _ in frames)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -57,8 +57,8 @@ def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
             ", ".join(hosts),
         )
     with _listen(settings.host, settings.port) as listener:
-        text = "serving at %s, console at /console, documentation at /docs"
-        logger.info(text, settings.token_issuer)
+        text = "serving at %s, console at %s/console, documentation at %s/docs"
+        logger.info(text, *[settings.token_issuer] * 3)
         if workers > 1:
             _supervise(workers, listener, make_app)
         else:
