@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import sys
 import uuid
 from itertools import product, takewhile
 from typing import Any
@@ -299,6 +300,28 @@ def test_a_password_that_is_not_utf8_is_refused_as_such(
         monkeypatch.setattr("getpass.getpass", lambda _: typed.decode())
     with pytest.raises(ScopegateError, match="The password is not UTF-8"):
         console.read_password()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["user", "create", "Bob"], "No password came in"),
+        (["user", "disable", "Bob"], "There is no such user"),
+    ],
+)
+async def test_without_standard_input_there_is_nothing_to_read(
+    environment: Environment,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    environment.setattr("sys.argv", ["scopegate", *arguments])
+    environment.setattr("sys.stdin", None)
+    with pytest.raises(SystemExit) as caught:
+        await asyncio.to_thread(main)
+    sys.stdin.close()
+    assert caught.value.code == 1
+    assert said in capsys.readouterr().err
 
 
 class Full(io.RawIOBase):

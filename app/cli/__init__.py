@@ -50,6 +50,8 @@ cli.command()(recover)
 
 def main() -> None:
     """Run a command. An error that an operator can fix is one line on stderr and exit code 1."""
+    # Started without one, as by `<&-`, there is nothing to read.
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BytesIO())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name may have characters that the terminal lacks.
