@@ -57,3 +57,18 @@ async def test_a_password_may_hold_what_a_url_has_uses_for(asking: str) -> None:
         assert await whoami(database_url=url, database_password=password) == ["writer"] * 2
         with pytest.raises(DBAPIError, match="password authentication failed"):
             await whoami(database_url=url, database_password=password + "x")
+
+
+async def test_a_user_may_have_any_character_but_a_comma(asking: str, tmp_path: Path) -> None:
+    where = make_url(asking)
+    rest = f"/{where.database}?host={where.query['host']}&port={where.query['port']}"
+    rules = tmp_path / "home" / "pg" / "pg_hba.conf"
+    for name in ("a=b", "=2C", "a@b:c/d", "ä €%"):
+        rules.write_text(f'local all "{name}" scram-sha-256\n' + rules.read_text())
+        statement = f"CREATE ROLE \"{name}\" LOGIN SUPERUSER PASSWORD 'secret'"
+        assert psql(asking, statement).returncode == 0
+        assert psql(asking, "SELECT pg_reload_conf()").returncode == 0
+        url = f"postgresql://{quote(name, safe='')}:secret@{rest}"
+        assert await whoami(database_url=url) == [name, name]
+        with pytest.raises(DBAPIError, match="password authentication failed"):
+            await whoami(database_url=url.replace(":secret@", ":wrong@"))
