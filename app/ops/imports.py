@@ -86,8 +86,11 @@ async def import_people(
 def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
     """The rows of the file, one after the other: it may be larger than memory."""
     for row in rows_of(file):
+        if not isinstance(row, Row):
+            yield row
+            continue
         try:
-            yield _check(row) if isinstance(row, Row) else row
+            yield _check(row)
         except DomainError as error:
             yield Refusal(row.place, str(error))
 
