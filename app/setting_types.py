@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -22,9 +22,10 @@ HOW_TO_MAKE_A_SECRET = (
 # As a browser sends it, so without a path. Hybrid apps and extensions have schemes of their own:
 # capacitor://localhost, chrome-extension://…, whose hosts can have capital letters.
 ORIGIN = re.compile(
-    r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?"
+    r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]*)?"
     r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]+)?"
 )
+DEFAULT_PORT = re.compile(r"https://.*:443|http://.*:80")
 HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 # Clients compare issuers byte by byte, so nothing in it that a URL library would write otherwise:
 # no query and no fragment (RFC 8414 §2), user name, percent-escape, empty segment or dots alone.
@@ -166,7 +167,29 @@ def _refuse_what_is_no_origin(value: tuple[str, ...]) -> tuple[str, ...]:
             "origins look like this: https://app.example,http://localhost:3000,"
             "capacitor://localhost"
         )
+    # A browser would send it otherwise, so it would match no page.
+    if any(map(DEFAULT_PORT.fullmatch, value)):
+        raise ValueError(
+            "browsers leave out port 443 of https and port 80 of http: write https://app.example"
+        )
+    for origin in value:
+        if (shortest := _shortest(origin)) != origin:
+            raise ValueError(f"browsers write this address as {shortest}")
+    if not all(map(_has_a_port_that_exists, value)):
+        raise ValueError("a port is a number from 1 to 65535: http://localhost:3000")
     return value
+
+
+def _shortest(origin: str) -> str:
+    """Return the origin with its IPv6 address as browsers write it."""
+    before, bracket, rest = origin.partition("[")
+    address, _, port = rest.partition("]")
+    if not bracket:
+        return origin
+    try:
+        return f"{before}[{IPv6Address(address).compressed}]{port}"
+    except ValueError:
+        raise ValueError("an IPv6 address looks like this: http://[::1]:3000") from None
 
 
 def _refuse_what_is_no_host(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -170,6 +170,8 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "A secret stays on the screen until its reader has saved it": (
             "test_a_secret_stays_until_it_is_saved_and_is_listed_and_revoked",
+            "test_a_secret_stays_on_its_page_until_it_is_saved",
+            "test_the_browser_asks_before_it_leaves_a_secret_that_is_not_saved",
         ),
         "axe finds nothing in the console, on a phone or a desk, light or dark": (
             "test_axe_finds_nothing",

@@ -223,10 +223,32 @@ def test_origins_of_hybrid_apps_and_extensions_are_accepted(value: str) -> None:
         "https://app.example/",
         "https://*.example",
         "https://App.example",
+        "http://localhost:080",
     ],
 )
 def test_what_no_browser_sends_as_an_origin_is_refused(value: str) -> None:
     assert "https://app.example" in complaint(cors_origins=f"http://localhost,{value}")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("https://app.example:443", "browsers leave out port 443 of https and port 80 of http"),
+        ("http://app.example:80", "browsers leave out port 443 of https and port 80 of http"),
+        ("http://[::1]:80", "browsers leave out port 443 of https and port 80 of http"),
+        ("https://app.example:65536", "a port is a number from 1 to 65535"),
+        ("http://[0:0:0:0:0:0:0:1]:3000", r"browsers write this address as http://[::1]:3000"),
+        ("http://[1:2]", "an IPv6 address looks like this: http://[::1]:3000"),
+        ("http://[::1", "origins look like this"),
+    ],
+)
+def test_an_origin_that_a_browser_writes_otherwise_is_refused(value: str, reason: str) -> None:
+    assert reason in complaint(cors_origins=f"http://localhost,{value}")
+
+
+def test_the_other_schemes_port_is_no_default() -> None:
+    origins = ("https://app.example:80", "http://app.example:443", "https://[::1]:8443")
+    assert settings(cors_origins=",".join(origins)).cors_origins == origins
 
 
 @pytest.mark.parametrize("value", ["*", "auth.example:8000", "https://auth.example", "a.*.example"])

@@ -63,7 +63,9 @@ def parse_scope(scope: str) -> frozenset[str]:
         raise InvalidScope(f"The scope is longer than {MAX_SCOPES_BYTES} bytes: ask for less.")
     # One match for all names: a stranger may send thousands.
     names = frozenset(scope.split(" ")) - {""}
-    if not names or not _SCOPES.fullmatch(scope):
+    if not names:
+        raise InvalidScope("The scope is empty: it names no scope.")
+    if not _SCOPES.fullmatch(scope):
         raise InvalidScope("The scope has characters that no scope has.")
     return names
 

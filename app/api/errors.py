@@ -69,6 +69,8 @@ async def on_domain_error(request: Request, error: Exception) -> JSONResponse:
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     """Answer what the framework refuses: an unknown path, a wrong method, too large a body."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 400 and isinstance(error.__cause__, ValueError | RecursionError):
+        return _broken_body(error.__cause__)
     return _answer(
         request,
         error.status_code,
@@ -93,6 +95,22 @@ async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
         {"type": each["type"], "loc": each["loc"], "msg": _problem(each)} for each in error.errors()
     ]
     return JSONResponse({"detail": problems}, 422)
+
+
+def _broken_body(why: Exception) -> JSONResponse:
+    """Answer a body that could not be decoded as other bodies that are not JSON.
+
+    FastAPI reports only the errors of JSON's grammar in this way.
+    """
+    match why:
+        case UnicodeDecodeError():
+            text = "The body is not valid JSON: it is not UTF-8."
+        case RecursionError():
+            text = "The body is JSON that is nested too deeply."
+        case _:
+            # Python parses no integer of more than 4,300 digits.
+            text = "The body is JSON with a number that is too long."
+    return JSONResponse({"detail": [{"type": "json_invalid", "loc": ["body"], "msg": text}]}, 422)
 
 
 def _problem(found: dict[str, Any]) -> str:

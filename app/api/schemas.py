@@ -16,6 +16,7 @@ from pydantic import (
 from starlette.convertors import Convertor, register_url_convertor
 
 from app.access.grants import MAX_REMARK
+from app.access.scopes import MAX_SCOPE, SCOPE_TOKEN, is_scope_name
 from app.db.base import is_storable
 from app.views import Listed
 
@@ -46,6 +47,12 @@ def _storable(text: str) -> str:
     return text
 
 
+def _scope_name(text: str) -> str:
+    if not is_scope_name(text):
+        raise ValueError("A scope's name has at least one character, and only RFC 6749's.")
+    return text
+
+
 def _written_out(moment: object) -> object:
     # pydantic takes numbers too, for seconds or milliseconds, whichever seems likelier.
     if isinstance(moment, int | float) or (isinstance(moment, str) and not _DATE.match(moment)):
@@ -64,6 +71,11 @@ PageSize = Annotated[int, Query(ge=1, le=100, description="At most how many to a
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 Text = Annotated[
     str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})
+]
+ScopeName = Annotated[
+    str,
+    AfterValidator(_scope_name),
+    Field(max_length=MAX_SCOPE, json_schema_extra={"pattern": f"^{SCOPE_TOKEN}$"}),
 ]
 Remark = Annotated[Text, Field(max_length=MAX_REMARK)]
 

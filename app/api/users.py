@@ -10,11 +10,10 @@ from pydantic import BaseModel, Field, Strict, model_validator
 from app.access import accounts
 from app.access.authority import LastAdmin
 from app.access.holdings import holds
-from app.access.scopes import MAX_SCOPE
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
-from app.api.schemas import Page, PageSize, Text
+from app.api.schemas import Page, PageSize, ScopeName, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
 from app.identity.clients import MAX_SECRETS, SecretNotFound, TooManySecrets, secrets_of
 from app.identity.names import MAX_USERNAME
@@ -87,9 +86,8 @@ class UserQuery(BaseModel):
     )
     kind: Kind | None = None
     disabled: bool | None = None
-    scope: Text | None = Field(
+    scope: ScopeName | None = Field(
         None,
-        max_length=MAX_SCOPE,
         examples=["read:items"],
         description="A scope that is granted to them. `admin` does not count for others here.",
     )

@@ -11,6 +11,7 @@ from app.errors import ScopegateError
 
 if TYPE_CHECKING:
     from app.ops.imports import Report
+    from app.ops.people_files import Refusal
     from app.runtime import Runtime
 
 REFUSED_SOME = 3
@@ -42,10 +43,10 @@ async def user_import(runtime: Runtime, file: File, as_json: AsJson = False) -> 
         "rows": report.rows,
         "made": report.made,
         "already_there": report.already_there,
-        "refused": [each._asdict() for each in report.refused],
+        "refused": [_as_dict(each) for each in report.refused],
         "stopped": report.stopped and report.stopped._asdict(),
     }
-    refused = [f"line {each.line}: {each.reason}" for each in report.refused]
+    refused = [f"{each.place}: {each.reason}" for each in report.refused]
     Output(found, "\n".join([*refused, _counts(report)])).print(as_json=as_json)
     if report.stopped:
         raise ScopegateError(
@@ -54,6 +55,11 @@ async def user_import(runtime: Runtime, file: File, as_json: AsJson = False) -> 
         )
     if report.refused:
         raise typer.Exit(REFUSED_SOME)
+
+
+def _as_dict(refusal: Refusal) -> dict[str, object]:
+    line, user = refusal.place
+    return {"line": line} | ({"user": user} if user else {}) | {"reason": refusal.reason}
 
 
 def _counts(report: Report) -> str:

@@ -32,6 +32,7 @@ _DEFAULT_IGNORABLE = re.compile(
     "\u2800\ufffc\U0001107f\U00016fe4\U0001d159]"
 )
 _DOT_ABOVE = "\u0307"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def normalise_username(username: str) -> str:
@@ -55,6 +56,8 @@ def existing_username(username: str) -> str | None:
 
 
 def _in_form(username: str) -> str:
+    if _SURROGATE.search(username):
+        raise Refused("This username is not text: it has a broken character.")
     name = (nfkc(username.strip(" "), at_most=LONGEST_SPELLING) or "").strip(" ")
     if not 1 <= len(name) <= MAX_USERNAME:
         raise Refused(f"A username has 1 to {MAX_USERNAME} characters.")

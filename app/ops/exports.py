@@ -7,15 +7,20 @@ granted.
 """
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
 from app.errors import Refused
 from app.identity import foreign_hashes
+from app.ops.json_users import unrepeated
 
 ARGON2_VERSIONS = {"1.0": 16, "1.3": 19}
 KEYCLOAK_DIGESTS = {"pbkdf2": "sha1", "pbkdf2-sha256": "sha256", "pbkdf2-sha512": "sha512"}
+
+GOTRUE = {"email", "encrypted_password", "email_confirmed_at", "banned_until", "deleted_at"}
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d")
 
 Values = dict[str, str]
 """What a row says, by the columns of `app.ops.people_files`."""
@@ -26,7 +31,7 @@ def row_of(record: object) -> Values:
     if not isinstance(record, dict):
         raise Refused("This is not a user.")
     if "encrypted_password" in record:
-        return gotrue_row({key: _as_text(value) for key, value in record.items()})
+        return gotrue_row({key: _text(record, key) for key in record.keys() & GOTRUE})
     if "localId" in record:
         raise Refused(
             "This is a user of Firebase, whose hashes need the project's key: "
@@ -47,23 +52,26 @@ def gotrue_row(record: Mapping[str, str]) -> Values:
         raise Refused("This user is or was banned there.")
     if not record.get("email"):
         raise Refused("This user has no email address, which would be the username.")
-    if record.get("email_confirmed_at") == "":
+    confirmed = record.get("email_confirmed_at")
+    if confirmed == "":
         raise _unconfirmed()
+    if confirmed is not None and not _MOMENT.match(confirmed):
+        raise Refused("This user's email_confirmed_at is not a time.")
     return _row(record["email"], record["encrypted_password"])
 
 
 def _auth0_row(record: dict[str, Any]) -> Values:
-    if record.get("blocked"):
+    if _flag(record, "blocked", default=False):
         raise Refused("This user is blocked there.")
     usernames = [record.get("username")]
     # With whether they were confirmed, which older exports do not say.
-    emails = [(record.get("email"), record.get("email_verified", True))]
+    emails = [(record.get("email"), _flag(record, "email_verified"))]
     for each in reversed(_list(record, "identifiers")):
         if each.get("type") == "username":
             usernames.append(each.get("value"))
         elif each.get("type") == "email":
-            emails.append((each.get("value"), each.get("verified", True)))
-    confirmed = [address for address, verified in emails if verified is True]
+            emails.append((each.get("value"), _flag(each, "verified")))
+    confirmed = [address for address, verified in emails if verified]
     name = next(filter(None, [*usernames, *confirmed]), None)
     if not name:
         if any(address for address, _ in emails):
@@ -73,11 +81,12 @@ def _auth0_row(record: dict[str, Any]) -> Values:
 
 
 def _keycloak_row(record: dict[str, Any]) -> Values:
-    if record.get("enabled") is False:
+    if not _flag(record, "enabled"):
         raise Refused("This user is disabled there.")
     if record.get("serviceAccountClientId"):
         raise Refused("This is a service account: create it here, with a secret of its own.")
-    if record["username"] == record.get("email") and record.get("emailVerified") is not True:
+    verified = _flag(record, "emailVerified", default=False)
+    if record["username"] == _text(record, "email") and not verified:
         raise _unconfirmed()
     passwords = [each for each in _list(record, "credentials") if each.get("type") == "password"]
     return _row(record["username"], _keycloak_hash(passwords[0]) if passwords else None)
@@ -85,7 +94,7 @@ def _keycloak_row(record: dict[str, Any]) -> Values:
 
 def _keycloak_hash(credential: dict[str, Any]) -> str:
     try:
-        how, secret = json.loads(credential["credentialData"]), json.loads(credential["secretData"])
+        how, secret = _nested(credential["credentialData"]), _nested(credential["secretData"])
         salt, key = _octets(secret["salt"]), _octets(secret["value"])
         algorithm, iterations = str(how["algorithm"]), int(how["hashIterations"])
         if algorithm in KEYCLOAK_DIGESTS:
@@ -108,6 +117,10 @@ def _keycloak_hash(credential: dict[str, Any]) -> str:
         raise Refused("This user's password in Keycloak's export is broken.") from None
 
 
+def _nested(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=unrepeated)
+
+
 def _unconfirmed() -> Refused:
     return Refused("This user's email address was never confirmed there.")
 
@@ -125,11 +138,36 @@ def _row(username: object, password_hash: object) -> Values:
 
 
 def _list(record: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = record.get(key) or []
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+    found = record.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list):
         raise Refused(f"This user's {key} are not a list.")
+    if not all(isinstance(each, dict) for each in found):
+        raise Refused(f"This user's {key} are a list with something in it that is no object.")
     return found
 
 
-def _as_text(value: object) -> str:
-    return "" if value is None else str(value)
+def _flag(record: dict[str, Any], key: str, *, default: bool = True) -> bool:
+    """Return a member that is true or false; the default where it is absent, null as false.
+
+    Raises Refused.
+
+    """
+    # Whether a user may sign in is not guessed: the text "false" is neither.
+    found = record.get(key, default)
+    if found is None:
+        return False
+    if not isinstance(found, bool):
+        raise Refused(f"This user's {key} is neither true nor false.")
+    return found
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    """Return a member that is text; none where it is null or absent. Raises Refused."""
+    found = record.get(key)
+    if found is None:
+        return ""
+    if not isinstance(found, str):
+        raise Refused(f"This user's {key} is not text.")
+    return found

@@ -24,7 +24,7 @@ from app.identity.users import (
     names_taken,
     not_lookalikes,
 )
-from app.ops.people_files import Refusal, Row, Stop, rows_of
+from app.ops.people_files import Place, Refusal, Row, Stop, rows_of
 from app.runtime import Runtime
 
 BATCH = 200
@@ -53,7 +53,7 @@ class Report:
 class Newcomer:
     """A row that passed every check that needs no database."""
 
-    line: int
+    place: Place
     username: str
     password: str | None
     """In the form to be hashed; None when there is a hash already."""
@@ -79,28 +79,31 @@ async def import_people(
             runtime, [each for each in batch if isinstance(each, Newcomer)], by=by, report=report
         )
         progress(report)
-    report.refused.sort()
+    report.refused.sort(key=lambda each: (each.place.line, each.place.user or 0))
     return report
 
 
 def _read(file: BinaryIO) -> Iterator[Newcomer | Refusal | Stop]:
     """The rows of the file, one after the other: it may be larger than memory."""
     for row in rows_of(file):
+        if not isinstance(row, Row):
+            yield row
+            continue
         try:
-            yield _check(row) if isinstance(row, Row) else row
+            yield _check(row)
         except DomainError as error:
-            yield Refusal(row.line, str(error))
+            yield Refusal(row.place, str(error))
 
 
 def _check(row: Row) -> Newcomer:
     """Return the row's values, checked. Raises Refused."""
-    line, values = row
+    place, values = row
     username = normalise_username(values["username"])
     password, password_hash = values.get("password"), values.get("password_hash")
     if bool(password) == bool(password_hash):
         raise Refused("Give each row a password or a password_hash, not both.")
     return Newcomer(
-        line,
+        place,
         username,
         password=check_password(password, username=username) if password else None,
         password_hash=check_hash(password_hash.strip()) if password_hash else None,
@@ -147,14 +150,14 @@ async def _absent(
         key = username_key(each.username)
         name, kind = taken.get(key, (None, "person"))
         if kind == "service":
-            report.refused.append(Refusal(each.line, "A service account has that name."))
+            report.refused.append(Refusal(each.place, "A service account has that name."))
         elif name == each.username:
             report.already_there += 1
         elif name is not None or each.username not in unlike_others:
-            report.refused.append(Refusal(each.line, str(UsernameTaken())))
+            report.refused.append(Refusal(each.place, str(UsernameTaken())))
         elif not each.scopes <= registered:
             unknown = [name for name in each.scopes - registered if _can_be_named(name)]
-            report.refused.append(Refusal(each.line, str(ScopeNotRegistered(*unknown))))
+            report.refused.append(Refusal(each.place, str(ScopeNotRegistered(*unknown))))
         else:
             # For the rows that follow.
             taken[key] = (each.username, "person")

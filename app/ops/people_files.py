@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from io import TextIOWrapper
 from itertools import chain, count
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
 from app.errors import Refused
 from app.ops.exports import Values, gotrue_row, row_of
+from app.ops.json_users import REPEATED, JsonDecoder, JsonReader
 
 COLUMNS = frozenset({"username", "password_hash", "password", "scopes"})
 GOTRUE_COLUMNS = frozenset({"email", "encrypted_password"})
@@ -25,7 +26,6 @@ MAX_DOCUMENT = 64 * 1024 * 1024
 _ESCAPED = re.compile(r'\\(?:"|$)')
 _UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
 _UNDECODED = re.compile("[\udc80-\udcff]")
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class NotThisFile(Refused):
@@ -50,20 +50,31 @@ class NotCsv(Refused):
     """The line is no row, so whether the next one begins a row can't be told either."""
 
 
-class Row(NamedTuple):
-    """What stands in a row that begins in this line, by columns."""
+class Place(NamedTuple):
+    """Where a row begins: the line, and in a JSON list the user, since many may share a line."""
 
     line: int
+    user: int | None = None
+    """Counted from 1."""
+
+    def __str__(self) -> str:
+        return f"line {self.line}" + (f", user {self.user}" if self.user else "")
+
+
+class Row(NamedTuple):
+    """What stands in a row, by columns."""
+
+    place: Place
     values: Values
 
 
 class Refusal(NamedTuple):
-    """A row that was not imported: its line in the file and the reason.
+    """A row that was not imported: its place in the file and the reason.
 
     Of its content, only the names of unknown scopes.
     """
 
-    line: int
+    place: Place
     reason: str
 
 
@@ -102,12 +113,12 @@ def _csv_rows(first: str, lines: TextIO) -> Rows:
         try:
             fields = _fields(line)
             if fields:
-                yield Row(number, _values(columns, fields))
+                yield Row(Place(number), _values(columns, fields))
         except NotCsv as error:
             yield Stop(number, str(error))
             return
         except Refused as error:
-            yield Refusal(number, str(error))
+            yield Refusal(Place(number), str(error))
 
 
 def _columns(first: str) -> list[str]:
@@ -179,6 +190,7 @@ def _is_one_of_many(line: str) -> bool:
 
 
 def _json_lines(first: str, lines: TextIO) -> Rows:
+    decoder = JsonDecoder()
     for number, line in enumerate(
         chain([first], iter(lambda: lines.readline(MAX_LINE + 1), "")), 1
     ):
@@ -188,11 +200,11 @@ def _json_lines(first: str, lines: TextIO) -> Rows:
         if line.isspace():
             continue
         try:
-            record = json.loads(line)
+            record = decoder.decode(line)
         except (ValueError, RecursionError):
-            yield Refusal(number, "This line is not JSON.")
+            yield Refusal(Place(number), "This line is not JSON.")
         else:
-            yield _json_row(number, line, record)
+            yield _json_row(Place(number), line, record)
 
 
 def _json_document(text: str) -> Rows:
@@ -200,78 +212,23 @@ def _json_document(text: str) -> Rows:
     if len(text) > MAX_DOCUMENT:
         yield Stop(1, f"This document has more than {MAX_DOCUMENT} characters: export it in parts.")
         return
-    reader, at, line = _JsonReader(text), 0, 1
+    reader, at, line = JsonReader(text), 0, 1
     try:
-        for start, end, record in reader.users():
+        for user, (start, end, record) in enumerate(reader.users(), 1):
             line += text.count("\n", at, start)
             at = start
-            yield _json_row(line, text[start:end], record)
+            yield _json_row(Place(line, user), text[start:end], record)
     except (ValueError, RecursionError):
         line += text.count("\n", at, reader.at)
-        yield Stop(line, "This is not JSON from here on, or has no list of users.")
+        yield Stop(line, "This is not JSON from here on, or has no list of users, or several.")
 
 
-def _json_row(number: int, text: str, record: object) -> Row | Refusal:
+def _json_row(place: Place, text: str, record: object) -> Row | Refusal:
     if not _is_utf8(text):
-        return Refusal(number, "This user's text is not UTF-8: save the file as UTF-8.")
+        return Refusal(place, "This user's text is not UTF-8: save the file as UTF-8.")
+    if record is REPEATED:
+        return Refusal(place, "This user's JSON says something twice: an object repeats a name.")
     try:
-        return Row(number, row_of(record))
+        return Row(place, row_of(record))
     except Refused as error:
-        return Refusal(number, str(error))
-
-
-class _JsonReader:
-    """Reads a document value by value, so that each keeps its place in the file."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._decoder = json.JSONDecoder()
-        self.at = 0
-
-    def users(self) -> Iterator[tuple[int, int, Any]]:
-        """Where each user begins and ends, and what they are. Raises ValueError."""
-        if self._takes("["):
-            yield from self._elements()
-            return
-        self._expect("{")
-        found = False
-        while not self._takes("}"):
-            name = self._value()
-            self._expect(":")
-            if name == "users":
-                found = True
-                self._expect("[")
-                yield from self._elements()
-            else:
-                self._value()
-            self._takes(",")
-        if not found:
-            raise ValueError("users")
-
-    def _elements(self) -> Iterator[tuple[int, int, Any]]:
-        while not self._takes("]"):
-            self._skip_space()
-            start = self.at
-            value = self._value()
-            yield start, self.at, value
-            self._takes(",")
-
-    def _value(self) -> Any:
-        self._skip_space()
-        value, self.at = self._decoder.raw_decode(self._text, self.at)
-        return value
-
-    def _takes(self, expected: str) -> bool:
-        self._skip_space()
-        found = self._text.startswith(expected, self.at)
-        self.at += len(expected) if found else 0
-        return found
-
-    def _expect(self, expected: str) -> None:
-        if not self._takes(expected):
-            raise ValueError(expected)
-
-    def _skip_space(self) -> None:
-        space = _SPACE.match(self._text, self.at)
-        assert space
-        self.at = space.end()
+        return Refusal(place, str(error))

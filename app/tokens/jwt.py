@@ -64,7 +64,7 @@ class JwtFormat:
         if len(token) > MAX_TOKEN_BYTES:
             raise InvalidScope(
                 f"The access token would be larger than {MAX_TOKEN_BYTES} bytes: "
-                "ask for less scopes, or let the service issue opaque tokens."
+                "ask for fewer scopes, or let the service issue opaque tokens."
             )
         return token
 

@@ -84,6 +84,14 @@ async def test_every_scope_named_is_needed(
         "?scope=read%5Citems",
         "?" + "scope=x&" * 90 + "y",
         "?scope=" + "x" * 4097,
+        # Only an admin could pass where nobody can hold the scope.
+        "?scope=nobody:has-this",
+        "?scope=ADMIN",
+        "?scope=read:items,write:items",
+        "?scope=read:items;scope=write:items",
+        "?scope=read:items&scope=read:item",
+        "?scope=admin+nobody:has-this",
+        "?scope=" + "x" * 129,
     ],
 )
 async def test_a_configuration_that_says_nothing_clear_lets_nobody_pass(
@@ -93,6 +101,53 @@ async def test_a_configuration_that_says_nothing_clear_lets_nobody_pass(
     assert answer.status_code == 422, "not even an admin"
     assert USER not in answer.headers
     assert (await ask(client, {}, query)).status_code == 401, "the caller comes first"
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("?scope=", "The scope is empty: it names no scope."),
+        ("?scope", "The scope is empty: it names no scope."),
+        ("?scope=+%20", "The scope is empty: it names no scope."),
+        ("?scope=read:items&scope=", "The scope is empty: it names no scope."),
+        ('?scope="', "The scope has characters that no scope has."),
+        ("?scope=" + "x" * 4097, "The scope is longer than 4096 bytes: ask for less."),
+    ],
+)
+async def test_a_scope_that_is_none_is_told_why(
+    client: httpx2.AsyncClient, alice: Someone, query: str, reason: str
+) -> None:
+    answer = await ask(client, await bearer(client, alice), query)
+    assert [each["msg"] for each in answer.json()["detail"]] == [reason]
+
+
+async def test_an_admin_is_told_which_scopes_are_not_registered(
+    client: httpx2.AsyncClient, root: dict[str, str]
+) -> None:
+    answer = await ask(client, root, "?scope=read:items+read:items,admin&scope=no:such")
+    assert answer.status_code == 422
+    assert "There is no scope no:such read:items,admin: register it" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("written", ["&scope=", "+", "%20"])
+async def test_as_many_scopes_as_a_url_has_room_for_may_be_named(
+    client: httpx2.AsyncClient, runtime: Runtime, written: str
+) -> None:
+    names = [f"{number:02}".ljust(128, "x") for number in range(29)]
+    async with runtime.work(OPERATOR) as work:
+        for name in names:
+            await register_scope(work, name, description="")
+    token = await bearer(client, await make_user(runtime, *names))
+    query = f"?scope={written.join(names)}"
+    assert 3700 < len(query) < 4096
+    assert (await ask(client, token, query)).status_code == 200
+    answer = await ask(client, token, f"{query}{written}admin")
+    assert answer.status_code == 403
+    assert " ".join([*names, "admin"]) in answer.headers["www-authenticate"]
+    short = f"?scope={written.join(['read:items'] * 100)}"
+    assert (
+        await ask(client, await bearer(client, await make_user(runtime)), short)
+    ).status_code == 403
 
 
 async def test_without_a_good_token_it_is_401_with_a_challenge(
@@ -115,6 +170,8 @@ async def test_without_a_good_token_it_is_401_with_a_challenge(
 async def test_an_admin_may_pass_everywhere_unless_the_token_says_less(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
+    async with runtime.work(OPERATOR) as work:
+        await register_scope(work, "other:service", description="")
     admin = await make_user(runtime, "admin")
     token = await bearer(client, admin)
     assert (await ask(client, token, "?scope=other:service")).status_code == 200

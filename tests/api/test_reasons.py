@@ -1,5 +1,6 @@
 """Every 422 says what was wrong in words, and repeats nothing of the input."""
 
+import json
 from typing import Any, get_args
 
 import httpx2
@@ -16,7 +17,9 @@ GRANT = f"/users/{ID}/grants/read:items"
 BOTH = "A person has a password, and a service account has none."
 MOMENT = "Write a moment as RFC 3339 does: 2027-01-31T18:00:00Z."
 TEXT = "This is not text: it has a NUL or a broken character."
+SCOPE = "A scope's name has at least one character, and only RFC 6749's."
 JSON = "The body is not valid JSON."
+BROKEN = "This username is not text: it has a broken character."
 OBJECT = "Send a JSON object, as application/json."
 
 WRONG: list[tuple[str, str, Any, str]] = [
@@ -53,6 +56,11 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("GET", "/users?limit=0", None, "Input should be greater than or equal to 1"),
     ("GET", "/users?limit=101", None, "Input should be less than or equal to 100"),
     ("GET", f"/audit?since={CANARY}", None, MOMENT),
+    ("GET", "/users?scope=", None, SCOPE),
+    ("GET", "/users?scope=%22", None, SCOPE),
+    ("GET", f"/users?scope={CANARY}+{CANARY}", None, SCOPE),
+    ("GET", f"/users?scope={CANARY}%5C", None, SCOPE),
+    ("GET", "/users?scope=%00", None, SCOPE),
     (
         "PUT",
         "/scopes/" + "x" * 129,
@@ -93,6 +101,26 @@ async def test_what_is_not_json_is_called_that(
     assert problems(answer) == ["Field required" if body == "" else JSON]
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"username": "zoë"}'.encode("latin-1"), f"{JSON[:-1]}: it is not UTF-8."),
+        (b'"\xff"', f"{JSON[:-1]}: it is not UTF-8."),
+        ('{"username": "zoë"}'.encode("utf-16")[:-1], f"{JSON[:-1]}: it is not UTF-8."),
+        (b"[" * 5000, "The body is JSON that is nested too deeply."),
+        (b'{"a":' * 5000, "The body is JSON that is nested too deeply."),
+        (b'{"a": ' + b"7" * 5000 + b"}", "The body is JSON with a number that is too long."),
+    ],
+)
+async def test_a_body_that_cant_be_decoded_is_called_that(
+    client: httpx2.AsyncClient, root: dict[str, str], body: bytes, reason: str
+) -> None:
+    for method, path in (("POST", "/users"), ("POST", "/items"), ("PUT", GRANT)):
+        headers = {**root, "Content-Type": "application/json"}
+        answer = await client.request(method, path, content=body, headers=headers)
+        assert problems(answer) == [reason]
+
+
 async def test_a_form_where_json_belongs_is_told_what_to_send(
     client: httpx2.AsyncClient, root: dict[str, str]
 ) -> None:
@@ -115,6 +143,8 @@ async def test_a_value_that_is_none_of_several_is_told_all_of_them(
         ("x" * 255, "A username has 1 to 254 characters."),
         ("two words", "A username has no spaces and no control characters."),
         ("tab\t", "A username has no spaces and no control characters."),
+        ("\ud800", BROKEN),
+        ("zo\udcebx", BROKEN),
         ("x\ufe0f", "A username has no invisible characters."),
     ],
 )
@@ -122,5 +152,8 @@ async def test_what_the_domain_refuses_is_said_in_words_too(
     client: httpx2.AsyncClient, runtime: Runtime, root: dict[str, str], name: str, reason: str
 ) -> None:
     user = await make_user(runtime)
-    answer = await client.patch(f"/users/{user.id}", json={"username": name}, headers=root)
+    # As JSON escapes it, since no UTF-8 has a surrogate.
+    body = json.dumps({"username": name})
+    headers = {**root, "Content-Type": "application/json"}
+    answer = await client.patch(f"/users/{user.id}", content=body, headers=headers)
     assert (answer.status_code, answer.json()) == (422, {"detail": reason})

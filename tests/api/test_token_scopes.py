@@ -106,7 +106,7 @@ async def test_a_token_over_7_kib_is_invalid_scope_unless_it_is_opaque(
             assert len(answer.json()["access_token"]) <= MAX_TOKEN_BYTES
         else:
             assert error_of(answer) == (400, "invalid_scope")
-            assert "ask for less" in answer.json()["error_description"]
+            assert "ask for fewer scopes" in answer.json()["error_description"]
             assert "opaque" in answer.json()["error_description"]
     headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
     assert (await client.get("/users/me", headers=headers)).status_code == 200

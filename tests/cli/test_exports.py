@@ -127,6 +127,8 @@ async def test_refused_users_of_keycloak_are_named_by_line(
         keycloak_user("listed", {"type": "password", "secretData": "[]", "credentialData": "[]"}),
         {"username": 7, "enabled": True, "credentials": [JANES_KEYCLOAK_PASSWORD]},
         {"username": "ann", "enabled": True, "credentials": "none"},
+        {"username": "ann", "enabled": True, "credentials": [None, 1, JANES_KEYCLOAK_PASSWORD]},
+        {"username": "ann", "enabled": True, "credentials": {}},
         "text",
         {"realm": "inner", "users": []},
     ]
@@ -147,9 +149,111 @@ async def test_refused_users_of_keycloak_are_named_by_line(
         12: broken,
         13: "This user's name is not text.",
         14: "This user's credentials are not a list.",
-        15: "This is not a user.",
-        16: "This is not a user as Keycloak, Auth0 or GoTrue exports them.",
+        15: "This user's credentials are a list with something in it that is no object.",
+        16: "This user's credentials are not a list.",
+        17: "This is not a user.",
+        18: "This is not a user as Keycloak, Auth0 or GoTrue exports them.",
     }
+
+
+DECIDES = [
+    (keycloak_user("ann", JANES_KEYCLOAK_PASSWORD), ["enabled", "emailVerified"]),
+    (
+        {"email": "ann@example.com", "passwordHash": BCRYPT, "blocked": False},
+        ["blocked", "email_verified"],
+    ),
+]
+
+
+@pytest.mark.parametrize("wrong", ["true", "false", "", 0, 1, [], {}])
+async def test_what_decides_whether_a_user_may_sign_in_is_not_guessed(
+    environment: Environment, tmp_path: Path, wrong: object
+) -> None:
+    for user, names in DECIDES:
+        users = [{**user, name: wrong} for name in names]
+        code, report = await import_text(json.dumps(users), tmp_path)
+        assert (code, report["made"]) == (3, 0)
+        assert [each["reason"] for each in report["refused"]] == [
+            f"This user's {name} is neither true nor false." for name in names
+        ]
+    of_email = {"type": "email", "value": "ann@example.com", "verified": wrong}
+    user = {"passwordHash": BCRYPT, "identifiers": [of_email]}
+    _, report = await import_text(json.dumps(user), tmp_path)
+    assert report["refused"][0]["reason"] == "This user's verified is neither true nor false."
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "reason"),
+    [
+        ("email_confirmed_at", False, "This user's email_confirmed_at is not text."),
+        ("email_confirmed_at", 0, "This user's email_confirmed_at is not text."),
+        ("email_confirmed_at", [], "This user's email_confirmed_at is not text."),
+        ("email_confirmed_at", "false", "This user's email_confirmed_at is not a time."),
+        ("email_confirmed_at", "NULL", "This user's email_confirmed_at is not a time."),
+        ("deleted_at", False, "This user's deleted_at is not text."),
+        ("deleted_at", "NULL", "This user is deleted there."),
+        ("banned_until", 0, "This user's banned_until is not text."),
+        ("email", 7, "This user's email is not text."),
+        ("encrypted_password", 7, "This user's encrypted_password is not text."),
+    ],
+)
+async def test_what_gotrue_says_of_a_user_is_text(
+    environment: Environment, tmp_path: Path, name: str, wrong: object, reason: str
+) -> None:
+    code, report = await import_text(json.dumps([{**gotrue_rows()[0], name: wrong}]), tmp_path)
+    assert (code, report["made"]) == (3, 0)
+    assert report["refused"] == [{"line": 1, "user": 1, "reason": reason}]
+
+
+async def test_a_user_whose_json_says_something_twice_is_refused_alone(
+    environment: Environment, tmp_path: Path
+) -> None:
+    good = json.dumps(keycloak_user("ann", JANES_KEYCLOAK_PASSWORD))
+    users = [
+        good[:-1] + ', "enabled": false}',
+        good[:-1] + ', "enabled": true}',
+        good[:-1] + ', "attributes": [{"a": 1, "a": 1}]}',
+        good.replace('"username": "ann"', '"username": "root", "user\\u006eame": "ann"'),
+    ]
+    twice = "This user's JSON says something twice: an object repeats a name."
+    secret = keycloak_user("ben", JANES_KEYCLOAK_PASSWORD)
+    secret["credentials"][1] = {
+        **JANES_KEYCLOAK_PASSWORD,
+        "credentialData": JANES_KEYCLOAK_PASSWORD["credentialData"][:-1] + ',"algorithm":"x"}',
+    }
+    broken = "This user's password in Keycloak's export is broken."
+    for text in (",".join(users), ",\n".join(users)):
+        realm = f'{{"users": [{text}, {json.dumps(secret)}, {good}]}}'
+        _, report = await import_text(realm, tmp_path)
+        assert report["made"] + report["already_there"] == 1
+        assert [each["reason"] for each in report["refused"]] == [twice] * 4 + [broken]
+    _, report = await import_text("\n".join([good, *users]), tmp_path)
+    assert report["already_there"] == 1
+    assert [each["line"] for each in report["refused"]] == [2, 3, 4, 5]
+    assert {each["reason"] for each in report["refused"]} == {twice}
+
+
+async def test_users_who_share_a_line_are_told_apart_by_their_number(
+    environment: Environment, tmp_path: Path
+) -> None:
+    users = [
+        keycloak_user("ann", JANES_KEYCLOAK_PASSWORD),
+        keycloak_user("ben", enabled=False),
+        keycloak_user("two words", JANES_KEYCLOAK_PASSWORD),
+        keycloak_user("ANN", JANES_KEYCLOAK_PASSWORD),
+    ]
+    file = tmp_path / "people"
+    for text in (json.dumps(users), json.dumps({"users": users})):
+        file.write_text(text)
+        result = await scopegate("user", "import", str(file))
+        assert result.exit_code == 3
+        assert result.stdout.splitlines()[:3] == [
+            "line 1, user 2: This user is disabled there.",
+            "line 1, user 3: A username has no spaces and no control characters.",
+            "line 1, user 4: That username is taken: choose another.",
+        ]
+    _, report = await import_text(json.dumps(users, indent=0), tmp_path)
+    assert [each["user"] for each in report["refused"]] == [2, 3, 4]
 
 
 def auth0_user(**members: Any) -> dict[str, Any]:
@@ -308,6 +412,7 @@ async def test_firebases_export_is_refused_with_what_to_do(
         ('{"users": [\n{},\n{},\n}', 4),
         ('{"realm": "acme",\n"clients": []}', 2),
         ('{"users":\n7}', 2),
+        ('{"users": [],\n"users": []}', 2),
         ("[" * 100_000, 1),
         ("[\n" + '{"a":' * 100_000, 2),
         ('["' + "x" * MAX_LINE, 1),

@@ -93,6 +93,23 @@ def test_no_cell_of_an_exported_audit_log_is_a_formula_whatever_separates_cells(
             assert not re.match(r"[\s\"]*[=+\-@\uff1d]", cell), (separator, cell)
 
 
+def test_a_reason_that_turns_the_direction_of_writing_turns_nothing_beside_it(
+    settings: dict[str, Any],
+) -> None:
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        find(page, "alice")
+        switch(page, "read:audit").click()
+        page.get_by_role("textbox", name="Reason").fill("\u202egnorw si")
+        page.get_by_role("button", name="Grant", exact=True).click()
+        told(page, "alice holds read:audit")
+        isolates = "element => getComputedStyle(element).unicodeBidi"
+        assert page.locator("q > *").evaluate(isolates) == "isolate"
+        page.get_by_role("link", name="Audit", exact=True).click()
+        reason = page.locator(".fact code").filter(has_text="gnorw si")
+        assert reason.evaluate(isolates) == "isolate"
+
+
 def test_an_id_in_the_address_leads_to_no_other_route(settings: dict[str, Any]) -> None:
     asked: list[str] = []
     with serving(**settings) as service, console(service) as page:

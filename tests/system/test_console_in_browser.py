@@ -134,6 +134,24 @@ def test_the_last_admin_is_told_why_not(settings: dict[str, Any]) -> None:
         expect(dialog.get_by_role("alert")).to_contain_text("No other enabled user holds admin")
 
 
+@pytest.mark.parametrize("text", ["a\0b", "x" * 255])
+def test_a_search_that_is_refused_says_so_and_shows_no_other_list(
+    settings: dict[str, Any], text: str
+) -> None:
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        expect(page.get_by_role("link", name="alice")).to_be_visible()
+        search = page.get_by_role("searchbox", name="Search by name")
+        search.fill(text)
+        expect(page.get_by_role("alert")).to_have_text(re.compile(r"^q: This is .*[^.]\.×$"))
+        expect(page.get_by_role("link", name="alice")).to_have_count(0)
+        expect(page.get_by_text("No user matches.")).to_be_hidden()
+        expect(page.get_by_text("4 users")).to_have_count(0)
+        search.fill("ali")
+        expect(page.get_by_role("link", name="alice")).to_be_visible()
+        expect(page.get_by_text("1 user", exact=True)).to_be_visible()
+
+
 def test_a_service_account_gets_a_secret_that_is_shown_once(settings: dict[str, Any]) -> None:
     with serving(**settings) as service, console(service) as page:
         sign_in(page, "root")

@@ -4,6 +4,7 @@
 /** @import { Child } from "./lib/dom.js" */
 
 import { api, messageOf, SignedOut, signOut } from "./lib/api.js";
+import { closeDialogs } from "./lib/dialog.js";
 import { button, el, find } from "./lib/dom.js";
 import { missingScopes, satisfies } from "./lib/permissions.js";
 import { accountPage } from "./pages/account.js";
@@ -155,6 +156,16 @@ async function navigate() {
   scrollTo(0, 0);
 }
 
+/**
+ * Show the page of the new address. A page with values that are not saved stays, with its address.
+ *
+ * @param {HashChangeEvent} event
+ */
+async function follow({ oldURL }) {
+  if (closeDialogs()) await navigate();
+  else history.pushState(null, "", oldURL);
+}
+
 /** Show that the page is being loaded, instead of the one before. */
 function announce() {
   main.replaceChildren(el("p", { class: "loading", role: "status" }, "Loading…"));
@@ -163,6 +174,7 @@ function announce() {
 /** @param {string} message */
 function askToSignIn(message) {
   leaving.abort();
+  closeDialogs();
   bar.hidden = true;
   notices.replaceChildren();
   document.title = "Sign in · Scopegate";
@@ -226,7 +238,7 @@ addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   report(event.reason);
 });
-addEventListener("hashchange", navigate);
+addEventListener("hashchange", follow);
 // The tokens are lost with the page: end the session too.
 addEventListener("pagehide", () => void signOut().catch(() => {}));
 // The browser can restore a page from its cache: the session has ended, so show none of its content.

@@ -221,13 +221,17 @@ function detailOf(response, text) {
   try {
     /** @type {Partial<Api.OAuthErrorAnswer> & {detail?: string | Api.Problem[]}} */
     const { detail, error_description } = JSON.parse(text);
-    if (Array.isArray(detail))
-      return detail.map(({ loc, msg }) => `${loc.slice(1).join(" ")}: ${msg}.`).join(" ");
+    if (Array.isArray(detail)) return detail.map(problemOf).join(" ");
     return error_description ?? detail ?? statusOf(response);
   } catch {
     // The body is not JSON: most likely a proxy answered.
     return statusOf(response);
   }
+}
+
+/** @param {Api.Problem} problem */
+function problemOf({ loc, msg }) {
+  return `${loc.slice(1).join(" ")}: ${msg.replace(/\.$/, "")}.`;
 }
 
 /** @param {Response} response */

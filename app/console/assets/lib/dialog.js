@@ -24,10 +24,17 @@ export async function ask({ title, text, fields = [], verb, danger = false, acti
   const form = el("form", { submit }, text && el("p", {}, text), ...fields, problem, buttons);
   const dialog = el("dialog", { "aria-label": title }, el("h2", {}, title), form);
   let done = false;
+  /** @type {Promise<void> | undefined} */
+  let acting;
 
   /** @param {Event} event */
   async function submit(event) {
     event.preventDefault();
+    acting = act();
+    await acting;
+  }
+
+  async function act() {
     confirm.disabled = true;
     problem.textContent = "";
     try {
@@ -36,7 +43,8 @@ export async function ask({ title, text, fields = [], verb, danger = false, acti
       dialog.close();
     } catch (error) {
       problem.textContent = messageOf(error);
-      if (!(error instanceof SignedOut)) return;
+      // Where the dialog was closed meanwhile, the page shows the reason.
+      if (dialog.open && !(error instanceof SignedOut)) return;
       dialog.close();
       throw error;
     } finally {
@@ -45,7 +53,22 @@ export async function ask({ title, text, fields = [], verb, danger = false, acti
   }
 
   await closed(dialog);
+  // The service may have done it although the dialog was closed: a new secret must still be shown.
+  await acting?.catch(() => {});
   return done;
+}
+
+/**
+ * Close the dialogs of a page that is being left. Return false if one must stay, with the page: it
+ * shows values that are not saved, and says so.
+ */
+export function closeDialogs() {
+  return [...document.querySelectorAll("dialog")].every((dialog) => {
+    // As the Escape key asks.
+    const closes = dialog.dispatchEvent(new Event("cancel", { cancelable: true }));
+    if (closes) dialog.close();
+    return closes;
+  });
 }
 
 /**
@@ -62,6 +85,12 @@ export function showOnce({ title, text, values }) {
     saved = true;
     dialog.close();
   };
+  const reminder = el("p", { class: "problem", role: "alert" });
+  /** @param {Event} event */
+  const remind = (event) => {
+    keep(event);
+    reminder.textContent = "Save this first: it can't be shown again.";
+  };
   const buttons = el(
     "div",
     { class: "buttons" },
@@ -69,10 +98,11 @@ export function showOnce({ title, text, values }) {
   );
   const dialog = el(
     "dialog",
-    { "aria-label": title, closedby: "none", cancel: keep },
+    { "aria-label": title, closedby: "none", cancel: remind },
     el("h2", {}, title),
     el("p", {}, text),
     ...values.map(([name, value]) => copyable(name, value)),
+    reminder,
     buttons,
   );
   // A browser closes a dialog at a second Escape whatever the page says: then it is opened again.
@@ -82,7 +112,12 @@ export function showOnce({ title, text, values }) {
     dialog.showModal();
   });
   addEventListener("beforeunload", keep);
-  return closed(dialog).finally(() => removeEventListener("beforeunload", keep));
+  // A user who leaves although the browser has asked gives them up: the browser may keep the page.
+  addEventListener("pagehide", confirm);
+  return closed(dialog).finally(() => {
+    removeEventListener("beforeunload", keep);
+    removeEventListener("pagehide", confirm);
+  });
 }
 
 /** @param {Event} event */

@@ -35,6 +35,9 @@ export function pagedList(load, rowOf, emptyText) {
       if (!after) list.replaceChildren();
       list.append(...page.items.map(identifiedRow));
       update(page.next);
+    } catch (error) {
+      if (request === requests && !after) clear();
+      throw error;
     } finally {
       if (request === requests) {
         node.removeAttribute("aria-busy");
@@ -56,6 +59,13 @@ export function pagedList(load, rowOf, emptyText) {
     for (const row of surplus) row.remove();
     update(surplus.length ? (rows().at(-1)?.dataset.id ?? null) : next);
     return added.length;
+  }
+
+  /** Show nothing: what was shown is not what was asked for. */
+  function clear() {
+    list.replaceChildren();
+    update(null);
+    empty.hidden = true;
   }
 
   function rows() {

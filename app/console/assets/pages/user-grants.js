@@ -46,7 +46,8 @@ function terms({ granted_at, expires_at, reason }) {
     { class: "terms" },
     el("span", {}, "since ", time(granted_at)),
     expires_at && el("strong", {}, "until ", time(expires_at)),
-    reason && el("q", {}, reason),
+    // The quotation marks stay outside, whatever direction the reason is written in.
+    reason && el("q", {}, el("bdi", {}, reason)),
   );
 }
 

@@ -46,7 +46,12 @@ export async function usersPage({ may, query, signal }) {
     if (signal.aborted) return;
     // The browser's Back button then leads from a user's page to the same list.
     history.replaceState(null, "", `#users?${new URLSearchParams(valuesOf(filters))}`);
-    await list.show();
+    try {
+      await list.show();
+    } catch (error) {
+      count.textContent = "";
+      throw error;
+    }
   }
 
   await list.show();
