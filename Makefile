@@ -36,7 +36,7 @@ t: $(VENV)/.dev ## Run one test file until the first failure (T=tests/api/test_t
 
 test: $(VENV)/.dev ## Run the tests that need Python alone (ARGS="tests/api -k name" for a part)
 	@SCOPEGATE_TEST_POSTGRES=$${SCOPEGATE_TEST_POSTGRES:-embedded} python -m pytest $(PARALLEL) \
-		--token-kinds formats -p no:schemathesis -m '$(EVERY_DAY)' $(ARGS)
+		--token-kinds default -p no:schemathesis -m '$(EVERY_DAY)' $(ARGS)
 
 # The cluster's tests come after the others and one at a time: they measure seconds.
 test-all: $(VENV)/.dev ## Run all tests, with coverage: needs Docker, Chromium, npm, Patroni and more

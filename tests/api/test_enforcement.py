@@ -145,6 +145,7 @@ async def test_an_opaque_token_that_is_deleted_is_refused(own_database_url: str)
         assert await status(client, other) == 200
 
 
+@pytest.mark.long
 async def test_what_is_remembered_of_a_token_counts_only_while_the_feed_is_fresh(
     own_database_url: str,
 ) -> None:
@@ -202,6 +203,7 @@ async def test_a_remembered_token_ends_with_its_key(own_database_url: str) -> No
         assert leaked not in {key["kid"] for key in jwks["keys"]}
 
 
+@pytest.mark.long
 async def test_a_database_that_hangs_is_503_for_all_who_wait_and_not_for_one_after_the_other(
     own_database_url: str,
 ) -> None:

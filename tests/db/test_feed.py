@@ -191,6 +191,7 @@ async def test_however_long_the_database_is_away_it_is_tried_again(
         assert tries >= TOO_MANY_FOR_A_FLOAT
 
 
+@pytest.mark.long
 async def test_a_planned_reconnection_forgets_nothing_and_misses_no_change(
     own_database_url: str, own_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from tests.support.commands import printed, refusal, scopegate
 from tests.support.factories import Someone, bearer, login, make_user
 from tests.support.processes import until
 
+pytestmark = pytest.mark.system
+
 DISABLE = "UPDATE users SET disabled_at = now() WHERE username_key = 'alice'"
 READY = "/health/ready"
 

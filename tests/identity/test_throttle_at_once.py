@@ -38,6 +38,8 @@ from tests.support.throttle import (
     wait_of,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def clock() -> MovableClock:
