@@ -78,6 +78,7 @@ def test_percentile_is_the_nearest_rank() -> None:
     assert percentile([7.0], 50) == 7
 
 
+@pytest.mark.long
 async def test_sizes_weigh_every_table_and_sessions_that_were_refreshed(
     empty_database_url: str,
 ) -> None:

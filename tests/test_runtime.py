@@ -28,6 +28,7 @@ def test_development_makes_itself_one_secret_that_only_its_user_reads(tmp_path: 
     assert Settings(_env_file=None, secret_keys=found[0])
 
 
+@pytest.mark.system
 async def test_without_a_database_url_it_runs_on_the_embedded_postgres(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, home=tmp_path / "home")
     with pytest.raises(ConfigurationError, match="scopegate migrate"):

@@ -15,7 +15,10 @@ from tests.support.factories import login, make_user
 BLOCK = r"-----BEGIN PUBLIC KEY-----\n[\w+/=\n]+-----END PUBLIC KEY-----\n"
 
 
-@pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
+# The making of an RSA key takes seconds.
+@pytest.mark.parametrize(
+    "algorithm", ["ES256", "EdDSA", pytest.param("RS256", marks=pytest.mark.long)]
+)
 async def test_the_public_keys_are_printed_as_pem_the_signing_one_first(
     environment: Environment, algorithm: str
 ) -> None:

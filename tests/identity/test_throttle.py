@@ -161,6 +161,7 @@ async def test_no_name_no_address_and_no_password_is_in_the_table(runtime: Runti
     assert not set(keys) & set(other.budgets.values())
 
 
+@pytest.mark.long
 async def test_the_audit_log_stays_bounded_under_attack(runtime: Runtime) -> None:
     alice = await make_user(runtime)
     outcomes = Counter(
