@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # What needs more than Python, and what takes long: `make test-all` runs it.
 EVERY_DAY := not (cluster or docker or browser or npm or toolchain or system or long)
-# They come by nothing that the other tests leave out, and would take twice as long if measured.
+# Measured, they would take twice as long. What they run, the other tests run too.
 NOT_MEASURED := docker or browser or npm or toolchain or long
 
 .PHONY: help run dev t test test-all fuzz chaos mutants bench check check-js format lock clean

@@ -157,7 +157,7 @@ class HashQueue:
     @property
     def waiting(self) -> int:
         """How many calls wait for a thread."""
-        # One more was already handed to the executor, so that a thread that gets free has work.
+        # The executor has one call more than threads, so that a thread which gets free has work.
         ready = 1 if self._free == 0 else 0
         return ready + sum(map(len, self._lanes.values()))
 

@@ -152,7 +152,6 @@ def _flag(record: dict[str, Any], key: str, *, default: bool = True) -> bool:
     """Return a member that is true or false; the default where it is absent, null as false.
 
     Raises Refused.
-
     """
     # Whether a user may sign in is not guessed: the text "false" is neither.
     found = record.get(key, default)
