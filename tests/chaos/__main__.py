@@ -16,9 +16,10 @@ def main() -> None:
     """Run the rounds that the command line asks for, tell of them, and exit 1 on a violation."""
     parser = argparse.ArgumentParser(
         prog="make chaos",
-        description="Two replicas on one Postgres, people at work, and a random fault each round. "
-        "Then: every kind of request is served again, all that was acknowledged is in the "
-        "database, nothing revoked was let in past the bound, and nothing was answered by a 500.",
+        description="Two replicas on one Postgres, a second service that follows their event "
+        "stream, people at work, and a random fault each round. Then: every kind of request is "
+        "served again, all that was acknowledged is in the database, nothing revoked was let in "
+        "past the bound by any of them, and nothing was answered by a 500.",
     )
     parser.add_argument("--rounds", type=int, default=100, help="how many (default: %(default)s)")
     parser.add_argument("--seconds", type=float, help="start no round after so many")
@@ -43,8 +44,9 @@ def main() -> None:
     def report(outcome: Outcome, fault: str) -> bool:
         spent = time.monotonic() - began
         print(
-            f"{outcome.rounds:5}  {spent:6.0f} s  {fault:20}"
-            f"  {outcome.tally.answers.total()} answers",
+            f"{outcome.rounds:5}  {spent:6.0f} s  {fault:26}"
+            f"  {outcome.tally.replicas.answers.total()} answers"
+            f"  {outcome.tally.second.answers.total()} of the second service",
             flush=True,
         )
         return asked.seconds is None or spent < asked.seconds
@@ -58,15 +60,21 @@ def main() -> None:
 
 def summary(outcome: Outcome, *, bound: float) -> str:
     """The tally, for people."""
-    tally = outcome.tally
+    tally, replicas, second = outcome.tally, outcome.tally.replicas, outcome.tally.second
+    probes = replicas.probes + second.probes
+    there = outcome.second
     lines = {
         "rounds": outcome.rounds,
         "faults": _counted(outcome.faults),
-        "answers": _counted(tally.answers),
+        "answers": _counted(replicas.answers),
         "served": _counted(tally.served),
-        "revocations checked": f"{tally.revocations}, by {tally.probes} requests",
-        "slowest refusal": f"{tally.slowest:.3f} s after a revocation (bound: {bound:g} s)",
+        "revocations checked": f"{tally.revocations}, by {probes} requests",
+        "slowest refusal": f"{replicas.slowest:.3f} s after a revocation (bound: {bound:g} s)",
         "slowest recovery": f"{outcome.slowest_recovery:.1f} s after a fault",
+        "second service": f"{_counted(second.answers)}; {outcome.introspections} introspections",
+        "  slowest refusal": f"{second.slowest:.3f} s after a revocation (bound: {bound:g} s)",
+        "  slowest recovery": f"{there.served:.1f} s after a fault, the last 503 after "
+        f"{there.last_503:.1f} s, fresh after {there.fresh:.1f} s",
         "writes found": tally.written,
         "violations": len(tally.violations),
     }

@@ -2,75 +2,14 @@
 
 import asyncio
 import os
-import random
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
 
 import asyncpg
 
-from tests.chaos.postgres import Cluster
-from tests.support.processes import SERVE, Service, serving
-
-# Whatever asks this process for the time of day gets it wrong by so much. (Read at its start.)
-WRONG_CLOCK = """
-import datetime, os, time
-off = float(os.environ["CLOCK_IS_OFF_BY"])
-now, real = time.time, datetime.datetime
-class Wrong(real):
-    @classmethod
-    def now(cls, tz=None):
-        return real.now(tz) + datetime.timedelta(seconds=off)
-time.time, datetime.datetime = lambda: now() + off, Wrong
-"""
-
-
-class Replica:
-    """A serving process that can be killed, and started again under another clock."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._folder = folder
-        self._settings = settings
-        self._served: AbstractContextManager[Service] | None = None
-        self.service: Service | None = None
-
-    async def start(self, *, clock_off_by: float = 0.0) -> None:
-        """Start it, and wait until it is ready."""
-        command = list(SERVE)
-        if clock_off_by:
-            (self._folder / "sitecustomize.py").write_text(WRONG_CLOCK)
-            wrong = (f"PYTHONPATH={self._folder}", f"CLOCK_IS_OFF_BY={clock_off_by}")
-            command = ["env", *wrong, *command]
-        self._served = serving(command, **self._settings)
-        self.service = await asyncio.to_thread(self._served.__enter__)
-
-    async def kill(self) -> None:
-        """`kill -9`. Raises AssertionError when it had written a stack trace."""
-        assert self.service is not None
-        self.service.kill()
-        await self.stop()
-
-    async def stop(self) -> None:
-        """End it, if it still runs. Raises AssertionError when it had written a stack trace."""
-        served, self._served = self._served, None
-        if served is not None:
-            await asyncio.to_thread(served.__exit__, None, None, None)
-
-
-@dataclass
-class Stage:
-    """What there is to break."""
-
-    postgres: Cluster
-    replicas: list[Replica]
-    chance: random.Random
-
-    async def database(self) -> asyncpg.Connection:
-        """Return a connection of the checker's own, to the primary."""
-        return await self.postgres.connect()
+from tests.chaos.stage import Stage
+from tests.chaos.way_faults import WAY_FAULTS
 
 
 async def feed_cut(stage: Stage) -> None:
@@ -210,7 +149,7 @@ async def mass_sessions(stage: Stage) -> None:
     await database.close()
 
 
-FAULTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
+FAULTS: dict[str, Callable[[Stage], Awaitable[None]]] = WAY_FAULTS | {
     fault.__name__.replace("_", " "): fault
     for fault in (
         feed_cut,

@@ -10,58 +10,27 @@ import json
 import random
 import time
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import asyncpg
 import httpx2
 
+from tests.chaos.places import Place
+from tests.chaos.tally import Expected, Tally
 from tests.support.factories import Someone, login
 from tests.support.processes import PATIENCE
 
 PAUSE = 0.01
 """Seconds between two things that one person does."""
-AGAIN = 0.03
-"""Seconds after which is tried again what was answered by 503 or not at all."""
-KINDS = ("login", "refresh", "read", "write", "grant", "revoke", "sign out", "disable", "enable")
+KINDS = (
+    *("login", "refresh", "read", "write", "grant", "revoke"),
+    *("sign out", "sign out here", "disable", "enable"),
+)
+THERE = "read at the second service"
 DEAD_KEPT = 200
-UPGRADE_OFFERS = 0.1
-"""How many of all requests offer another protocol, as `curl --http2` and Java's client do."""
-UPGRADE = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
-
-
-@dataclass
-class Tally:
-    """What was asked and answered so far, and what should not have been."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    served: Counter[str] = field(default_factory=Counter)
-    """By kind: what did what it was to do."""
-    revocations: int = 0
-    probes: int = 0
-    """Requests with what was taken away."""
-    slowest: float = 0.0
-    """Seconds from a revocation's acknowledgement to the last request sent that was let in."""
-    written: int = 0
-    """Acknowledged writes that were looked for, and found, in the database."""
-    violations: list[str] = field(default_factory=list)
-
-    def violation(self, what: str) -> None:
-        """Note what must not be."""
-        self.violations.append(what)
-
-
-@dataclass
-class Expected:
-    """What the database must hold: all of it was acknowledged."""
-
-    items: set[uuid.UUID] = field(default_factory=set)
-    sessions: set[uuid.UUID] = field(default_factory=set)
-    ended: set[uuid.UUID] = field(default_factory=set)
 
 
 @dataclass
@@ -91,9 +60,14 @@ class Load:
         bound: float,
         chance: random.Random,
         pause: float = PAUSE,
+        second: str | None = None,
     ) -> None:
+        """`second` is the URL of a service that lets in what it knows from the replicas."""
         self.tally = Tally()
-        self._clients = [httpx2.AsyncClient(base_url=url, timeout=15) for url in urls]
+        common = (self.tally, bound, chance)
+        self._replicas = [Place.replica(url, *common) for url in urls]
+        self._second = [Place.second_service(second, *common)] if second else []
+        self._places = [*self._replicas, *self._second]
         self._people = [Person(someone) for someone in people]
         self._root = root
         self._bound = bound
@@ -120,14 +94,15 @@ class Load:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for client in self._clients:
-                await client.aclose()
+            for place in self._places:
+                await place.client.aclose()
 
     async def served(self, *kinds: str) -> None:
         """Return once each kind of request has been served again, from now on."""
         before = self.tally.served.copy()
+        kinds = kinds or (*KINDS, *(THERE for _ in self._second))
         async with asyncio.timeout(PATIENCE):
-            while any(self.tally.served[kind] == before[kind] for kind in kinds or KINDS):
+            while any(self.tally.served[kind] == before[kind] for kind in kinds):
                 await asyncio.sleep(PAUSE)
 
     async def verify(self, database: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
@@ -144,21 +119,7 @@ class Load:
             self._open.set()
 
     async def _compare(self, database: asyncpg.Connection) -> None:
-        expected = self._expected
-        for what, wanted, query in (
-            ("items", expected.items, "SELECT id FROM items WHERE id = ANY($1)"),
-            ("sessions", expected.sessions, "SELECT id FROM sessions WHERE id = ANY($1)"),
-            (
-                "ended sessions",
-                expected.ended,
-                "SELECT id FROM sessions WHERE id = ANY($1) AND ended_at IS NOT NULL",
-            ),
-        ):
-            # Their UUIDs are asyncpg's own, which compare with Python's.
-            found = {row["id"] for row in await database.fetch(query, list(wanted))}
-            self.tally.written += len(wanted)
-            if lost := wanted - found:
-                self.tally.violation(f"{len(lost)} acknowledged {what} are not in the database")
+        await self._expected.compare(database, self.tally)
         for person in self._people:
             row = await database.fetchrow(
                 "SELECT disabled_at IS NULL AS enabled, EXISTS (SELECT FROM grants "
@@ -174,7 +135,8 @@ class Load:
 
     async def _work(self, person: Person) -> None:
         things = [self._login, self._refresh, self._read, self._read, self._read, self._write]
-        things += [self._revoke, self._grant, self._sign_out, self._disable]
+        things += [self._revoke, self._grant, self._sign_out, self._sign_out_here, self._disable]
+        things += [partial(self._read, there=each) for each in self._second * 3]
         while True:
             await self._open.wait()
             self._busy += 1
@@ -189,40 +151,40 @@ class Load:
             await self._enable(person)
         if person.access is not None or not person.enabled:
             return
-        kind, client = "login", self._any()
-        answer = await self._noted(kind, lambda: login(client, person.who))
-        if self._succeeds(kind, answer, {200}, {400} if self._in_doubt(person) else set()):
+        place = self._any()
+        answer = await place.noted("login", lambda: login(place.client, person.who))
+        if place.succeeds("login", answer, {200}, {400} if self._in_doubt(person) else set()):
             self._adopt(person, answer)
 
     async def _refresh(self, person: Person) -> None:
         if person.access is None:
             return await self._login(person)
         form = {"grant_type": "refresh_token", "refresh_token": person.refresh}
-        answer = await self._ask("refresh", self._any(), "POST", "/token", data=form)
-        if self._succeeds("refresh", answer, {200}):
+        place = self._any()
+        answer = await place.ask("refresh", "POST", "/token", data=form)
+        if place.succeeds("refresh", answer, {200}):
             return self._adopt(person, answer)
         # Used up or not: after the grace, to try again would be reuse.
         person.access = None
         return None
 
-    async def _read(self, person: Person) -> None:
+    async def _read(self, person: Person, there: Place | None = None) -> None:
         if person.access is None:
             return await self._login(person)
+        place, kind = (there, THERE) if there else (self._any(), "read")
         doubt, may = self._in_doubt(person), bool(person.granted and person.readable)
-        answer = await self._ask("read", self._any(), "GET", "/items", token=person.access)
-        self._succeeds(
-            "read", answer, {200} if may or doubt else set(), {403} if not may or doubt else set()
-        )
+        answer = await place.ask(kind, "GET", "/items", token=person.access)
+        allowed = {403} if not may or doubt else set()
+        place.succeeds(kind, answer, {200} if may or doubt else set(), allowed)
         return None
 
     async def _write(self, person: Person) -> None:
         if person.access is None:
             return await self._login(person)
         what = {"title": person.who.username}
-        answer = await self._ask(
-            "write", self._any(), "POST", "/items", token=person.access, json=what
-        )
-        if self._succeeds("write", answer, {201}):
+        place = self._any()
+        answer = await place.ask("write", "POST", "/items", token=person.access, json=what)
+        if place.succeeds("write", answer, {201}):
             assert answer is not None
             self._expected.items.add(uuid.UUID(answer.json()["id"]))
         return None
@@ -230,29 +192,36 @@ class Load:
     async def _grant(self, person: Person) -> None:
         if person.granted:
             return
-        path = f"/users/{person.who.id}/grants/read:items"
         person.granted = None
-        answer = await self._ask("grant", self._any(), "PUT", path, token=self._root)
-        if self._succeeds("grant", answer, {204}):
+        if await self._administer("grant", "PUT", _grant_of(person), 204):
             person.granted, person.settled = True, time.monotonic()
 
     async def _revoke(self, person: Person) -> None:
         if not person.granted or person.access is None or not person.readable:
             return
-        path = f"/users/{person.who.id}/grants/read:items"
         person.granted = None
-        answer = await self._ask("revoke", self._any(), "DELETE", path, token=self._root)
-        if self._succeeds("revoke", answer, {204}):
+        if await self._administer("revoke", "DELETE", _grant_of(person), 204):
             person.granted, person.settled = False, time.monotonic()
             await self._is_refused("/items", person.access, {403}, since=person.settled)
 
     async def _sign_out(self, person: Person) -> None:
+        """End all sessions of the person."""
         if person.access is None:
             return
         token, person.access = person.access, None
-        client = self._any()
-        answer = await self._ask("sign out", client, "DELETE", "/users/me/sessions", token=token)
-        if self._succeeds("sign out", answer, {204}):
+        place = self._any()
+        answer = await place.ask("sign out", "DELETE", "/users/me/sessions", token=token)
+        if place.succeeds("sign out", answer, {204}):
+            await self._bury(token)
+
+    async def _sign_out_here(self, person: Person) -> None:
+        """End this one session."""
+        if person.access is None:
+            return
+        token, person.access = person.access, None
+        place = self._any()
+        answer = await place.ask("sign out here", "POST", "/revoke", data={"token": token})
+        if place.succeeds("sign out here", answer, {200}):
             await self._bury(token)
 
     async def _disable(self, person: Person) -> None:
@@ -268,14 +237,19 @@ class Load:
         await self._set_enabled(person, "enable", enabled=True)
 
     async def _set_enabled(self, person: Person, kind: str, *, enabled: bool) -> bool:
-        path = f"/users/{person.who.id}"
-        answer = await self._ask(
-            kind, self._any(), "PATCH", path, token=self._root, json={"disabled": not enabled}
-        )
-        done = self._succeeds(kind, answer, {200})
+        what = {"disabled": not enabled}
+        done = await self._administer(kind, "PATCH", f"/users/{person.who.id}", 200, json=what)
         if done:
             person.enabled, person.settled = enabled, time.monotonic()
         return done
+
+    async def _administer(
+        self, kind: str, method: str, path: str, expected: int, **what: object
+    ) -> bool:
+        """Do something to a person, in the administrator's name; whether it was acknowledged."""
+        place = self._any()
+        answer = await place.ask(kind, method, path, token=self._root, **what)
+        return place.succeeds(kind, answer, {expected})
 
     async def _bury(self, token: str) -> None:
         since = time.monotonic()
@@ -285,95 +259,19 @@ class Load:
         del self._dead[:-DEAD_KEPT]
 
     async def _is_refused(self, path: str, token: str, codes: set[int], *, since: float) -> None:
-        """See to it that every replica refuses it from `bound` after `since` at the latest."""
+        """See to it that every service refuses it from `bound` after `since` at the latest."""
         self.tally.revocations += 1
         await asyncio.gather(
-            *(self._until_refused(each, path, token, codes, since) for each in self._clients)
+            *(each.until_refused(path, token, codes, since=since) for each in self._places)
         )
-
-    async def _until_refused(
-        self, client: httpx2.AsyncClient, path: str, token: str, codes: set[int], since: float
-    ) -> None:
-        while True:
-            status, late = await self._probe(client, path, token, since)
-            if status in codes or late:
-                return
-            await asyncio.sleep(AGAIN if status in {None, 503} else 0)
-
-    async def _probe(
-        self, client: httpx2.AsyncClient, path: str, token: str, since: float
-    ) -> tuple[int | None, bool]:
-        """What it is answered, and whether it is let in although it is too late for that."""
-        sent = time.monotonic()
-        answer = await self._ask("probe", client, "GET", path, token=token)
-        self.tally.probes += 1
-        if answer is None:
-            return None, False
-        after = sent - since
-        late = answer.is_success and after > self._bound
-        if answer.is_success:
-            self.tally.slowest = max(self.tally.slowest, after)
-        if late:
-            self.tally.violation(f"{path} was let in {after:.3f} s after its revocation")
-        return answer.status_code, late
 
     async def _probe_the_dead(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
             if self._dead:
                 token, since = self._chance.choice(self._dead)
-                await self._probe(self._any(), "/users/me", token, since)
-
-    async def _ask(
-        self,
-        kind: str,
-        client: httpx2.AsyncClient,
-        method: str,
-        path: str,
-        *,
-        token: str | None = None,
-        **what: Any,
-    ) -> httpx2.Response | None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        if self._chance.random() < UPGRADE_OFFERS:
-            headers |= UPGRADE
-        return await self._noted(
-            kind, lambda: client.request(method, path, headers=headers, **what)
-        )
-
-    async def _noted(
-        self, kind: str, ask: Callable[[], Awaitable[httpx2.Response]]
-    ) -> httpx2.Response | None:
-        """The answer; None when there was none."""
-        try:
-            answer = await ask()
-        except httpx2.TransportError:
-            self.tally.answers["no answer"] += 1
-            await asyncio.sleep(AGAIN)
-            return None
-        self.tally.answers[str(answer.status_code)] += 1
-        if answer.status_code >= 500 and answer.status_code != 503:
-            self.tally.violation(f"{kind}: {answer.status_code} {answer.text[:200]}")
-        if answer.status_code == 503 and "retry-after" not in answer.headers:
-            self.tally.violation(f"{kind}: 503 without Retry-After: {answer.text[:200]}")
-        return answer
-
-    def _succeeds(
-        self,
-        kind: str,
-        answer: httpx2.Response | None,
-        expected: AbstractSet[int],
-        allowed: AbstractSet[int] = frozenset(),
-    ) -> bool:
-        """Whether it did what it was to do; else it must have been a fault, or be allowed."""
-        if answer is None or answer.status_code == 503:
-            return False
-        if answer.status_code in expected:
-            self.tally.served[kind] += 1
-            return True
-        if answer.status_code not in allowed and answer.status_code < 500:
-            self.tally.violation(f"{kind}: {answer.status_code} {answer.text[:200]}")
-        return False
+                place = self._chance.choice(self._places)
+                await place.probe("/users/me", token, since=since)
 
     def _in_doubt(self, person: Person) -> bool:
         """Whether a replica may take it for otherwise."""
@@ -387,8 +285,12 @@ class Load:
         person.readable = "read:items" in pair["scope"]
         self._expected.sessions.add(_session_of(pair["access_token"]))
 
-    def _any(self) -> httpx2.AsyncClient:
-        return self._chance.choice(self._clients)
+    def _any(self) -> Place:
+        return self._chance.choice(self._replicas)
+
+
+def _grant_of(person: Person) -> str:
+    return f"/users/{person.who.id}/grants/read:items"
 
 
 def _session_of(token: str) -> uuid.UUID:

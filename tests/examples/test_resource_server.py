@@ -13,7 +13,7 @@ from app.access.grants import grant
 from app.access.registry import register_scope
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
-from examples.resource_server.app import create_app
+from examples.resource_server.by_hand import create_app
 from examples.resource_server.trust import ByAsking, ByKeys, Trust
 from tests.conftest import SECRET, settings_for
 from tests.support import databases
