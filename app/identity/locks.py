@@ -1,7 +1,7 @@
-"""Locks on users: a change of a user, or the end of their sessions, excludes logins as them.
+"""Locks on users: changes of one user, and what that user does to others, exclude each other.
 
-These are advisory locks: Postgres grants them first in, first out. Row share locks are not: steady
-logins would make a lock on the row wait for ever.
+These are advisory locks: they are taken before anything is read, in an order that never deadlocks.
+A login takes none (decision 0024).
 """
 
 import uuid
@@ -11,21 +11,13 @@ from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 _HIGHEST_BIT = -(1 << 63)
-# Built once, because each login runs it.
 _HOLD = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger())))
-_SHARE = select(func.pg_advisory_xact_lock_shared(bindparam("key", type_=BigInteger())))
 
 
 async def hold_users(db: AsyncSession, *user_ids: uuid.UUID | None) -> None:
-    """Hold these users until the commit: no other transaction holds them or signs in as them."""
+    """Hold these users until the commit: no other transaction holds them."""
     for key in _in_order(filter(None, user_ids)):
         await db.execute(_HOLD, {"key": key})
-
-
-async def share_users(db: AsyncSession, *user_ids: uuid.UUID) -> None:
-    """Share these users until the commit: no transaction holds them, others may sign in."""
-    for key in _in_order(user_ids):
-        await db.execute(_SHARE, {"key": key})
 
 
 def _in_order(user_ids: Iterable[uuid.UUID]) -> list[int]:

@@ -3,17 +3,18 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import record
 from app.db.work import Actor, Database
 from app.errors import DomainError, InvalidGrant, InvalidToken, audited
+from app.identity.candidates import Authentication, Candidate, find_candidates
 from app.identity.hash_queue import Disconnected, Source, source_of
-from app.identity.locks import hold_users, share_users
+from app.identity.locks import hold_users
 from app.identity.models import Session, User
 from app.identity.names import username_key
 from app.identity.networks import network_of
@@ -22,7 +23,6 @@ from app.identity.refusals import audit_refusal
 from app.identity.session_writes import end_sessions_of
 from app.identity.sessions import is_live
 from app.identity.throttle import CURRENT_PASSWORD, LOGIN, AttemptSource, Throttle, record_failure
-from app.identity.users import find_user
 
 
 class LoginRefused(InvalidGrant):
@@ -50,7 +50,7 @@ class Guard:
 @asynccontextmanager
 async def authenticate(
     guard: Guard, *, username: str, password: str, actor: Actor, gone: Disconnected | None = None
-) -> AsyncIterator[User]:
+) -> AsyncIterator[Authentication]:
     """Yield the person with this name and password; the request belongs in the block.
 
     An error raised in the block is audited, so that a correct password can't be tested without a
@@ -64,11 +64,10 @@ async def authenticate(
     # The name that was typed, not the user's id: names that exist and others wait alike.
     queued = Source("logins", network_of(actor.origin.address), username_key(username))
     hasher.check_room(queued)  # First: a storm must not get at the database either.
-    # Two queries in autocommit mode: a transaction would add two round trips.
-    async with throttle.autocommit() as db:
-        user = await find_user(db, username)
-        source = AttemptSource(username, user.id if user else None, actor.origin.address)
-        attempt = await throttle.admit(db, LOGIN, source, now=database.now())
+    source = AttemptSource(username, None, actor.origin.address)
+    attempt = throttle.attempt(LOGIN, source, now=database.now())
+    [user] = await find_candidates(throttle, [username], attempt)
+    attempt = replace(attempt, user_id=user.id if user else None)
     correct, renewed = await hasher.verify(
         password,
         user.password_hash if user else None,
@@ -82,6 +81,8 @@ async def authenticate(
         await record_failure(database, throttle, attempt, actor=actor, reason=refusal)
         raise audited(LoginRefused())
     assert user is not None
+    assert user.password_hash is not None
+    found = Authentication(user.id, renewed or user.password_hash, at=database.now())
     if renewed:
         async with database.work(actor) as work:
             replaced = await _replace_hash(work.db, user.id, old=user.password_hash, new=renewed)
@@ -90,32 +91,11 @@ async def authenticate(
             # again with the new hash.
             async with authenticate(
                 guard, username=username, password=password, actor=actor, gone=gone
-            ) as user:
-                yield user
+            ) as found:
+                yield found
             return
-        user.password_hash = renewed
     async with audit_refusal(database, user.id, right="password", actor=actor):
-        yield user
-
-
-async def confirm_login(db: AsyncSession, user: User) -> None:
-    """Return only if the login of a moment ago still holds, and keep it so until the commit.
-
-    Without this, a login could open a session just after a new password ended all of them.
-    Raises LoginRefused.
-    """
-    await share_users(db, user.id)
-    values = {"user_id": user.id, "password_hash": user.password_hash}
-    if await db.scalar(_UNCHANGED, values) is None:
-        raise LoginRefused(reason="changed meanwhile")
-
-
-# Built once, because each login runs it.
-_UNCHANGED = select(User.id).where(
-    User.id == bindparam("user_id"),
-    User.password_hash == bindparam("password_hash"),
-    User.disabled_at.is_(None),
-)
+        yield found
 
 
 @asynccontextmanager
@@ -130,10 +110,11 @@ async def confirm_password(
     address, or TooManyLogins when the hashing queue is full.
     """
     database, hasher, throttle = guard.database, guard.hasher, guard.throttle
-    async with database.sessions() as db:
+    async with database.reading() as db:
         user = await db.get_one(User, user_id)
         source = AttemptSource(user.username, user_id, actor.origin.address, session_id)
-        attempt = await throttle.admit(db, CURRENT_PASSWORD, source, now=database.now())
+        attempt = throttle.attempt(CURRENT_PASSWORD, source, now=database.now())
+        await throttle.admit(db, attempt)
     correct, _ = await hasher.verify(
         password,
         user.password_hash,
@@ -173,7 +154,7 @@ async def change_password(
             await end_sessions_of(work, user_id, reason="password changed", but=session_id)
 
 
-def _refusal(user: User | None, correct: bool) -> str | None:
+def _refusal(user: Candidate | None, correct: bool) -> str | None:
     """Why this login is refused, in words for the audit log alone."""
     if user is None:
         return "unknown user"

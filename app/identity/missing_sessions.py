@@ -8,8 +8,8 @@ import uuid
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.work import Reader
 from app.errors import Unavailable
 from app.identity.models import Session
 
@@ -21,7 +21,7 @@ class MaybeBehind(Unavailable):
 
 
 async def require_known(
-    db: AsyncSession, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
+    db: Reader, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
 ) -> None:
     """Raise MaybeBehind if there is no such session, though it should be younger than `bound`."""
     if abs(age) > bound:

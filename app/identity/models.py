@@ -3,7 +3,16 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, FetchedValue, ForeignKey, Index, String, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    FetchedValue,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -69,9 +78,17 @@ class Session(Identified, Created, Base):
     epoch: Mapped[int] = mapped_column(server_default=FetchedValue())
     """The user's `session_epoch` when it was opened; a trigger sets it where an INSERT does not."""
     client_id: Mapped[str | None]
-    """The client that signed in with its secret, and must do so to refresh; None: a public one."""
+    """The client that signed in with its secret, and must do so to refresh; or a registered one.
+
+    None: a public client that is not registered."""
+    consent_id: Mapped[uuid.UUID | None]
+    """The consent of a registered client's session, which ends with it. None: it has no such
+    client. Not a foreign key: a consent is withdrawn at once, however many sessions rest on it."""
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
     """Issued at login: no refresh ever gives more."""
+    resources: Mapped[list[str] | None] = mapped_column(ARRAY(String))
+    """The services that its tokens may be for, each for one of them. None: for this issuer's
+    audience, as without RFC 8707."""
     last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     idle_expires_at: Mapped[datetime] = mapped_column(index=True)
@@ -116,3 +133,64 @@ class KnownNetwork(Base):
     """As `identity.throttle.network_of` tells it."""
     signed_in_at: Mapped[datetime] = mapped_column(index=True)
     """The last time, give or take a day."""
+
+
+ID_TOKEN_ALGORITHM = "RS256"
+"""Of ID tokens, unless a client has chosen: all know it (OpenID Connect Discovery §3)."""
+
+
+class Registration(Identified, Created, Base):
+    """A client: an application that signs people in. A deleted one's row stays, without a use."""
+
+    __tablename__ = "clients"
+    __table_args__ = (
+        Index(
+            "uq_clients_live", "client_id", unique=True, postgresql_where=text("deleted_at IS NULL")
+        ),
+    )
+
+    client_id: Mapped[str]
+    name: Mapped[str]
+    redirect_uris: Mapped[list[str]] = mapped_column(ARRAY(String))
+    post_logout_redirect_uris: Mapped[list[str]] = mapped_column(ARRAY(String))
+    scopes: Mapped[list[str] | None] = mapped_column(ARRAY(String))
+    """The most that its tokens may have. None: every registered scope but `admin`."""
+    trusted: Mapped[bool]
+    """Whether people are not asked for their consent."""
+    account_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"), index=True)
+    """A confidential client's: the service account that has its secrets."""
+    refresh_grace: Mapped[int | None]
+    """Seconds, in place of SCOPEGATE_REFRESH_GRACE."""
+    id_token_signed_response_alg: Mapped[str]
+    """What its ID tokens are signed by, where a key of that algorithm signs; else RS256."""
+    deleted_at: Mapped[datetime | None]
+
+
+class Consent(Identified, Base):
+    """What a person lets a client do. The sessions that rest on it end when it is withdrawn."""
+
+    __tablename__ = "consents"
+    __table_args__ = (UniqueConstraint("user_id", "registration_id"),)
+
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    registration_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("clients.id"), index=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
+    implied: Mapped[bool]
+    """Whether a part of it was never asked for, because the client is trusted."""
+    given_at: Mapped[datetime]
+    last_used_at: Mapped[datetime]
+
+
+class BrowserSession(Base):
+    """The cookie of a session in which a person uses this service's own pages."""
+
+    __tablename__ = "browser_sessions"
+
+    session_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True
+    )
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    signed_in_at: Mapped[datetime]
+    """When the person has shown their password."""
+    methods: Mapped[list[str]] = mapped_column(ARRAY(String))
+    """By what they have shown who they are: names of RFC 8176."""

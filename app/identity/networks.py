@@ -4,7 +4,7 @@ import ipaddress
 import uuid
 from datetime import timedelta
 
-from sqlalchemy import DateTime, String, Uuid, bindparam, exists, not_, select
+from sqlalchemy import ColumnElement, DateTime, String, bindparam, exists, not_, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from app.db.work import Actor, Work
@@ -26,25 +26,16 @@ def network_of(address: str | None) -> str:
     return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
 
 
-async def remember_network(work: Work[Actor], user_id: uuid.UUID) -> None:
-    """Remember that the user has signed in from the actor's network.
+def insert_network(user_id: ColumnElement[uuid.UUID], where: ColumnElement[bool]) -> Insert:
+    """Build the statement that remembers where a user signs in from, if that condition holds.
 
-    Failures from elsewhere don't make them wait there.
+    Failures from elsewhere don't make them wait there. `network_values` are its values.
     """
-    values = {
-        "whose": user_id,
-        "where": network_of(work.actor.origin.address),
-        "now": work.now,
-        "renewed_before": work.now - _RENEWED_AFTER,
-    }
-    await work.db.execute(_REMEMBER, values)
-
-
-def _insert_network() -> Insert:
     # Not by the columns' names: those are the statement's own.
-    user_id, network = bindparam("whose", type_=Uuid()), bindparam("where", type_=String())
-    now, renewed_before = (
-        bindparam(name, type_=DateTime(timezone=True)) for name in ("now", "renewed_before")
+    network, now, renewed_before = (
+        bindparam("from_network", type_=String()),
+        bindparam("from_now", type_=DateTime(timezone=True)),
+        bindparam("renewed_before", type_=DateTime(timezone=True)),
     )
     # Looked for first: ON CONFLICT locks the row even where it changes nothing, and then a user's
     # parallel logins would wait for each other.
@@ -57,16 +48,19 @@ def _insert_network() -> Insert:
         insert(KnownNetwork)
         .from_select(
             ["user_id", "network", "signed_in_at"],
-            select(user_id, network, now).where(not_(lately)),
+            select(user_id, network, now).where(where, not_(lately)),
         )
         .on_conflict_do_update(
             index_elements=[KnownNetwork.user_id, KnownNetwork.network],
             set_={"signed_in_at": now},
         )
-        # The values are the statement's own, no rows to be inserted.
-        .execution_options(dml_strategy="raw")
     )
 
 
-# Built once, because each login runs it.
-_REMEMBER = _insert_network()
+def network_values(work: Work[Actor]) -> dict[str, object]:
+    """Return the values for `insert_network`: the actor's network, now."""
+    return {
+        "from_network": network_of(work.actor.origin.address),
+        "from_now": work.now,
+        "renewed_before": work.now - _RENEWED_AFTER,
+    }

@@ -1,83 +1,52 @@
-"""Write sessions: open them and end them. Nothing here checks authority.
+"""Write sessions: keep them alive and end them. Nothing here checks authority.
 
 Only `access`, `tokens` and this package may import it: the import contracts in pyproject.toml.
 """
 
-import secrets
 import uuid
-from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
-from sqlalchemy import DateTime, Integer, Select, Update, Uuid, bindparam, or_, select, update
-from uuid_utils.compat import uuid7
+from sqlalchemy import (
+    BindParameter,
+    DateTime,
+    Integer,
+    Select,
+    Update,
+    Uuid,
+    bindparam,
+    func,
+    select,
+    update,
+)
 
 from app.audit.log import record
 from app.db.changes import Change
 from app.db.work import Actor, Work
 from app.identity.locks import hold_users
 from app.identity.models import Session, User
-from app.identity.sessions import HAS_NOT_ENDED, epoch_of, is_live, of_current_epoch, user_agent_of
+from app.identity.sessions import HAS_NOT_ENDED, epoch_of, is_live, of_current_epoch
 
-REFRESH_KEY_BYTES = 32
-SIGN_IN_NOTED_AFTER = timedelta(minutes=1)
-"""Since the last sign-in that was noted: of a busy service account's, not each writes its row."""
+USE_NOTED_AFTER = timedelta(minutes=1)
+"""Since the last use that was noted: not each writes the row."""
 ENDED_AT_ONCE = 500
 """Rows that one transaction ends, at most: their number must not decide whether it succeeds."""
 
 
-async def open_session(
-    work: Work[Actor],
-    *,
-    user_id: uuid.UUID,
-    client_id: str | None,
-    scopes: AbstractSet[str],
-    lifetime: timedelta,
-    idle_timeout: timedelta,
-) -> Session:
-    """Add a session of generation 0 for a user who has signed in, and note when that was."""
-    opened = Session(
-        id=uuid7(),  # for the audit entry, which is written with it
-        user_id=user_id,
-        # A trigger would set it as well, at the cost of a function call.
-        epoch=epoch_of(user_id),
-        client_id=client_id,
-        scopes=sorted(scopes),
-        created_at=work.now,
-        last_used_at=work.now,
-        expires_at=work.now + lifetime,
-        idle_expires_at=work.now + min(idle_timeout, lifetime),
-        address=work.actor.origin.address,
-        user_agent=user_agent_of(work.actor),
-        generation=0,
-        refresh_key=secrets.token_bytes(REFRESH_KEY_BYTES),
-    )
-    work.db.add(opened)
-    earlier = work.now - SIGN_IN_NOTED_AFTER
-    await work.db.execute(_NOTE_SIGN_IN, {"whose": user_id, "now": work.now, "earlier": earlier})
-    record(
-        work.as_user(user_id),
-        "login.succeeded",
-        subject=user_id,
-        session=opened.id,
-        client_id=client_id,
-        scopes=opened.scopes,
-    )
-    return opened
-
-
-def _update_last_sign_in() -> Update:
-    noted, moment = User.last_sign_in_at, DateTime(timezone=True)
-    due = or_(noted.is_(None), noted < bindparam("earlier", type_=moment))
-    return (
-        update(User)
-        .where(User.id == bindparam("whose", type_=Uuid()), due)
-        .values(last_sign_in_at=bindparam("now", type_=moment))
+async def keep_alive(work: Work[Actor], session_id: uuid.UUID, *, idle_until: datetime) -> None:
+    """Note that the session was used just now, to the minute, and put off its end of idling."""
+    await work.db.execute(
+        update(Session)
+        .where(
+            Session.id == session_id,
+            Session.last_used_at < work.now - USE_NOTED_AFTER,
+            is_live(work.now),
+        )
+        .values(
+            last_used_at=work.now,
+            idle_expires_at=func.least(Session.expires_at, idle_until),
+        )
         .execution_options(synchronize_session=False)
     )
-
-
-# Built once, because each login asks it.
-_NOTE_SIGN_IN = _update_last_sign_in()
 
 
 async def end_session(work: Work[Actor], session_id: uuid.UUID, *, reason: str) -> bool:
@@ -106,6 +75,11 @@ async def end_sessions_of(
     db, now = work.db, work.now
     await hold_users(db, user_id)
     work.publish(Change("user", user_id))
+    if but is not None:
+        # First: the trigger that says which sessions a new epoch ends must see which one stays.
+        kept = update(Session).where(Session.id == but, Session.user_id == user_id)
+        staying = kept.values(epoch=epoch_of(user_id) + 1)
+        await db.execute(staying.execution_options(synchronize_session=False))
     epoch = await db.scalar(
         update(User)
         .where(User.id == user_id)
@@ -115,9 +89,6 @@ async def end_sessions_of(
     )
     if epoch is None:
         return
-    if but is not None:
-        kept = update(Session).where(Session.id == but, Session.user_id == user_id)
-        await db.execute(kept.values(epoch=epoch).execution_options(synchronize_session=False))
     last = (
         select(Session.id)
         .where(
@@ -137,18 +108,33 @@ async def end_sessions_of(
         record(work, "session.ended", subject=user_id, sessions=len(ended), reason=reason)
 
 
-async def end_surplus_sessions(work: Work[Actor], opened: Session, *, most: int) -> None:
-    """End those of the user's live sessions that expire first, until `most` are left.
+async def end_sessions_of_consent(
+    work: Work[Actor], user_id: uuid.UUID, consent_id: uuid.UUID, *, reason: str
+) -> None:
+    """Write the end of a person's sessions that rest on this consent, ENDED_AT_ONCE at most.
 
-    `opened` is never ended. Concurrent logins don't count each other's sessions; the next login
-    ends the surplus.
+    All of them end with the consent's row. This tells services that follow, one by one.
     """
-    surplus = list(
-        await work.db.scalars(
-            _SURPLUS,
-            {"user_id": opened.user_id, "opened": opened.id, "kept": most - 1, "now": work.now},
-        )
+    work.publish(Change("user", user_id))
+    live = (
+        select(Session.id)
+        .where(of_current_epoch(user_id), Session.consent_id == consent_id, is_live(work.now))
+        .limit(ENDED_AT_ONCE)
     )
+    ending = _ending(reason, work.now).where(Session.id.in_(live)).returning(Session.id)
+    for session_id in await work.db.scalars(ending):
+        record(work, "session.ended", subject=user_id, session=session_id, reason=reason)
+
+
+async def end_surplus_sessions(
+    work: Work[Actor], user_id: uuid.UUID, *, most: int, but: uuid.UUID
+) -> None:
+    """End those of the user's live sessions that expire first, until `most` and `but` are left.
+
+    Concurrent logins don't count each other's sessions; the next login ends the surplus.
+    """
+    values = {"user_id": user_id, "now": work.now, "most": most, "but": but}
+    surplus = list(await work.db.scalars(_SURPLUS, values))
     if not surplus:
         return
     reason = "too many sessions"
@@ -156,31 +142,36 @@ async def end_surplus_sessions(work: Work[Actor], opened: Session, *, most: int)
     for session_id in await work.db.scalars(ended):
         work.publish(Change("session", session_id))
         record(
-            work.as_user(opened.user_id),
+            work.as_user(user_id),
             "session.ended",
-            subject=opened.user_id,
+            subject=user_id,
             session=session_id,
             reason=reason,
         )
 
 
-def _select_surplus() -> Select[uuid.UUID]:
+def surplus_sessions(
+    user_id: BindParameter[uuid.UUID], now: BindParameter[datetime], most: BindParameter[int]
+) -> Select[uuid.UUID]:
+    """Select the user's live sessions, those that expire last first, without the first `most`."""
     return (
         select(Session.id)
-        .where(
-            of_current_epoch(bindparam("user_id", type_=Uuid())),
-            is_live(bindparam("now", type_=DateTime(timezone=True))),
-            Session.id != bindparam("opened", type_=Uuid()),
-        )
+        .where(of_current_epoch(user_id), is_live(now))
         .order_by(Session.expires_at.desc(), Session.id.desc())
-        .offset(bindparam("kept", type_=Integer()))
+        .offset(most)
         .limit(ENDED_AT_ONCE)
-        .with_for_update(skip_locked=True, of=Session)
     )
 
 
-# Built once, because each login runs it.
-_SURPLUS = _select_surplus()
+_SURPLUS = (
+    surplus_sessions(
+        bindparam("user_id", type_=Uuid()),
+        bindparam("now", type_=DateTime(timezone=True)),
+        bindparam("most", type_=Integer()),
+    )
+    .where(Session.id != bindparam("but", type_=Uuid()))
+    .with_for_update(skip_locked=True, of=Session)
+)
 
 
 def _ending(reason: str, now: datetime) -> Update:

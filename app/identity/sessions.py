@@ -10,6 +10,7 @@ from sqlalchemy import (
     and_,
     exists,
     func,
+    or_,
     select,
     tuple_,
 )
@@ -18,17 +19,30 @@ from sqlalchemy.orm import aliased
 
 from app.db.work import Actor
 from app.errors import NotFound
-from app.identity.models import Session, User
+from app.identity.models import Consent, Registration, Session, User
 
 MAX_USER_AGENT = 400
 
 
 _OWNER = aliased(User)
+# A session of a registered client ends with its consent and with its client. Neither writes the
+# session's row: a client may have millions.
+_HAS_ITS_CONSENT = or_(
+    Session.consent_id.is_(None),
+    exists()
+    .where(
+        Consent.id == Session.consent_id,
+        Registration.id == Consent.registration_id,
+        Registration.deleted_at.is_(None),
+    )
+    .correlate(Session),
+)
 # The session has not ended, its epoch has not ended, and the user is enabled. `<=` and not `==`:
 # when a refresh has waited for a password change, Postgres re-reads only the row that it updates.
 # It then sees the session's new epoch with the user's old one. Built once, because requests use it.
 HAS_NOT_ENDED = and_(
     Session.ended_at.is_(None),
+    _HAS_ITS_CONSENT,
     exists()
     .where(
         _OWNER.id == Session.user_id,

@@ -30,10 +30,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     LargeBinary,
-    Select,
     String,
     Uuid,
+    and_,
+    any_,
     bindparam,
     case,
     exists,
@@ -42,13 +44,13 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.audit.limits import EntryLimit
 from app.audit.log import record
 from app.crypto import mac
-from app.db.work import Actor, Database
+from app.db.work import Actor, Connect, Database, Reader
 from app.errors import Unavailable
 from app.identity.models import FailureBudget, KnownNetwork
 from app.identity.names import username_key
@@ -100,20 +102,32 @@ _TOLERANCE = 1.5
 failures put it one ahead; the half allows for small differences between two replicas' clocks."""
 
 
-def _select_budgets() -> Select[bytes, datetime]:
+def budget_counts(
+    user_id: ColumnElement[uuid.UUID] | InstrumentedAttribute[uuid.UUID],
+) -> ColumnElement[bool]:
+    """Return the condition that an attempt of this user is judged by a budget.
+
+    `Attempt.values` are its values.
+    """
     known = exists().where(
-        KnownNetwork.user_id == bindparam("user_id", type_=Uuid()),
+        # An id that no user has is looked up too: not even the work differs.
+        KnownNetwork.user_id == func.coalesce(user_id, NO_USER_ID),
         KnownNetwork.network == bindparam("network", type_=String()),
     )
-    return select(FailureBudget.key, FailureBudget.open_at).where(
-        FailureBudget.key.in_(bindparam("keys", expanding=True, type_=LargeBinary())),
+    return and_(
+        FailureBudget.key == any_(bindparam("budgets", type_=ARRAY(LargeBinary()))),
         # The account's budget counts only where its owner is not known.
-        or_(FailureBudget.key != bindparam("account", type_=LargeBinary()), not_(known)),
+        or_(
+            FailureBudget.key != bindparam("account", type_=LargeBinary()),
+            not_(known.correlate_except(KnownNetwork)),
+        ),
     )
 
 
-# Built once, because each login runs it, some twice.
-_BUDGETS = _select_budgets()
+# Built once, because many logins run it.
+_BUDGETS = select(FailureBudget.key, FailureBudget.open_at).where(
+    budget_counts(bindparam("user_id", type_=Uuid()))
+)
 
 
 class Throttled(Unavailable):
@@ -142,73 +156,70 @@ class AttemptSource:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An admitted attempt, and the budgets that its failure is charged to."""
+    """An attempt, and the budgets that its failure is charged to."""
 
     budgets: Mapping[FailureLimit, bytes]
     user_id: uuid.UUID | None
     network: str
-    admitted_at: datetime
+    made_at: datetime
+
+    def values(self) -> dict[str, object]:
+        """Return the values of `budget_counts`."""
+        return {
+            "budgets": list(self.budgets.values()),
+            "account": self.budgets.get(ACCOUNT, b""),
+            "network": self.network,
+        }
 
 
 class Throttle:
     """Admits attempts. Its table has no names and no addresses, only keyed digests of them.
 
-    `autocommit` makes sessions whose every statement is a transaction of its own. `refused` counts
+    `connect` makes connections whose every statement is a transaction of its own. `refused` counts
     the attempts that this process refused. `entries` bounds the audit entries of clients.
     """
 
-    def __init__(
-        self, secret_keys: list[str], autocommit: async_sessionmaker[AsyncSession]
-    ) -> None:
+    def __init__(self, secret_keys: list[str], connect: Connect) -> None:
         self._secret = secret_keys[0].encode()
-        self.autocommit = autocommit
+        self.connect = connect
         self.refused = 0
         self.entries = EntryLimit()
 
-    async def admit(
-        self,
-        db: AsyncSession,
-        limits: Iterable[FailureLimit],
-        source: AttemptSource,
-        *,
-        now: datetime,
+    def attempt(
+        self, limits: Iterable[FailureLimit], source: AttemptSource, *, now: datetime
     ) -> Attempt:
-        """Return the attempt if it is within all limits.
-
-        One statement, which writes nothing. Raises Throttled.
-        """
+        """Return the attempt, which is not admitted yet."""
         network, key = network_of(source.address), username_key(source.name)
         budgets = {limit: self._key(limit, key, network, source.session_id) for limit in limits}
-        attempt = Attempt(budgets, source.user_id, network, now)
-        await self._look(db, attempt, now=now, tolerance=0)
-        return attempt
+        return Attempt(budgets, source.user_id, network, now)
+
+    async def admit(self, db: Reader, attempt: Attempt, *, waited: float | None = None) -> None:
+        """Return if the attempt is within all limits. Raises Throttled.
+
+        If its turn comes after so many seconds in the queue, it is refused only when more than
+        `burst` failures are charged: see the module's text. One statement, which writes nothing.
+        """
+        values = {**attempt.values(), "user_id": attempt.user_id}
+        self.judge(attempt, dict((await db.execute(_BUDGETS, values)).all()), waited=waited)
 
     async def look_again(self, attempt: Attempt, waited: float) -> None:
-        """Return if the attempt may still be hashed after so many seconds of waiting for it.
+        """Admit the attempt once more when its turn comes, on a connection of its own."""
+        async with self.connect() as db:
+            await self.admit(db, attempt, waited=waited)
 
-        Refuses only when more than `burst` failures are charged: see the module's text. One
-        statement, which writes nothing, on a connection of its own. Raises Throttled.
-        """
-        now = attempt.admitted_at + timedelta(seconds=waited)
-        async with self.autocommit() as db:
-            await self._look(db, attempt, now=now, tolerance=_TOLERANCE)
-
-    async def _look(
-        self, db: AsyncSession, attempt: Attempt, *, now: datetime, tolerance: float
+    def judge(
+        self, attempt: Attempt, spent: Mapping[bytes, datetime], *, waited: float | None = None
     ) -> None:
-        values = {
-            "keys": list(attempt.budgets.values()),
-            "account": attempt.budgets.get(ACCOUNT, b""),
-            # An id that no user has is looked up too: not even the statement differs.
-            "user_id": attempt.user_id or NO_USER_ID,
-            "network": attempt.network,
-        }
-        found = await db.execute(_BUDGETS, values)
-        open_at = dict(found.all())
+        """Return if what is left of its budgets admits the attempt, as in `admit`.
+
+        Raises Throttled.
+        """
+        now = attempt.made_at + timedelta(seconds=waited or 0)
+        tolerance = 0 if waited is None else _TOLERANCE
         waits = [
-            open_at[key] - now
+            spent[key] - now
             for limit, key in attempt.budgets.items()
-            if key in open_at and open_at[key] > now + tolerance * limit.interval
+            if key in spent and spent[key] > now + tolerance * limit.interval
         ]
         if waits:
             self.refused += 1
@@ -228,7 +239,7 @@ class Throttle:
         return mac(self._secret, b"throttle", text.encode("utf-8", "surrogatepass"))
 
 
-async def charge(db: AsyncSession, attempt: Attempt, *, now: datetime) -> list[str]:
+async def charge(db: Reader, attempt: Attempt, *, now: datetime) -> list[str]:
     """Charge a failure to all its budgets, in one statement; which limits it has reached.
 
     What other attempts were charged meanwhile adds up, on whatever replica. They wait for the
@@ -274,8 +285,9 @@ async def record_failure(
     """
     # Many failures may charge one account at once. None may keep its row locked while it waits for
     # another statement or for the disk.
-    async with throttle.autocommit.begin() as db:
-        reached = await charge(db, attempt, now=attempt.admitted_at)
+    async with throttle.connect() as db:
+        reached = await charge(db, attempt, now=attempt.made_at)
+        await db.commit()
     if left_out is None:
         return
     async with database.work(actor) as work:

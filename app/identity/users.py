@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlalchemy import ColumnElement, LargeBinary, any_, bindparam, func, literal, select, update
+from sqlalchemy import ColumnElement, LargeBinary, any_, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from uuid_utils.compat import uuid7
@@ -113,11 +113,7 @@ async def find_user(db: AsyncSession, username: str) -> User | None:
     name = existing_username(username)
     if name is None:
         return None
-    return await db.scalar(_OF_NAME, {"key": username_key(name)})
-
-
-# Built once, because each login runs it.
-_OF_NAME = select(User).where(User.username_key == bindparam("key"))
+    return await db.scalar(select(User).where(User.username_key == username_key(name)))
 
 
 async def get_user(db: AsyncSession, username: str) -> User:

@@ -31,6 +31,10 @@ class Claims:
     issued_at: datetime
     expires_at: datetime
     token_id: uuid.UUID
+    key_id: str | None = None
+    """The key that its signature was verified with; None for an opaque token."""
+    audience: str | None = None
+    """The resource that it is for (RFC 8707). None: this service, and all that trust it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class JwtFormat:
         key = self.keyring.signing(claims.issued_at)
         payload = {
             "iss": self.issuer,
-            "aud": self.audience,
+            "aud": claims.audience or self.audience,
             "sub": str(claims.subject),
             "client_id": claims.client_id,
             "iat": int(claims.issued_at.timestamp()),
@@ -69,7 +73,7 @@ class JwtFormat:
         return token
 
     async def decode(self, token: str, *, now: datetime) -> tuple[Claims, Key]:
-        """The claims of a token that this service signed for itself, expired or not, and its key.
+        """The claims of a token that this service signed, expired or not, and its key.
 
         The algorithm is the key's, never the token's. Raises InvalidToken for anything else, also
         for another spelling of such a token.
@@ -91,10 +95,10 @@ class JwtFormat:
             key.verifying,
             algorithms=[key.algorithm],
             issuer=self.issuer,
-            audience=self.audience,
-            # Times are checked against this service's clock, not PyJWT's: see verification.
+            # Whom it is for, verification checks; and times, by this service's clock.
             options={
                 "require": REQUIRED_CLAIMS,
+                "verify_aud": False,
                 "verify_exp": False,
                 "verify_iat": False,
                 "verify_nbf": False,
@@ -107,19 +111,20 @@ class JwtFormat:
         # ways.
         if not token.endswith("." + base64url_encode(decoded["signature"]).decode()):
             raise InvalidToken
-        return _parse(decoded["payload"])
+        return self._parse(decoded["payload"], key_id=key.kid)
 
-
-def _parse(payload: dict[str, Any]) -> Claims:
-    texts = (payload["sub"], payload["client_id"], payload["jti"], payload["sid"], payload["scope"])
-    if not all(isinstance(value, str) for value in texts):
-        raise InvalidToken
-    return Claims(
-        subject=uuid.UUID(payload["sub"]),
-        session_id=uuid.UUID(payload["sid"]),
-        client_id=payload["client_id"],
-        scopes=frozenset(payload["scope"].split()),
-        issued_at=datetime.fromtimestamp(payload["iat"], UTC),
-        expires_at=datetime.fromtimestamp(payload["exp"], UTC),
-        token_id=uuid.UUID(payload["jti"]),
-    )
+    def _parse(self, payload: dict[str, Any], *, key_id: str) -> Claims:
+        texts = [payload[name] for name in ("sub", "client_id", "jti", "sid", "scope", "aud")]
+        if not all(isinstance(value, str) for value in texts):
+            raise InvalidToken
+        return Claims(
+            subject=uuid.UUID(payload["sub"]),
+            session_id=uuid.UUID(payload["sid"]),
+            client_id=payload["client_id"],
+            scopes=frozenset(payload["scope"].split()),
+            issued_at=datetime.fromtimestamp(payload["iat"], UTC),
+            expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+            token_id=uuid.UUID(payload["jti"]),
+            key_id=key_id,
+            audience=None if payload["aud"] == self.audience else payload["aud"],
+        )

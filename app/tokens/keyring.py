@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.db.changes import Change, ChangeFeed
 from app.db.engine import DATABASE_GONE
 from app.errors import Unavailable
+from app.identity.models import ID_TOKEN_ALGORITHM
 from app.settings import Algorithm
 from app.tokens.keys import PrivateKey, UnreadableKey, decrypt_private_key, list_keys
-from app.tokens.models import SigningKey
+from app.tokens.models import ACCESS_TOKENS, ID_TOKENS, SigningKey
 
 RELOAD_INTERVAL = 1.0
 """Seconds between two reloads that no notification has caused."""
@@ -37,6 +38,8 @@ class Key:
 
     kid: str
     algorithm: str
+    purpose: str
+    """What it signs."""
     private: PrivateKey
     encrypted: str
     signs_from: datetime
@@ -135,19 +138,38 @@ class Keyring:
         A key with a retirement time signs only if there is no other: its signatures would not be
         verified for long. Raises NoSigningKey.
         """
-        usable = [
-            key for key in self._keys.values() if key.signs_from <= now and not key.is_retired(now)
+        return self._newest(self._usable(ACCESS_TOKENS, now))
+
+    def signing_id_tokens(self, now: datetime, algorithm: str) -> Key:
+        """Return the key that signs ID tokens for a client that wants this algorithm.
+
+        Where no key of it signs, that of RS256. Raises NoSigningKey.
+        """
+        chosen = [key for key in self._usable(ACCESS_TOKENS, now) if key.algorithm == algorithm]
+        if algorithm == ID_TOKEN_ALGORITHM or not chosen:
+            chosen = self._usable(ID_TOKENS, now)
+        return self._newest(chosen)
+
+    def signing_now(self, now: datetime) -> set[str]:
+        """Return the ids of the keys that sign, of each purpose."""
+        usable = (self._usable(purpose, now) for purpose in (ACCESS_TOKENS, ID_TOKENS))
+        return {self._newest(keys).kid for keys in usable if keys}
+
+    def _usable(self, purpose: str, now: datetime) -> list[Key]:
+        return [
+            key
+            for key in self._keys.values()
+            if key.purpose == purpose and key.signs_from <= now and not key.is_retired(now)
         ]
+
+    def _newest(self, usable: list[Key]) -> Key:
         if not usable:
             raise NoSigningKey
-        return max(
-            usable,
-            key=lambda key: (
-                key.retires_at is None,
-                key.algorithm == self._algorithm,
-                key.signs_from,
-            ),
-        )
+
+        def fitness(key: Key) -> tuple[bool, bool, datetime]:
+            return key.retires_at is None, key.algorithm == self._algorithm, key.signs_from
+
+        return max(usable, key=fitness)
 
     def algorithms(self, now: datetime) -> list[str]:
         """The algorithms of all keys that are not retired, the chosen one first."""
@@ -189,6 +211,7 @@ class Keyring:
         return Key(
             kid=row.kid,
             algorithm=row.algorithm,
+            purpose=row.purpose,
             private=private,
             encrypted=row.encrypted_private_key,
             signs_from=row.signs_from,

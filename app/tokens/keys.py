@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.log import record
@@ -20,9 +20,11 @@ from app.db.locks import Lock, take_lock
 from app.db.work import Actor, Work
 from app.errors import ConfigurationError, Conflict, NotFound
 from app.settings import Algorithm
-from app.tokens.models import SigningKey
+from app.tokens.models import ACCESS_TOKENS, ID_TOKENS, SigningKey
 
 RSA_BITS = 3072
+ID_TOKEN_RSA_BITS = 2048
+"""What such a key signs is read within minutes. To make a longer key takes longer."""
 HMAC_BYTES = 32
 THE_SERVICE = Actor()
 """Who makes the keys that the service needs by itself."""
@@ -48,7 +50,7 @@ class KeyNotFound(NotFound):
 class LastSigningKey(Conflict):
     """Without this key no token could be signed, now or soon."""
 
-    text = "No other key can sign: run scopegate key rotate --now first."
+    text = "No other key can sign in its place: run scopegate key rotate --now first."
 
 
 def key_cipher(secret_keys: list[str]) -> MultiFernet:
@@ -67,7 +69,9 @@ async def adopt_algorithm(
 ) -> None:
     """See to it that a key of this algorithm signs; another algorithm's is rotated out."""
     await _lock_keys(work)
-    present = await work.db.scalars(select(SigningKey.algorithm).where(_not_retiring()))
+    present = await work.db.scalars(
+        select(SigningKey.algorithm).where(_not_retiring(ACCESS_TOKENS))
+    )
     if algorithm not in present.all():
         await rotate_key(
             work, cipher, algorithm=algorithm, publication=publication, overlap=overlap
@@ -83,27 +87,47 @@ async def ensure_first_key(work: Work[Actor], cipher: MultiFernet, *, algorithm:
         )
 
 
+async def ensure_id_token_key(work: Work[Actor], cipher: MultiFernet) -> None:
+    """Make a key for ID tokens if there is none that stays. It signs at once."""
+    await _lock_keys(work)
+    present = select(SigningKey.kid).where(_not_retiring(ID_TOKENS)).limit(1)
+    if await work.db.scalar(present) is None:
+        await rotate_key(
+            work,
+            cipher,
+            algorithm="RS256",
+            purpose=ID_TOKENS,
+            publication=timedelta(),
+            overlap=timedelta(),
+        )
+
+
 async def rotate_key(
     work: Work[Actor],
     cipher: MultiFernet,
     *,
     algorithm: Algorithm,
+    purpose: str = ACCESS_TOKENS,
     publication: timedelta,
     overlap: timedelta,
 ) -> SigningKey:
     """A new key, published now and signing after `publication`.
 
-    The present keys verify for `overlap` longer: until the last token that they may sign expires.
+    The present keys of the same purpose verify for `overlap` longer: until the last token that they
+    may sign expires. Keys for ID tokens are of RS256.
     """
     await _lock_keys(work)
     signs_from = work.now + publication
     await work.db.execute(
-        update(SigningKey).where(_not_retiring()).values(retires_at=signs_from + overlap)
+        update(SigningKey).where(_not_retiring(purpose)).values(retires_at=signs_from + overlap)
     )
+    bits = ID_TOKEN_RSA_BITS if purpose == ID_TOKENS else RSA_BITS
+    private = _generate(algorithm, rsa_bits=bits)
     key = SigningKey(
         kid=secrets.token_hex(12),
         algorithm=algorithm,
-        encrypted_private_key=cipher.encrypt(_serialise(_generate(algorithm))).decode(),
+        purpose=purpose,
+        encrypted_private_key=cipher.encrypt(_serialise(private)).decode(),
         signs_from=signs_from,
     )
     work.db.add(key)
@@ -119,9 +143,10 @@ async def retire_key(work: Work[Actor], kid: str) -> None:
     """
     await _lock_keys(work)
     keys = list(await work.db.scalars(select(SigningKey)))
-    if not any(key.kid == kid for key in keys):
+    found = next((key for key in keys if key.kid == kid), None)
+    if found is None:
         raise KeyNotFound
-    others = [key for key in keys if key.kid != kid]
+    others = [key for key in keys if key.purpose == found.purpose and key is not found]
     signs_now = any(_signs(key, work.now) for key in others)
     stays = any(key.retires_at is None for key in others)
     if not (signs_now and stays):
@@ -153,20 +178,20 @@ async def _lock_keys(work: Work[Actor]) -> None:
     await take_lock(work.db, Lock.SIGNING_KEYS)
 
 
-def _not_retiring() -> ColumnElement[bool]:
-    return SigningKey.retires_at.is_(None)
+def _not_retiring(purpose: str) -> ColumnElement[bool]:
+    return and_(SigningKey.purpose == purpose, SigningKey.retires_at.is_(None))
 
 
 def _signs(key: SigningKey, now: datetime) -> bool:
     return key.signs_from <= now and (key.retires_at is None or key.retires_at > now)
 
 
-def _generate(algorithm: Algorithm) -> PrivateKey:
+def _generate(algorithm: Algorithm, *, rsa_bits: int) -> PrivateKey:
     match algorithm:
         case "ES256":
             return ec.generate_private_key(ec.SECP256R1())
         case "RS256":
-            return rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+            return rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits)
         case "EdDSA":
             return ed25519.Ed25519PrivateKey.generate()
         case "HS256":

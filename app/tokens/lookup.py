@@ -1,6 +1,7 @@
 """Lookup: from the string of an access or refresh token to the session it belongs to."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -10,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.errors import InvalidToken
 from app.identity.clients import FIRST_PARTY_CLIENT
 from app.identity.models import Session
+from app.tokens.jwt import Claims
 from app.tokens.refresh import ParsedRefreshToken, RefreshTokens
-from app.tokens.verification import AccessTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class FoundToken:
     """What one of our tokens says. It may have expired, and its session may have ended."""
 
     token_type: Literal["bearer", "refresh_token"]
-    user_id: uuid.UUID
+    subject: uuid.UUID
     session_id: uuid.UUID
     client_id: str
     scopes: frozenset[str]
@@ -27,6 +28,10 @@ class FoundToken:
     expires_at: datetime
     token_id: uuid.UUID | None
     """None: a refresh token has no id of its own."""
+    key_id: str | None = None
+    """The key that an access token was signed with, as in its claims."""
+    audience: str | None = None
+    """The resource that an access token is for, as in its claims."""
     used: bool = False
     """Whether this is a refresh token that a later one has replaced."""
 
@@ -34,31 +39,33 @@ class FoundToken:
 async def find_token(
     token: str,
     refresh_tokens: RefreshTokens,
-    access_tokens: AccessTokens,
     sessions: async_sessionmaker[AsyncSession],
     *,
-    now: datetime,
+    read: Callable[[str], Awaitable[Claims]],
 ) -> FoundToken | None:
     """Return what the token says; None for a string that is none of ours, whatever the reason.
 
-    The database is not asked about a refresh token without our seal.
+    `read` returns the claims of an access token, or raises InvalidToken. The database is not asked
+    about a refresh token without our seal.
     """
     parsed = refresh_tokens.read(token)
     if parsed is not None:
         return await _find_refresh_token(parsed, refresh_tokens, sessions)
     try:
-        claims = await access_tokens.read(token, now=now)
+        claims = await read(token)
     except InvalidToken:
         return None
     return FoundToken(
         "bearer",
-        user_id=claims.subject,
+        subject=claims.subject,
         session_id=claims.session_id,
         client_id=claims.client_id,
         scopes=claims.scopes,
         issued_at=claims.issued_at,
         expires_at=claims.expires_at,
         token_id=claims.token_id,
+        key_id=claims.key_id,
+        audience=claims.audience,
     )
 
 
@@ -73,7 +80,7 @@ async def _find_refresh_token(
         return None
     return FoundToken(
         "refresh_token",
-        user_id=row.user_id,
+        subject=row.user_id,
         session_id=row.id,
         client_id=row.client_id or FIRST_PARTY_CLIENT,
         scopes=frozenset(row.scopes),

@@ -10,23 +10,27 @@ import base64
 import hmac
 import struct
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, String, Update, bindparam, func, select, update
-
+from app.access.client_limits import ClientLimit, read_limit
+from app.access.holdings import Granted, read_granted
 from app.audit.log import record
 from app.crypto import mac
 from app.db.work import Actor, Work
 from app.errors import InvalidGrant
+from app.identity.clients import AskingClient
 from app.identity.missing_sessions import MaybeBehind, age_of, require_known
 from app.identity.models import Session
 from app.identity.networks import network_of
 from app.identity.session_writes import end_session
-from app.identity.sessions import is_live, user_agent_of
+from app.identity.sessions import user_agent_of
+from app.tokens import refresh_statements as statements
 
 PREFIX = "sgr_"
+T = TypeVar("T")
 MAC_BYTES = 17  # 136 bits; with it a token's length is a multiple of three, so its Base64 is unique
 _HEAD = struct.Struct(">16si")  # signed, as the column is: no number is too large to ask for
 _SIZE = _HEAD.size + 2 * MAC_BYTES
@@ -62,6 +66,30 @@ class Grace:
     def covers(self, used_for: timedelta) -> bool:
         """Whether a token that was first used so long ago still gets its successor."""
         return used_for - timedelta(seconds=self.outage(used_for.total_seconds())) <= self.lasts
+
+    def of(self, limit: ClientLimit | None) -> "Grace":
+        """Return the grace of a registered client, if it has one of its own."""
+        if limit is None or limit.refresh_grace is None:
+            return self
+        return replace(self, lasts=timedelta(seconds=limit.refresh_grace))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the use of a refresh token goes by."""
+
+    grace: Grace
+    idle_timeout: timedelta
+    """How long the session lives without another use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What bounds a session's tokens now."""
+
+    granted: Granted
+    limit: ClientLimit | None
+    """A registered client's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +144,19 @@ class RefreshTokens:
             )
         )
 
-    async def rotate(
+    async def use(
         self,
         work: Work[Actor],
         token: str,
+        issue: Callable[[Session, Holdings], Awaitable[T]],
         *,
-        client_id: str | None,
-        grace: Grace,
-        idle_timeout: timedelta,
-    ) -> Session:
-        """Consume the token and return its session, from which `write` now makes the successor.
+        client: AskingClient,
+        terms: Terms,
+    ) -> T:
+        """Use up the token; return what `issue` makes for its session and what its user holds now.
+
+        From the session, `write` now makes the successor. `issue` comes before the token is used
+        up: if it raises, the token stays good. All that `work` does is committed at once.
 
         However many use one token at once, there is one successor. Within the grace they all get
         it, so that a lost response or a second tab signs no user out. The grace counts from the
@@ -139,59 +170,61 @@ class RefreshTokens:
         presented = self.read(token)
         if presented is None:
             raise RefreshTokenRefused
-        values = {
-            "session": presented.session_id,
-            "client": client_id,
-            "used": presented.generation,
-            "network": network_of(work.actor.origin.address),
-            "agent": user_agent_of(work.actor),
-            "at": work.now,
-            "idle_until": work.now + idle_timeout,
-        }
-        found: Session | None = await work.db.scalar(_ROTATE, values)
-        if found is None:
-            found = await work.db.scalar(_FIND, values)
-            if found is None:
-                age = age_of(presented.session_id, now=work.now)
-                await require_known(work.db, presented.session_id, age=age, bound=self._bound)
-            if found is None or not self.proves(presented, found):
-                raise RefreshTokenRefused
-            await _allow_grace(work, found, presented, grace=grace)
+        found, holdings = await self._find(work, presented, client=client)
+        if found.generation == presented.generation:
+            values = _values_of_use(work, presented, client=client, terms=terms)
+            found.generation += 1
+            found.idle_expires_at = min(found.expires_at, values["idle_until"])
+            issued = await issue(found, holdings)
+            if await work.db.scalar(statements.USE_UP, values):
+                return issued
+            # Another use of it was faster.
+            found, holdings = await self._find(work, presented, client=client)
+        # What comes now is judged in a transaction, on a connection of its own.
+        await work.commit()
+        async with work.database.work(work.actor) as judging:
+            grace = terms.grace.of(holdings.limit)
+            await _allow_grace(judging, found, presented, grace=grace)
+        return await issue(found, holdings)
+
+    async def _find(
+        self, work: Work[Actor], presented: ParsedRefreshToken, *, client: AskingClient
+    ) -> tuple[Session, Holdings]:
+        """Return the live session of this token, whatever its generation, and what is held now."""
+        values = _values_of_presented(work, presented, client=client)
+        row = (await work.db.execute(statements.FIND, values)).one_or_none()
+        if row is None:
+            age = age_of(presented.session_id, now=work.now)
+            await require_known(work.db, presented.session_id, age=age, bound=self._bound)
+            raise RefreshTokenRefused
+        granted, limit, *session = row
+        found = Session(**dict(zip(statements.READ, session, strict=True)))
         if not self.proves(presented, found):
             raise RefreshTokenRefused
-        return found
+        return found, Holdings(read_granted(granted), read_limit(limit))
 
 
-def _update_generation() -> Update:
-    return (
-        update(Session)
-        .where(*_PRESENTED, Session.generation == bindparam("used"))
-        .values(
-            generation=Session.generation + 1,
-            rotated_at=_NOW,
-            rotated_generation=Session.generation + 1,
-            rotated_network=bindparam("network"),
-            rotated_user_agent=bindparam("agent"),
-            last_used_at=_NOW,
-            idle_expires_at=func.least(
-                Session.expires_at, bindparam("idle_until", type_=DateTime(timezone=True))
-            ),
-        )
-        .returning(Session)
-        # Its successor is written from what is returned, so not from what was loaded before.
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
+def _values_of_presented(
+    work: Work[Actor], presented: ParsedRefreshToken, *, client: AskingClient
+) -> dict[str, Any]:
+    return {
+        "session": presented.session_id,
+        "client": client.client_id,
+        "authenticated": client.authenticated,
+        "at": work.now,
+    }
 
 
-# Built once, because each refresh runs them.
-_NOW = bindparam("at", type_=DateTime(timezone=True))
-_PRESENTED = (
-    Session.id == bindparam("session"),
-    Session.client_id.is_not_distinct_from(bindparam("client", type_=String())),
-    is_live(_NOW),
-)
-_FIND = select(Session).where(*_PRESENTED)
-_ROTATE = _update_generation()
+def _values_of_use(
+    work: Work[Actor], presented: ParsedRefreshToken, *, client: AskingClient, terms: Terms
+) -> dict[str, Any]:
+    return {
+        **_values_of_presented(work, presented, client=client),
+        "used": presented.generation,
+        "network": network_of(work.actor.origin.address),
+        "agent": user_agent_of(work.actor),
+        "idle_until": work.now + terms.idle_timeout,
+    }
 
 
 async def _allow_grace(

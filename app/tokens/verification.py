@@ -1,28 +1,46 @@
 """Verification: from the string that a request carries to whom it stands for."""
 
-import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, NoReturn
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy import Select, bindparam, exists, or_
 
-from app.access.principals import Principal, Principals
+from app.access.holders import Principal, select_holder
+from app.access.principals import Principals
 from app.db.changes import Change, ChangeFeed
+from app.db.work import Connect
 from app.errors import InvalidToken
 from app.identity.missing_sessions import require_known
 from app.tokens.jwt import Claims, JwtFormat
+from app.tokens.lookup import FoundToken
+from app.tokens.models import SigningKey
 from app.tokens.opaque import is_opaque, read_opaque_token, token_digest
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+def select_holder_and_key() -> Select[Any]:
+    """Select the holder, if the key with `key_id` is there and not retired."""
+    now = bindparam("now", type_=SigningKey.retires_at.type)
+    counts = or_(SigningKey.retires_at.is_(None), SigningKey.retires_at > now)
+    return select_holder(exists().where(SigningKey.kid == bindparam("key_id"), counts))
+
+
+# Built once, because each introspection runs it.
+_HOLDER_AND_KEY = select_holder_and_key()
+
+
+@dataclass(slots=True)
 class _Verified:
     """A token that was found good, and until when that can't change by itself."""
 
     claims: Claims
     until: datetime
+    principal: Principal | None = None
+    """Whom it stood for last."""
 
 
 class AccessTokens:
@@ -36,14 +54,14 @@ class AccessTokens:
         self,
         jwt: JwtFormat,
         principals: Principals,
-        sessions: async_sessionmaker[AsyncSession],
+        connect: Connect,
         feed: ChangeFeed,
         *,
         size: int,
     ) -> None:
         self._jwt = jwt
         self._principals = principals
-        self._sessions = sessions
+        self._connect = connect
         self._feed = feed
         self._size = size
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
@@ -56,51 +74,69 @@ class AccessTokens:
     async def verify(self, token: str, *, now: datetime) -> tuple[Claims, Principal]:
         """What the token says, and whom it stands for at this moment with what they hold now.
 
-        Raises InvalidToken when it has expired, or its session has ended; MaybeBehind when
-        it is so new that the database which was asked may not know of its session yet.
+        Raises InvalidToken when it has expired, is for another service, or its session has ended;
+        MaybeBehind when it is so new that the database which was asked may not know of its session
+        yet.
         """
-        claims = await self.read(token, now=now)
-        if claims.expires_at <= now:
+        digest = token_digest(token)
+        known = self._recall(digest, now=now)
+        # The same token of the same holder: the common case, in which nothing is computed.
+        if (
+            known
+            and known.principal
+            and self._principals.remembers(known.principal.holder, now=now)
+        ):
+            return known.claims, known.principal
+        known = known or await self._read(digest, token, now=now)
+        claims = known.claims
+        if claims.expires_at <= now or claims.audience is not None:
             raise InvalidToken
-        principal = await self.principal_of(
-            claims.session_id,
-            user_id=claims.subject,
-            token_scopes=claims.scopes,
-            issued_at=claims.issued_at,
-            now=now,
-        )
-        return claims, principal
+        known.principal = await self.principal_of(claims, now=now)
+        return claims, known.principal
 
-    async def principal_of(
-        self,
-        session_id: uuid.UUID,
-        *,
-        user_id: uuid.UUID,
-        token_scopes: frozenset[str],
-        issued_at: datetime,
-        now: datetime,
-    ) -> Principal:
-        """Return whom a token of this session stands for at this moment, with what they hold now.
+    async def principal_of(self, claims: Claims, *, now: datetime) -> Principal:
+        """Return whom this token stands for at this moment, with what they hold now.
 
         Raises InvalidToken when the session has ended, and MaybeBehind as `verify` does.
         """
         principal = await self._principals.find(
-            session_id, user_id=user_id, token_scopes=token_scopes, now=now
+            claims.session_id, user_id=claims.subject, token_scopes=claims.scopes, now=now
         )
-        if principal is None:
-            bound = timedelta(seconds=self._feed.bound)
-            async with self._sessions() as db:
-                await require_known(db, session_id, age=now - issued_at, bound=bound)
-            raise InvalidToken
-        return principal
+        return principal or await self._refuse(claims, now=now)
+
+    async def principal_anew(self, token: FoundToken, *, now: datetime) -> Principal:
+        """Return whom a token stands for by what the database says after this call.
+
+        Raises InvalidToken when the session has ended or the token's key is retired or gone, and
+        MaybeBehind as `verify` does.
+        """
+        ask = partial(self._principals.ask, token.session_id, user_id=token.subject, now=now)
+        if token.key_id is None:
+            holder = await ask()
+        else:
+            holder = await ask(by=_HOLDER_AND_KEY, key_id=token.key_id)
+        return holder.principal(token.scopes) if holder else await self._refuse(token, now=now)
+
+    async def _refuse(self, token: Claims | FoundToken, *, now: datetime) -> NoReturn:
+        age, bound = now - token.issued_at, timedelta(seconds=self._feed.bound)
+        async with self._connect() as db:
+            await require_known(db, token.session_id, age=age, bound=bound)
+        raise InvalidToken
 
     async def read(self, token: str, *, now: datetime) -> Claims:
         """The claims of one of our access tokens, expired or not. Raises InvalidToken."""
         digest = token_digest(token)
+        known = self._recall(digest, now=now) or await self._read(digest, token, now=now)
+        return known.claims
+
+    def _recall(self, digest: bytes, *, now: datetime) -> _Verified | None:
         known = self._verified.get(digest)
-        if known is not None and known.until > now and self._feed.fresh():
-            self._verified.move_to_end(digest)
-            return known.claims
+        if known is None or known.until <= now or not self._feed.fresh():
+            return None
+        self._verified.move_to_end(digest)
+        return known
+
+    async def _read(self, digest: bytes, token: str, *, now: datetime) -> _Verified:
         changes = self._changes
         verified = await self._verify(token, now=now)
         # If a change arrived meanwhile, the result is not cached: the token may have been valid
@@ -109,11 +145,20 @@ class AccessTokens:
             self._verified[digest] = verified
             if len(self._verified) > self._size:
                 self._verified.popitem(last=False)
-        return verified.claims
+        return verified
+
+    async def read_anew(self, token: str, *, now: datetime) -> Claims:
+        """As `read`, but an opaque token is looked up whatever is remembered.
+
+        What a JWT says can't change. Whether its key still counts is for `principal_anew`.
+        """
+        if is_opaque(token):
+            return await read_opaque_token(self._connect, token)
+        return await self.read(token, now=now)
 
     async def _verify(self, token: str, *, now: datetime) -> _Verified:
         if is_opaque(token):
-            claims = await read_opaque_token(self._sessions, token)
+            claims = await read_opaque_token(self._connect, token)
             return _Verified(claims, claims.expires_at)
         claims, key = await self._jwt.decode(token, now=now)
         return _Verified(claims, min(claims.expires_at, key.retires_at or END_OF_TIME))
@@ -121,7 +166,7 @@ class AccessTokens:
     def on_change(self, change: Change) -> None:
         """Forget what may not be good any more: what a token says depends on it and on the keys."""
         match change:
-            case Change("user" | "session" | "scopes"):
+            case Change("user" | "session" | "client" | "scopes"):
                 return
             case Change("token", bytes() as digest):
                 self._verified.pop(digest, None)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import SECRET
 from tests.support import databases
+from tests.support.browsing import CALLBACK
 from tests.support.factories import PASSWORD
 from tests.support.processes import command
 
@@ -23,6 +24,8 @@ SERVICE = "invoices+api@example.com/50%"
 SERVICE_SCOPES = {"introspect", "read:items"}
 PERSON = {"username": "Alice", "password": PASSWORD}
 PERSON_SCOPES = {"read:items", "write:items"}
+WEB_APP = "web-app"
+AFTER_LOGOUT = "https://app.example/bye"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ async def known(server_url: str) -> AsyncIterator[Known]:
     settings: dict[str, Any] = {"database_url": url, "secret_keys": SECRET}
     person = await _create(settings, PERSON["username"], *PERSON_SCOPES)
     service = await _create(settings, SERVICE, *SERVICE_SCOPES, service=True)
+    redirects = ["--redirect-uri", CALLBACK, "--post-logout-redirect-uri", AFTER_LOGOUT]
+    await command("client", "create", "An app", "--client-id", WEB_APP, *redirects, **settings)
     yield Known(settings, person["id"], service["id"], service["client_secret"])
     await databases.drop(server_url, name)
 

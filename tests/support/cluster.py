@@ -26,7 +26,10 @@ from app.settings import Settings
 from tests.support.faults import signal_server
 from tests.support.processes import PATIENCE, free_port
 
-PUBLISHED = "users, scopes, grants, sessions, opaque_tokens, signing_keys"
+PUBLISHED = (
+    "users, scopes, grants, clients, consents, sessions, browser_sessions, authorization_codes, "
+    "opaque_tokens, signing_keys"
+)
 
 
 class Node:

@@ -77,7 +77,7 @@ def documents() -> list[Document]:
 def linked_documents() -> list[Document]:
     """Return all documents whose links must hold: also those beside deployments and examples."""
     names = ["CHANGELOG.md"]
-    for folder in ("bench", "deploy", "examples", "tests"):
+    for folder in ("bench", "client", "deploy", "examples", "tests"):
         own = (path for path in files_in(folder) if path.suffix == ".md")
         names += sorted(str(path.relative_to(PROJECT)) for path in own)
     return documents() + [Document(name) for name in names]

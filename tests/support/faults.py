@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -88,7 +88,7 @@ class Proxy:
 
     url: str
     _upstreams: Iterator[URL]
-    _pipes: set[asyncio.Task[None]]
+    _connections: set[asyncio.Task[None]]
     _flows: asyncio.Event
 
     def lead_to(self, *urls: str) -> None:
@@ -109,12 +109,21 @@ class Proxy:
         self._flows = asyncio.Event()
         self._flows.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await connect_plainly(next(self._upstreams))
-        for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._pump(source, sink, self._flows))
-            self._pipes.add(task)
-            task.add_done_callback(self._pipes.discard)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._join(reader, writer))
+        self._connections.add(task)
+        # Here and not in the task: one that is cancelled at once never runs.
+        task.add_done_callback(lambda _: writer.close())
+        task.add_done_callback(self._connections.discard)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            flows = self._flows
+            there, back = await connect_plainly(next(self._upstreams))
+            with closing(back):
+                await asyncio.gather(
+                    self._pump(reader, back, flows), self._pump(there, writer, flows)
+                )
 
     @staticmethod
     async def _pump(
@@ -129,6 +138,13 @@ class Proxy:
         finally:
             sink.close()
 
+    async def _end(self) -> None:
+        # What was just accepted has its task a few turns of the loop later.
+        await asyncio.sleep(0.01)
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
 
 @asynccontextmanager
 async def proxy_to(url: str) -> AsyncIterator[Proxy]:
@@ -136,7 +152,7 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
     upstream = make_url(url)
     proxy = Proxy("", cycle([upstream]), set(), asyncio.Event())
     proxy.heal()
-    server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     through = upstream.set(host="127.0.0.1", port=port, query={})
     proxy.url = through.render_as_string(hide_password=False)
@@ -144,9 +160,7 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
-        for task in list(proxy._pipes):
-            task.cancel()
-        await asyncio.gather(*proxy._pipes, return_exceptions=True)
+        await proxy._end()
 
 
 @asynccontextmanager

@@ -53,15 +53,16 @@ async def held(runtime: Runtime) -> AsyncIterator[Hold]:
 
 
 async def until_waiting(
-    runtime: Runtime, kind: Literal["advisory", "relation"], count: int = 1
+    runtime: Runtime, kind: Literal["advisory", "relation", "transactionid"], count: int = 1
 ) -> None:
     """Wait until so many wait for locks of this kind in the runtime's database."""
     waiting = text(
-        "SELECT count(*) FROM pg_locks WHERE locktype = :kind AND NOT granted "
-        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+        "WHERE locktype = :kind AND NOT granted AND datname = current_database()"
     )
     async with runtime.engine.connect() as connection, asyncio.timeout(60):
         while await connection.scalar(waiting, {"kind": kind}) != count:
+            await connection.rollback()  # In one transaction, it would see the same again.
             await asyncio.sleep(0.01)
 
 

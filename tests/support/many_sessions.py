@@ -1,4 +1,4 @@
-"""Users with very many sessions."""
+"""Users with very many sessions, and very many users."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -29,6 +29,14 @@ WHERE users.id = :user
 """
 OPEN_EXPIRED = OPEN_MANY.replace("'30 days'", "'-1 hour'").replace("'14 days'", "'-1 hour'")
 End = Callable[[Runtime, uuid.UUID], Awaitable[None]]
+MAKE_USERS = """
+SET session_replication_role = replica;
+WITH made AS (
+    INSERT INTO users (id, username, username_key)
+    SELECT gen_random_uuid(), n, n FROM generate_series(1, {number}) n RETURNING id
+)
+INSERT INTO grants (user_id, scope) SELECT id, '{scope}' FROM made
+"""
 
 
 async def open_many(runtime: Runtime, user_id: uuid.UUID, number: int = MANY) -> None:
@@ -39,6 +47,13 @@ async def open_many(runtime: Runtime, user_id: uuid.UUID, number: int = MANY) ->
     await connection.execute("SET session_replication_role = replica")
     statement = OPEN_MANY.replace(":number", str(number)).replace(":user", f"'{user_id}'")
     await connection.execute(statement)
+    await connection.close()
+
+
+async def make_holders(database_url: str, number: int, scope: str) -> None:
+    """Make many users who hold a scope. Nobody hears of it: without triggers it takes less time."""
+    connection = await asyncpg.connect(libpq_url(database_url))
+    await connection.execute(MAKE_USERS.format(number=number, scope=scope))
     await connection.close()
 
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.access.grants import revoke
-from app.access.principals import Principal, Principals
+from app.access.holders import Principal
+from app.access.principals import Principals
 from app.db.work import Database
-from app.identity.session_writes import open_session
 from app.runtime import Runtime
-from tests.support.factories import OPERATOR, Someone
+from tests.support.factories import OPERATOR, Someone, add_session
 from tests.support.locks import HeldSession
 
 SCOPE = "read:items"
@@ -27,15 +27,8 @@ class Login:
 
 async def sign_in(runtime: Runtime, user: Someone, *, minutes: float = 60) -> Login:
     async with runtime.work(OPERATOR) as work:
-        opened = await open_session(
-            work,
-            user_id=user.id,
-            client_id=None,
-            scopes={SCOPE},
-            lifetime=timedelta(minutes=minutes),
-            idle_timeout=timedelta(minutes=minutes),
-        )
-    return Login(user, opened.id)
+        session_id = await add_session(work, user.id, SCOPE, lifetime=timedelta(minutes=minutes))
+    return Login(user, session_id)
 
 
 async def find(

@@ -135,6 +135,12 @@ def children_of(parent: int, word: str = "") -> list[int]:
     return [int(pid) for pid, ppid, args in processes if int(ppid) == parent and word in args]
 
 
+def resident(process: int, what: str = "VmRSS") -> int:
+    """Bytes of memory that a process has now; `VmHWM` is the most that it ever had."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return 1024 * int(status.partition(f"{what}:")[2].split()[0])
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -14,6 +14,7 @@ from tests.support.documents import SERVED_AT, Document
 from tests.support.processes import PATIENCE, ROOT, eventually, free_port, serving
 
 SHIPPED = ROOT / "deploy/proxy/haproxy.cfg"
+BY_DEFAULT = "nginx by default"
 LOCATION = """
         location / {
             proxy_pass http://service;
@@ -73,6 +74,11 @@ def nginx_configuration(service: str, port: int, folder: Path, locations: str = 
     return NGINX.format(folder=folder, port=port, service=netloc, locations=locations)
 
 
+def nginx_by_default(service: str, port: int, folder: Path) -> str:
+    """Return a configuration that leaves all to nginx: HTTP/1.0 to the service, and buffers."""
+    return nginx_configuration(service, port, folder, "location / { proxy_pass http://service; }")
+
+
 PROXIES: dict[str, tuple[Callable[[str, int, Path], str], tuple[str, ...]]] = {
     "haproxy": (haproxy_configuration, ("haproxy", "-db", "-f")),
     "nginx": (nginx_configuration, ("nginx", "-c")),
@@ -100,7 +106,7 @@ def below_a_path(path: str, folder: Path, **settings: Any) -> Iterator[str]:
 @contextmanager
 def running_before(service: str, proxy: str, folder: Path) -> Iterator[str]:
     """Run this proxy before the service; the URL through it."""
-    configure, command = PROXIES[proxy]
+    configure, command = (PROXIES | {BY_DEFAULT: (nginx_by_default, ("nginx", "-c"))})[proxy]
     port = free_port()
     with running(command, configure(service, port, folder), port, folder):
         yield f"http://127.0.0.1:{port}"

@@ -1,6 +1,7 @@
 """Services that are ended while they answer."""
 
 import socket
+import sys
 
 from tests.support.factories import PASSWORD
 from tests.support.processes import (
@@ -32,5 +33,5 @@ def refuses_connections(service: Service) -> bool:
 
 
 def workers_of(service: Service) -> list[int]:
-    """The processes that serve; Python's own, which tidies up after them, is none."""
-    return children_of(service.process.pid, "spawn_main")
+    """The processes that serve. Forked ones have their parent's command, as far as `ps` tells."""
+    return children_of(service.process.pid, "serve" if sys.platform == "linux" else "spawn_main")

@@ -1,18 +1,20 @@
 """Logins as the throttle meets them, and what it has charged."""
 
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import literal, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.models import AuditEntry
-from app.db.work import Actor, Origin
+from app.db.work import Actor, Origin, Work
 from app.identity import throttle
 from app.identity.login import LoginRefused
 from app.identity.models import FailureBudget
+from app.identity.networks import insert_network, network_values
 from app.identity.throttle import (
     LOGIN,
     AttemptSource,
@@ -45,8 +47,8 @@ async def sign_in(
         return "refused"
     except Throttled:
         return "throttled"
-    async with runtime.work(actor) as work:
-        await password_grant(work, runtime.issuer, user=user, client=None, requested=None)
+    async with runtime.work(actor, at_once=True) as work:
+        await password_grant(work, runtime.issuer, person=user, client=None, requested=None)
     return "in"
 
 
@@ -61,8 +63,16 @@ async def fail(
     """A failure as a login charges it, without the hash that it costs. Raises Throttled."""
     source = AttemptSource(name, user.id if user else None, address)
     async with runtime.work(OPERATOR) as work:
-        attempt = await runtime.throttle.admit(work.db, limits, source, now=work.now)
+        attempt = runtime.throttle.attempt(limits, source, now=work.now)
+        await runtime.throttle.admit(work.db, attempt)
         await throttle.charge(work.db, attempt, now=work.now)
+
+
+async def remember(work: Work[Actor], user_id: uuid.UUID) -> None:
+    """Note that the user has signed in from where the actor is, as a login does."""
+    statement = insert_network(literal(user_id), true())
+    raw = statement.execution_options(dml_strategy="raw")  # The values are its own, not rows.
+    await work.db.execute(raw, network_values(work))
 
 
 async def wait_of(runtime: Runtime, name: str = "alice", *, address: str = HOME) -> timedelta:
@@ -70,7 +80,8 @@ async def wait_of(runtime: Runtime, name: str = "alice", *, address: str = HOME)
     async with runtime.sessions() as db:
         try:
             source = AttemptSource(name, None, address)
-            await runtime.throttle.admit(db, LOGIN, source, now=runtime.now())
+            attempt = runtime.throttle.attempt(LOGIN, source, now=runtime.now())
+            await runtime.throttle.admit(db, attempt)
         except Throttled as refused:
             return timedelta(seconds=refused.retry_after)
     return timedelta()

@@ -1,6 +1,5 @@
 """/console in a real browser, as an administrator uses it: by mouse, on a phone, by keyboard."""
 
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from app.access.scopes import SHIPPED
-from tests.javascript import check
+from tests.support.accessibility import axe, violations
 from tests.support.consoles import (
     PEOPLE,
     console,
@@ -249,22 +248,14 @@ def test_the_keyboard_alone_filters_renames_and_keeps_a_secret(settings: dict[st
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
 def test_axe_finds_nothing(settings: dict[str, Any], scheme: str, viewport: dict[str, int]) -> None:
-    if missing := check.missing_tools():
-        reason = f"axe-core can't be installed without {' and '.join(missing)}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    check.install()
-    axe = (check.INSTALLED / "axe-core" / "axe.min.js").read_text()
+    script = axe()
     options = {"color_scheme": scheme, "viewport": viewport, "reduced_motion": "reduce"}
     found: list[tuple[str, str, object]] = []
     with serving(**settings) as service, console(service, **options) as page:
 
         def look(where: str) -> None:
             expect(page.locator("[aria-busy]")).to_have_count(0)
-            page.evaluate(f"{axe};0")
-            seen = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-            found.extend(
-                (where, each["id"], [node["target"] for node in each["nodes"]]) for each in seen
-            )
+            found.extend((where, *each) for each in violations(page, script))
             assert page.evaluate(WIDTH) <= viewport["width"], where
 
         token_of(service, "alice")

@@ -165,6 +165,16 @@ def test_one_image_is_built_and_the_first_password_says_when_it_no_longer_counts
     project.login("admin", PASSWORD)
 
 
+IS_COMPILED = "import app.main, os; print(os.path.exists(app.main.__cached__))"
+
+
+@pytest.mark.docker
+def test_the_image_s_code_is_compiled_already(project: Project) -> None:
+    """A container can't write there: it would compile all of it at each start and each command."""
+    project.compose("build")
+    assert project.compose("run", "--rm", "secrets", "python", "-c", IS_COMPILED) == "True\n"
+
+
 def test_every_setting_can_be_set_with_compose() -> None:
     compose = COMPOSE_FILE.read_text()
     names = Settings.model_fields.keys() - DECIDED_BY_COMPOSE

@@ -60,13 +60,13 @@ async def test_the_primary_is_killed_and_the_standby_promoted_under_load(
                 await load.served()
                 took = time.monotonic() - promoted
                 await load.verify(new.connect)
-            tally = load.tally
+            tally, answers = load.tally, load.tally.replicas.answers
             with capsys.disabled():
-                print(f"\nserved again {took:.1f} s after the promotion; {dict(tally.answers)}")
+                print(f"\nserved again {took:.1f} s after the promotion; {dict(answers)}")
             assert not tally.violations
             assert tally.written > 0
             assert tally.revocations > 0
-            assert tally.answers["503"] + tally.answers["no answer"], "the fault is real"
+            assert answers["503"] + answers["no answer"], "the fault is real"
 
 
 async def test_a_host_that_swallows_every_byte_keeps_nobody_from_the_next(

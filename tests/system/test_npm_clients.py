@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from tests.support.browsing import CALLBACK, PersonsBrowser
 from tests.support.clients import (
+    AFTER_LOGOUT,
     PERSON,
     PERSON_SCOPES,
     SERVICE,
@@ -20,6 +24,7 @@ from tests.support.clients import (
     need,
     run,
 )
+from tests.support.factories import Someone
 from tests.support.processes import serving
 from tests.support.proxies import below_a_path
 
@@ -201,6 +206,46 @@ async def test_openid_client_signs_in_as_everybody_in_every_way(served: Served) 
             "everything", person=PERSON, service=served.service(method)
         )
         assert_openid_client_saw(came, served)
+
+
+async def lead_back(served: Served, url: str) -> str:
+    """Where the person's browser is led to from here: they sign in, and let the app in."""
+    async with httpx2.AsyncClient(base_url=served.issuer) as client:
+        browser = PersonsBrowser(client)
+        await browser.sign_in(Someone(uuid.UUID(served.person_id), PERSON["username"]))
+        answer = await client.get(url)
+        if answer.status_code == 200:
+            answer = await browser.decide(answer)
+        return str(answer.headers["location"])
+
+
+async def test_openid_client_signs_a_person_in_verifies_the_id_token_and_signs_out(
+    served: Served,
+) -> None:
+    asked = {"redirectUri": CALLBACK, "scope": "openid profile read:items"}
+    begun = await served.openid_client("beginSignIn", **asked)
+    back = await lead_back(served, begun["url"])
+    came = await served.openid_client(
+        "finishSignIn", back=back, remembered=begun["remembered"], after=AFTER_LOGOUT
+    )
+    assert came["scope"] == asked["scope"]
+    assert came["claims"]["sub"] == came["userinfo"]["sub"] == served.person_id
+    assert came["userinfo"]["preferred_username"] == PERSON["username"]
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(came["logout"])
+    assert answer.headers["location"] == f"{AFTER_LOGOUT}?state=done"
+
+
+async def test_oauth4webapi_signs_a_person_in_and_verifies_the_id_token(served: Served) -> None:
+    asked = {"redirectUri": CALLBACK, "scope": "openid read:items"}
+    begun = await served.oauth4webapi("beginSignIn", **asked)
+    back = await lead_back(served, begun["url"])
+    came = await served.oauth4webapi(
+        "finishSignIn", back=back, redirectUri=CALLBACK, remembered=begun["remembered"]
+    )
+    assert came["scope"] == asked["scope"]
+    assert came["claims"]["sub"] == came["userinfo"]["sub"] == served.person_id
+    assert came["claims"]["amr"] == ["pwd"]
 
 
 async def test_openid_client_reads_a_refusal(served: Served) -> None:

@@ -69,13 +69,6 @@ async def served(server_url: str, template: None) -> AsyncIterator[Served]:
     await databases.drop(server_url, name)
 
 
-@pytest.fixture
-def plain_http(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """oauthlib refuses a service without TLS unless it is told that this one is a test's."""
-    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-    return monkeypatch
-
-
 async def test_authlib_with_httpx_gets_uses_and_refreshes_a_token(served: Served) -> None:
     async with AsyncOAuth2Client(CLIENT, scope="read:items") as client:
         token = await client.fetch_token(served.token_url, grant_type="password", **served.login)

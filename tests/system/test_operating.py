@@ -172,7 +172,7 @@ def the_secret_changes_and_nobody_is_signed_out(operator: Operator, alice: Signe
         with operator.serving(first) as other:
             assert [alice.refresh(each) for each in (other, one, other)] == [200] * 3
             one.terminate()
-            assert "Rewrapped 2 keys" in walk.paste("Change the secret")
+            assert "Rewrapped 3 keys" in walk.paste("Change the secret")
             assert alice.status(other) == 200
     walk.paste("Change the secret")
     with operator.serving(new_secret) as service:

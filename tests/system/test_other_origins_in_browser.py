@@ -1,11 +1,10 @@
 """Pages of other origins in a real browser: another service's Swagger UI signs in here."""
 
-import threading
 from collections.abc import Iterator
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from fastapi import FastAPI, Security
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.security import OAuth2PasswordBearer
@@ -13,9 +12,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import HTMLResponse
 
 from tests.conftest import SECRET
+from tests.support.apps import serving_app
 from tests.support.browser import page_of
 from tests.support.factories import PASSWORD
-from tests.support.processes import command, eventually, free_port, serving
+from tests.support.processes import command, free_port, serving
 
 pytestmark = pytest.mark.browser
 ASK = """async ([url, method, headers]) => {
@@ -64,14 +64,8 @@ def orders(port_of_scopegate: int) -> Iterator[str]:
         return [f"a token of {len(token.split('.'))} parts"]
 
     app.add_api_route("/orders", list_orders)
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    eventually(lambda: server.started)
-    yield f"127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with serving_app(app) as url_of_orders:
+        yield urlsplit(url_of_orders).netloc
 
 
 def test_another_origins_swagger_ui_signs_in(

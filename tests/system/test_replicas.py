@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.chaos.faults import WRONG_CLOCK
+from tests.chaos.serving_process import WRONG_CLOCK
 from tests.conftest import SECRET
 from tests.support.factories import PASSWORD, Someone, login, status
 from tests.support.faults import OwnPostgres

@@ -2,6 +2,7 @@
 
 import hmac
 import uuid
+from dataclasses import replace
 from datetime import UTC, timedelta
 
 import httpx2
@@ -73,7 +74,7 @@ async def test_what_is_read_is_what_was_written_whatever_this_machines_clock_say
     )
     token = tokens.encode(claims)
     found, _ = await tokens.decode(token, now=tomorrow)
-    assert found == claims
+    assert found == replace(claims, key_id=key.kid)
     assert found.issued_at.tzinfo == found.expires_at.tzinfo == UTC
     payload = jwt.decode(token, options={"verify_signature": False, "verify_iat": False})
     headers = {"kid": key.kid, "typ": "at+jwt"}
@@ -118,6 +119,25 @@ async def test_a_token_larger_than_any_of_ours_is_no_token(
         await assert_invalid_token(client, f"Bearer {header}.e30.AAAA")
     token = (await login(client, await make_user(runtime))).json()["access_token"]
     await assert_invalid_token(client, f"Bearer {token}" + "A" * MAX_TOKEN_BYTES)
+
+
+async def test_the_largest_token_that_is_issued_is_read(runtime: Runtime) -> None:
+    tokens, key = runtime.issuer.jwt, runtime.keyring.signing(runtime.now())
+    now = key.signs_from.replace(microsecond=0) + timedelta(days=1)
+    claims = Claims(
+        subject=uuid.uuid4(),
+        session_id=uuid.uuid4(),
+        client_id="worker",
+        scopes=frozenset(),
+        issued_at=now,
+        expires_at=now + timedelta(minutes=1),
+        token_id=uuid.uuid4(),
+    )
+    names = (frozenset({"x" * number}) for number in range(MAX_TOKEN_BYTES))
+    every = (replace(claims, scopes=each) for each in names)
+    largest = next(each for each in every if len(tokens.encode(each)) == MAX_TOKEN_BYTES)
+    found, _ = await tokens.decode(tokens.encode(largest), now=now)
+    assert found == replace(largest, key_id=key.kid)
 
 
 async def test_hmac_with_the_public_key_is_refused(

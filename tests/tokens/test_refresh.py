@@ -5,22 +5,49 @@ import secrets
 import uuid
 from base64 import urlsafe_b64encode
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import httpx2
 import pytest
 from sqlalchemy import select, text, update
 
 from app.identity.account_writes import create_service
+from app.identity.clients import AskingClient
 from app.identity.models import Session, User
 from app.runtime import Runtime
-from app.tokens.refresh import MAC_BYTES, PREFIX, Grace, RefreshTokenReused, RefreshTokens
+from app.tokens.refresh import (
+    MAC_BYTES,
+    PREFIX,
+    Grace,
+    Holdings,
+    RefreshTokenReused,
+    RefreshTokens,
+    Terms,
+)
 from tests.conftest import SECRET, TokenKind, settings_for
 from tests.support.factories import OPERATOR, Someone, login, make_user, refresh
 from tests.support.statements import statements_of
 
 OTHER_SECRET = "another-secret-of-the-tests-9876543210"
+IDLE = timedelta(days=14)
+
+
+async def use(runtime: Runtime, token: str, grace: Grace, *, now: datetime) -> Session:
+    """Use up a refresh token at that moment; return its session, which the successor is of."""
+
+    async def used(session: Session, _: Holdings) -> Session:
+        return session
+
+    database = replace(runtime.database, now=lambda: now)
+    async with database.work(OPERATOR, at_once=True) as work:
+        tokens = runtime.issuer.refresh_tokens
+        return await tokens.use(
+            work,
+            token,
+            used,
+            client=AskingClient(None, authenticated=False),
+            terms=Terms(grace, IDLE),
+        )
 
 
 @pytest.fixture
@@ -109,21 +136,16 @@ async def test_the_secret_alone_makes_no_token(
 async def test_the_grace_is_over_a_moment_after_its_end_and_each_use_has_its_own(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
-    token = (await login(client, alice)).json()["refresh_token"]
-    tokens, now = runtime.issuer.refresh_tokens, runtime.now()
-    grace = Grace(timedelta(seconds=10), strict=True)
-    terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": timedelta(days=1)}
-    async with runtime.work(OPERATOR) as work:
-        for _ in range(3):
-            used = await tokens.rotate(replace(work, now=now), token, **terms)
-            successor = tokens.write(used)
-            now += grace.lasts
-            again = await tokens.rotate(replace(work, now=now), token, **terms)
-            assert tokens.write(again) == successor
-            token, late = successor, token
-        now += timedelta(microseconds=1)
-        with pytest.raises(RefreshTokenReused):
-            await tokens.rotate(replace(work, now=now), late, **terms)
+    token, now = (await login(client, alice)).json()["refresh_token"], runtime.now()
+    grace, write = Grace(timedelta(seconds=10), strict=True), runtime.issuer.refresh_tokens.write
+    for _ in range(3):
+        successor = write(await use(runtime, token, grace, now=now))
+        now += grace.lasts
+        assert write(await use(runtime, token, grace, now=now)) == successor
+        token, late = successor, token
+    now += timedelta(microseconds=1)
+    with pytest.raises(RefreshTokenReused):
+        await use(runtime, late, grace, now=now)
 
 
 async def test_a_user_found_disabled_gets_no_successor_though_the_session_lives(
@@ -147,18 +169,17 @@ async def test_a_user_found_disabled_gets_no_successor_though_the_session_lives(
 async def test_each_use_tells_when_it_was_and_puts_off_the_end_of_idling_until_the_end_of_all(
     client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
 ) -> None:
-    token = (await login(client, alice)).json()["refresh_token"]
-    tokens, now, idle = runtime.issuer.refresh_tokens, runtime.now(), timedelta(days=14)
-    grace = Grace(timedelta(), strict=True)
-    terms: dict[str, Any] = {"client_id": None, "grace": grace, "idle_timeout": idle}
-    async with runtime.work(OPERATOR) as work:
-        for _ in range(3):
-            now += timedelta(days=9)
-            used = await tokens.rotate(replace(work, now=now), token, **terms)
-            assert used.last_used_at == used.rotated_at == now
-            assert used.idle_expires_at == min(now + idle, used.expires_at)
-            token = tokens.write(used)
-        assert used.idle_expires_at == used.expires_at, "30 days after the login"
+    token, now = (await login(client, alice)).json()["refresh_token"], runtime.now()
+    for _ in range(3):
+        now += timedelta(days=9)
+        used = await use(runtime, token, Grace(timedelta(), strict=True), now=now)
+        async with runtime.reading() as db:
+            kept = await db.get_one(Session, used.id)
+        assert kept.last_used_at == kept.rotated_at == now
+        end = min(now + IDLE, kept.expires_at)
+        assert kept.idle_expires_at == used.idle_expires_at == end
+        token = runtime.issuer.refresh_tokens.write(used)
+    assert kept.idle_expires_at == kept.expires_at, "30 days after the login"
 
 
 def test_refresh_tokens_outlive_an_upgrade() -> None:

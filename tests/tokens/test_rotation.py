@@ -9,6 +9,7 @@ import httpx2
 import jwt
 import pytest
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Unavailable
 from app.runtime import Runtime
@@ -20,7 +21,7 @@ from app.tokens.keys import (
     rewrap_keys,
     rotate_key,
 )
-from app.tokens.models import SigningKey
+from app.tokens.models import ACCESS_TOKENS, SigningKey
 from tests.conftest import SECRET, client_of, settings_for
 from tests.support.audit import told
 from tests.support.clock import MovableClock
@@ -61,13 +62,17 @@ async def test_a_key_is_published_then_signs_then_the_old_one_retires(
     assert await works(own_client, first_of_new)
 
 
+async def keys_of_access_tokens(db: AsyncSession) -> list[SigningKey]:
+    return [each for each in await list_keys(db) if each.purpose == ACCESS_TOKENS]
+
+
 async def test_a_key_is_retired_only_while_another_signs_now_and_another_stays(
     runtime: Runtime,
 ) -> None:
     async with runtime.work(OPERATOR) as work:
         now, moment = work.now, timedelta(microseconds=1)
         signs_from, rotated_out = now + timedelta(seconds=10), now + timedelta(seconds=30)
-        (first,) = await list_keys(work.db)
+        (first,) = await keys_of_access_tokens(work.db)
         second = await rotate_key(
             work,
             runtime.cipher,
@@ -82,7 +87,10 @@ async def test_a_key_is_retired_only_while_another_signs_now_and_another_stays(
         with pytest.raises(LastSigningKey):
             await retire_key(replace(work, now=signs_from - moment), first.kid)
         await retire_key(replace(work, now=signs_from), first.kid)
-        assert [each.kid for each in await list_keys(work.db)] == [first.kid, second.kid]
+        assert [each.kid for each in await keys_of_access_tokens(work.db)] == [
+            first.kid,
+            second.kid,
+        ]
         await work.db.refresh(first)
         assert first.retires_at == signs_from
         made = (None, None, {"made": second.kid, "algorithm": "ES256"})
@@ -94,7 +102,7 @@ async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_reti
     runtime: Runtime,
 ) -> None:
     async with runtime.work(OPERATOR) as work:
-        (leaked,) = await list_keys(work.db)
+        (leaked,) = await keys_of_access_tokens(work.db)
         now = work.now
         soon = now + timedelta(seconds=1)
         for signs_from, retires_at in ((soon, None), (now, now)):
@@ -109,7 +117,7 @@ async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_reti
             )
         await work.db.flush()
         in_order = [leaked.signs_from, now, soon]
-        assert [each.signs_from for each in await list_keys(work.db)] == in_order
+        assert [each.signs_from for each in await keys_of_access_tokens(work.db)] == in_order
         with pytest.raises(LastSigningKey):
             await retire_key(work, leaked.kid)
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx2
 import pytest
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.access.grants import grant, revoke
 from app.db.changes import EVERYTHING, Change
 from app.errors import InvalidToken
 from app.runtime import Runtime
@@ -17,7 +18,7 @@ from app.tokens.opaque import token_digest
 from app.tokens.verification import AccessTokens
 from tests.conftest import client_of, following, settings_for
 from tests.support.clock import MovableClock
-from tests.support.factories import login, make_user
+from tests.support.factories import OPERATOR, login, make_user
 from tests.support.locks import HeldSession, held
 from tests.support.processes import until
 from tests.support.statements import statements_of
@@ -152,3 +153,57 @@ async def test_what_is_kept_in_memory_cant_be_presented(
     await own_runtime.access_tokens.verify(token, now=own_runtime.now())
     assert len(own_runtime.access_tokens) == 1
     assert token not in repr(vars(own_runtime.access_tokens))
+
+
+async def test_of_a_token_presented_again_nothing_is_computed_until_something_has_changed(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient
+) -> None:
+    tokens, counts = own_runtime.access_tokens, own_runtime.principals.counts
+    user = await make_user(own_runtime, "read:items", "write:items")
+    token = str((await login(own_client, user)).json()["access_token"])
+    _, first = await tokens.verify(token, now=own_runtime.now())
+    hits = counts.hits
+    with statements_of(own_runtime) as statements:
+        _, again = await tokens.verify(token, now=own_runtime.now())
+        await tokens.verify(token, now=own_runtime.now())
+    assert again is first
+    assert (statements, counts.hits) == ([], hits + 2)
+    async with own_runtime.work(OPERATOR) as work:
+        await revoke(work, user.id, "write:items")
+    _, changed = await tokens.verify(token, now=own_runtime.now())
+    assert (first.scopes - changed.scopes) == {"write:items"}
+
+
+async def test_who_presents_a_token_again_is_looked_up_anew_once_one_of_their_grants_has_ended(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient, clock: MovableClock
+) -> None:
+    end = clock() + timedelta(minutes=5)
+    user = await make_user(own_runtime, "read:items", expires_at=end)
+    async with own_runtime.work(OPERATOR) as work:
+        await grant(work, user.id, "write:items")
+    answer = await login(own_client, user, scope="write:items")
+    token = str(answer.json()["access_token"])
+
+    async def asks(now: datetime) -> bool:
+        with statements_of(own_runtime) as statements:
+            await own_runtime.access_tokens.verify(token, now=now)
+        return bool(statements)
+
+    asked = [await asks(now) for now in (end - MOMENT, end - MOMENT, end, end)]
+    assert asked == [True, False, True, False]
+
+
+async def test_a_session_whose_token_is_presented_again_is_remembered_for_longer(
+    own_database_url: str,
+) -> None:
+    settings = settings_for(own_database_url, cache_size=2)
+    async with Runtime.open(settings) as runtime, following(runtime), client_of(runtime) as client:
+        first, second, third = [await access_token(client, runtime) for _ in range(3)]
+
+        async def asks(token: str) -> bool:
+            with statements_of(runtime) as statements:
+                await runtime.access_tokens.verify(token, now=runtime.now())
+            return bool(statements)
+
+        asked = [await asks(token) for token in (first, second, first, third, first, second)]
+        assert asked == [True, True, False, True, False, True]

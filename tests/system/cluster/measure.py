@@ -26,6 +26,6 @@ async def _run(rounds: int, *, seed: int, faults: Sequence[str]) -> bool:
             for _ in range(rounds):
                 for fault in faults:
                     print((await played.play(fault)).lines(), flush=True)
-            print(f"answers: {dict(played.load.tally.answers + played.watch.answers)}")
+            print(f"answers: {dict(played.load.tally.replicas.answers + played.watch.answers)}")
             print(f"acknowledged writes looked for: {played.load.tally.written}")
             return any(each.violations for each in played.rounds)

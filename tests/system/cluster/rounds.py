@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.faults import Replica
 from tests.chaos.load import Load
 from tests.chaos.rounds import ISSUER, make_people
+from tests.chaos.serving_process import ServingProcess
 from tests.conftest import SECRET
 from tests.support.processes import free_port
 from tests.system.cluster.bed import Cluster, patroni_cluster
@@ -105,7 +105,7 @@ async def stage(folder: Path, *, seed: int = 1, ways: Sequence[str] = WAYS) -> A
         cluster = await stack.enter_async_context(patroni_cluster(folder))
         root, people = await make_people(cluster.url("hosts")["database_url"])
         replicas = {
-            way: [Replica(folder, settings_of(cluster, way)) for _ in range(REPLICAS)]
+            way: [ServingProcess(folder, settings_of(cluster, way)) for _ in range(REPLICAS)]
             for way in ways
         }
         every = [replica for each in replicas.values() for replica in each]
@@ -133,5 +133,5 @@ def settings_of(cluster: Cluster, way: str) -> dict[str, object]:
     }
 
 
-def _urls(replicas: list[Replica]) -> list[str]:
+def _urls(replicas: list[ServingProcess]) -> list[str]:
     return [replica.service.url for replica in replicas if replica.service]

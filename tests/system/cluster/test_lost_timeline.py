@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.chaos.faults import Replica
 from tests.chaos.rounds import make_people
+from tests.chaos.serving_process import ServingProcess
 from tests.conftest import SECRET
 from tests.support.commands import printed, scopegate
 from tests.support.factories import Someone, bearer, login
@@ -60,7 +60,7 @@ async def refuse(client: httpx2.AsyncClient, token: dict[str, str], code: int) -
 
 @asynccontextmanager
 async def replica_by(cluster: Cluster, folder: Path, way: str) -> AsyncIterator[httpx2.AsyncClient]:
-    replica = Replica(folder, settings_of(cluster, way))
+    replica = ServingProcess(folder, settings_of(cluster, way))
     await replica.start()
     assert replica.service
     try:

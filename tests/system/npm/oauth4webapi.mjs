@@ -5,6 +5,7 @@ import { json } from "node:stream/consumers";
 import * as oauth from "oauth4webapi";
 
 const insecure = { [oauth.allowInsecureRequests]: true }; // Plain http, on the loopback only.
+const webApp = { client_id: "web-app" };
 const publicClient = { client_id: "a-public-client" };
 
 const authentications = {
@@ -148,6 +149,49 @@ const stories = {
       refreshed: await refusal(refresh(server, login.refresh_token)),
       called: await refusal(call(login.access_token, "GET", `${server.issuer}/users/me`)),
     };
+  },
+
+  // The person's browser goes to `url` between the two.
+  async beginSignIn(server, { redirectUri, scope }) {
+    const remembered = {
+      verifier: oauth.generateRandomCodeVerifier(),
+      state: oauth.generateRandomState(),
+      nonce: oauth.generateRandomNonce(),
+    };
+    const url = new URL(server.authorization_endpoint);
+    url.search = new URLSearchParams({
+      response_type: "code",
+      client_id: webApp.client_id,
+      redirect_uri: redirectUri,
+      scope,
+      state: remembered.state,
+      nonce: remembered.nonce,
+      code_challenge: await oauth.calculatePKCECodeChallenge(remembered.verifier),
+      code_challenge_method: "S256",
+    });
+    return { url: url.href, remembered };
+  },
+
+  async finishSignIn(server, { back, redirectUri, remembered: { verifier, state, nonce } }) {
+    const answer = oauth.validateAuthResponse(server, webApp, new URL(back), state);
+    const response = await oauth.authorizationCodeGrantRequest(
+      server,
+      webApp,
+      oauth.None(),
+      answer,
+      redirectUri,
+      verifier,
+      insecure,
+    );
+    const tokens = await oauth.processAuthorizationCodeResponse(server, webApp, response, {
+      expectedNonce: nonce,
+      requireIdToken: true,
+    });
+    await oauth.validateApplicationLevelSignature(server, response, insecure);
+    const claims = oauth.getValidatedIdTokenClaims(tokens);
+    const asked = await oauth.userInfoRequest(server, webApp, tokens.access_token, insecure);
+    const userinfo = await oauth.processUserInfoResponse(server, webApp, claims.sub, asked);
+    return { claims, userinfo, scope: tokens.scope };
   },
 
   async calling(server, { person }) {

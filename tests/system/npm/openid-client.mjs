@@ -47,6 +47,39 @@ const stories = {
     };
   },
 
+  // The person's browser goes to `url` between the two.
+  async beginSignIn(issuer, { redirectUri, scope }) {
+    const config = await discover(issuer, "oidc", "web-app", client.None());
+    const remembered = {
+      pkceCodeVerifier: client.randomPKCECodeVerifier(),
+      expectedState: client.randomState(),
+      expectedNonce: client.randomNonce(),
+    };
+    const url = client.buildAuthorizationUrl(config, {
+      redirect_uri: redirectUri,
+      scope,
+      state: remembered.expectedState,
+      nonce: remembered.expectedNonce,
+      code_challenge: await client.calculatePKCECodeChallenge(remembered.pkceCodeVerifier),
+      code_challenge_method: "S256",
+    });
+    return { url: url.href, remembered };
+  },
+
+  async finishSignIn(issuer, { back, remembered, after }) {
+    const config = await discover(issuer, "oidc", "web-app", client.None());
+    const checks = { ...remembered, idTokenExpected: true, maxAge: 3600 };
+    const tokens = await client.authorizationCodeGrant(config, new URL(back), checks);
+    const claims = tokens.claims();
+    const userinfo = await client.fetchUserInfo(config, tokens.access_token, claims.sub);
+    const logout = client.buildEndSessionUrl(config, {
+      id_token_hint: tokens.id_token,
+      post_logout_redirect_uri: after,
+      state: "done",
+    });
+    return { claims, userinfo, logout: logout.href, scope: tokens.scope };
+  },
+
   async refusal(issuer, { service }) {
     const closed = await confidentialClient(issuer, service);
     try {

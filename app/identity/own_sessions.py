@@ -1,0 +1,58 @@
+"""A person's own sessions, as they see them on a page of ours; and ending all but one."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.work import Actor, Work
+from app.identity.models import BrowserSession, Consent, Registration, Session
+from app.identity.session_writes import end_sessions_of
+from app.identity.sessions import is_live, of_current_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSession:
+    """One of a person's live sessions."""
+
+    id: uuid.UUID
+    application: str | None
+    """The name of the client that signed the person in. None: one without a name, or no client."""
+    in_browser: bool
+    """Whether it is of this service's own pages."""
+    created_at: datetime
+    last_used_at: datetime
+    address: str | None
+    user_agent: str | None
+
+
+async def list_own_sessions(
+    db: AsyncSession, user_id: uuid.UUID, *, first: uuid.UUID, limit: int, now: datetime
+) -> list[OwnSession]:
+    """Return up to `limit` live sessions of the person: `first`, then what was used last."""
+    statement = (
+        select(
+            Session.id,
+            func.coalesce(Registration.name, Session.client_id),
+            BrowserSession.session_id.is_not(None),
+            Session.created_at,
+            Session.last_used_at,
+            Session.address,
+            Session.user_agent,
+        )
+        .outerjoin(Consent, Consent.id == Session.consent_id)
+        .outerjoin(Registration, Registration.id == Consent.registration_id)
+        .outerjoin(BrowserSession, BrowserSession.session_id == Session.id)
+        .where(of_current_epoch(user_id), is_live(now))
+        .order_by(Session.id != first, Session.last_used_at.desc(), Session.id.desc())
+        .limit(limit)
+    )
+    return [OwnSession(*row) for row in await db.execute(statement)]
+
+
+async def end_other_sessions(work: Work[Actor], session_id: uuid.UUID) -> None:
+    """End all sessions of the actor but this one."""
+    assert work.actor.user_id is not None
+    await end_sessions_of(work, work.actor.user_id, reason="ended by its user", but=session_id)
