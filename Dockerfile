@@ -24,13 +24,14 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin scopegate \
         scopegate scopegate/database scopegate/owner-role scopegate/service-role \
         scopegate/metrics scopegate/grafana \
     && install --directory --owner scopegate --group scopegate --mode 0700 \
-        scopegate/admin scopegate/service
+        scopegate/admin scopegate/orders scopegate/service
 COPY --from=build /srv/scopegate/.venv .venv
 COPY alembic.ini ./
 COPY migrations migrations
 COPY app app
-# A checkout made under a strict umask can be read by its owner only.
-RUN chmod -R a+rX alembic.ini migrations app
+# Compiled once, not at each start and for each command. A checkout made under a strict umask can be
+# read by its owner only.
+RUN python -m compileall -q migrations app && chmod -R a+rX alembic.ini migrations app
 USER scopegate
 EXPOSE 8000
 # Not urllib: it would ask a proxy, where the environment names one. Python itself takes seconds to

@@ -40,10 +40,11 @@ test: $(VENV)/.dev ## Run the tests that need Python alone (ARGS="tests/api -k n
 
 # The cluster's tests come after the others and one at a time: they measure seconds.
 test-all: $(VENV)/.dev ## Run all tests, with coverage: needs Docker, Chromium, npm, Patroni and more
-	@python -m pytest $(PARALLEL) --token-kinds formats --cov --cov-report term \
+	@python -m pytest $(PARALLEL) --token-kinds default --cov --cov-report term \
 		-m 'not (cluster or $(NOT_MEASURED))'
 	@python -m pytest $(PARALLEL) -m '($(NOT_MEASURED)) and not cluster'
-	@python -m pytest $(PARALLEL) --token-kinds others -m 'every_token_kind and not long'
+	@python -m pytest $(PARALLEL) --token-kinds others \
+		-m 'every_token_kind and not (cluster or $(NOT_MEASURED))'
 	@python -m pytest -m cluster tests/system/cluster
 
 fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--help" for more)
@@ -55,7 +56,7 @@ chaos: $(VENV)/.dev ## Random faults under load, checked (ARGS="--cluster" on Pa
 mutants: $(VENV)/.dev ## Break access/ and tokens/: do the tests see it? (ARGS="app/access/grants.py")
 	@python -m tests.mutants $(ARGS)
 
-bench: $(VENV)/.run $(VENV)-bench/.run ## Compare with others (ARGS="--quick" for a try, "--help" for more)
+bench: $(VENV)/.dev $(VENV)-bench/.run ## Compare with others (ARGS="--quick" for a try, "--help" for more)
 	@python -m bench $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, migrations, JavaScript
@@ -86,6 +87,9 @@ lock: ## Write the locks anew (needs uv)
 		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header $(UPGRADE) bench/requirements.in -o bench/requirements.lock
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
+		--extra fastapi -c requirements-dev.lock client/pyproject.toml \
+		examples/resource_server/requirements.in -o examples/resource_server/requirements.lock
 
 clean: ## Remove the environments; the data under .scopegate stays
 	rm -rf $(VENV) $(VENV)-bench tests/javascript/node_modules
@@ -103,9 +107,10 @@ $(VENV)/.run: requirements.lock requirements-embedded.lock pyproject.toml | $(VE
 	@$(PIP) install --no-deps --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+$(VENV)/.dev: requirements-dev.lock client/pyproject.toml $(VENV)/.run
 	@echo 'Installing what the tests and checks need into $(VENV) …'
 	@$(PIP) install --require-hashes --no-deps --requirement requirements-dev.lock
+	@$(PIP) install --no-deps --editable client
 	@touch $@
 
 # The peers' own: fastapi-users needs an older SQLAlchemy than Scopegate.

@@ -182,3 +182,16 @@ class UnsupportedGrantType(OAuthError):
     """This service does not offer that grant."""
 
     code = "unsupported_grant_type"
+
+
+class UnauthorizedClient(OAuthError):
+    """This client may not use that grant."""
+
+    code = "unauthorized_client"
+
+
+class InvalidTarget(OAuthError):
+    """There is no such resource (RFC 8707 §2)."""
+
+    code = "invalid_target"
+    text = "There is no such resource."

@@ -11,9 +11,11 @@ from fastapi.telemetry import TelemetryConfig
 
 from app.api import (
     audit,
+    clients,
     console,
     discovery,
     docs,
+    events,
     forward_auth,
     grants,
     health,
@@ -23,6 +25,7 @@ from app.api import (
     revocation,
     scopes,
     token,
+    userinfo,
     users,
 )
 from app.api.cross_origin import CrossOriginMiddleware
@@ -35,10 +38,12 @@ from app.api.middleware import (
     TrustedHosts,
     own_path,
 )
-from app.api.security import CallerFirstRoute
+from app.api.routing import CallerFirstRoute, RoutesByPath
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
 from app.ops.tracing import configured_tracing
+from app.pages import account, authorize, brand, logout, password, sign_in
+from app.pages.look import Look
 from app.runtime import Runtime
 from app.server.memory import trim_heap
 from app.server.workers import Worker
@@ -56,10 +61,19 @@ ROUTERS = (
     users,
     grants,
     scopes,
+    clients,
     audit,
+    events,
     discovery,
     health,
     metrics,
+    authorize,
+    sign_in,
+    account,
+    userinfo,
+    logout,
+    password,
+    brand,
 )
 """In the order in which they are looked through: what is asked most comes first.
 
@@ -73,8 +87,11 @@ TAGS = [
     {"name": "users", "description": "Administer people and service accounts."},
     {"name": "grants", "description": "Let users hold scopes, and take scopes back."},
     {"name": "scopes", "description": "What can be granted: scopes of this service and of others."},
+    {"name": "clients", "description": "Applications that sign people in."},
     {"name": "audit", "description": "Who did what to whom."},
+    {"name": "events", "description": "For services that follow what changes."},
     {"name": "items", "description": "The sample resource, protected by scopes."},
+    {"name": "identity", "description": "OpenID Connect: who has signed in."},
     {"name": "gateways", "description": "For proxies that ask before they pass a request on."},
     {"name": "discovery", "description": "What clients and other services need to know."},
     {"name": "health", "description": "For probes: does it run, and can it serve?"},
@@ -85,8 +102,8 @@ TAGS = [
 def create_app(settings: Settings | None = None, worker: Worker | None = None) -> FastAPI:
     """The application, of one process or of one of several workers.
 
-    Raises ConfigurationError when a route does not say who may call it, or traces are asked for
-    that can't be made.
+    Raises ConfigurationError when a route does not say who may call it, when traces are asked for
+    that can't be made, or when a logo or template of the operator's can't be used.
     """
     settings = settings or Settings()
     requests = Requests()
@@ -107,6 +124,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
         servers=[{"url": path}] if (path := discovery.path_of(settings.token_issuer)) else None,
     )
     app.state.requests, app.state.worker = requests, worker
+    app.state.look = Look.of(settings)
     app.router.route_class = CallerFirstRoute
     app.add_middleware(RequestLimitsMiddleware, max_bytes=settings.max_body_bytes)
     if settings.trusted_hosts:
@@ -118,6 +136,8 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     docs.add_docs(app)
     console.add_console(app)
     refuse_undeclared_routes(app, unscoped=docs.UNSCOPED | console.UNSCOPED)
+    if tracing is None:  # A span has the name of the route that FastAPI's own router chooses.
+        app.router.routes.insert(0, RoutesByPath(app.router.routes))
     # Around Starlette's own answer to a crash too, which no middleware sees that the app is given.
     stack = CrossOriginMiddleware(app.build_middleware_stack(), origins=settings.cors_origins)
     app.middleware_stack = RequestContextMiddleware(stack, settings, requests, tracing)

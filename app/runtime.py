@@ -25,11 +25,13 @@ from app.db.servers import ServerReplaced, TakesNoWrites
 from app.db.url import configured_url
 from app.db.work import ActorT, Clock, Database, Work
 from app.errors import ConfigurationError
+from app.events.streams import Streams
 from app.identity.login import Guard
 from app.identity.passwords import PasswordHasher
 from app.identity.throttle import Throttle
 from app.setting_types import split_secrets
 from app.settings import Settings
+from app.tokens.id_tokens import IdTokens
 from app.tokens.issuing import Issuer
 from app.tokens.jwt import JwtFormat
 from app.tokens.keyring import Keyring
@@ -38,8 +40,10 @@ from app.tokens.keys import (
     UnreadableKey,
     adopt_algorithm,
     ensure_first_key,
+    ensure_id_token_key,
     key_cipher,
 )
+from app.tokens.page_tokens import PageTokens
 from app.tokens.refresh import Grace, RefreshTokens
 from app.tokens.verification import AccessTokens
 
@@ -59,6 +63,8 @@ class Runtime:
     issuer: Issuer
     principals: Principals
     access_tokens: AccessTokens
+    streams: Streams
+    page_tokens: PageTokens
 
     @classmethod
     @asynccontextmanager
@@ -96,7 +102,7 @@ class Runtime:
             raise UnreadableKey
 
     async def adopt_signing_algorithm(self) -> None:
-        """Rotate to a key of the algorithm that is set, if there is none.
+        """Rotate to a key of the algorithm that is set, if there is none; see to that of ID tokens.
 
         Only a serving process does this: a command may be run with other settings than the
         service, and must not change how it signs.
@@ -109,6 +115,7 @@ class Runtime:
                 publication=self.settings.key_publication,
                 overlap=self.key_overlap,
             )
+            await ensure_id_token_key(work, self.cipher)
         await self.keyring.load()
 
     @property
@@ -126,14 +133,21 @@ class Runtime:
         """
         return self.issuer.access_token_lifetime + self.settings.revocation_bound
 
-    def work(self, actor: ActorT) -> AbstractAsyncContextManager[Work[ActorT]]:
+    def work(
+        self, actor: ActorT, *, at_once: bool = False
+    ) -> AbstractAsyncContextManager[Work[ActorT]]:
         """Return a unit of work in this actor's name, to write what is audited or published."""
-        return self.database.work(actor)
+        return self.database.work(actor, at_once=at_once)
 
     @property
     def sessions(self) -> async_sessionmaker[AsyncSession]:
-        """Database sessions for reading."""
+        """Database sessions with transactions."""
         return self.database.sessions
+
+    @property
+    def reading(self) -> async_sessionmaker[AsyncSession]:
+        """Database sessions for reading, without transactions."""
+        return self.database.reading
 
     @property
     def now(self) -> Clock:
@@ -152,7 +166,7 @@ class Runtime:
 
     async def missing_scopes(self) -> list[str]:
         """Return the scopes that this version ships and `scopegate migrate` has yet to add."""
-        async with self.sessions() as db:
+        async with self.reading() as db:
             return sorted(SHIPPED.keys() - await registered_of(db, SHIPPED.keys()))
 
     async def takes_no_writes(self) -> str | None:
@@ -191,28 +205,29 @@ def assemble(
 ) -> Runtime:
     """Return a runtime that has asked the database nothing yet, on this way to it."""
     feed = _feed(settings, engine, primary, clock)
-    sessions = async_sessionmaker(engine, expire_on_commit=False)
-    autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+    database = Database.of(
+        engine, now or clock, feed.publish, password_grant=settings.password_grant
+    )
     cipher = key_cipher(secret_keys)
-    keyring = Keyring(sessions, cipher, feed, algorithm=settings.signing_algorithm)
+    keyring = Keyring(database.reading, cipher, feed, algorithm=settings.signing_algorithm)
     issuer = _issuer(settings, keyring, secret_keys, feed)
-    principals = Principals(sessions, feed, size=settings.cache_size)
+    principals = Principals(database.connect, feed, size=settings.cache_size)
     return Runtime(
         settings=settings,
         engine=engine,
-        database=Database(
-            sessions, now or clock, feed.publish, password_grant=settings.password_grant
-        ),
+        database=database,
         hasher=PasswordHasher(threads=settings.hash_threads, queue=settings.hash_queue),
-        throttle=Throttle(secret_keys, autocommit),
+        throttle=Throttle(secret_keys, database.connect),
         cipher=cipher,
         feed=feed,
         keyring=keyring,
         issuer=issuer,
         principals=principals,
         access_tokens=AccessTokens(
-            issuer.jwt, principals, sessions, feed, size=settings.cache_size
+            issuer.jwt, principals, database.connect, feed, size=settings.cache_size
         ),
+        streams=Streams(feed, clock, issuer=settings.token_issuer, limit=settings.max_streams),
+        page_tokens=PageTokens(secret_keys),
     )
 
 
@@ -250,6 +265,7 @@ def _issuer(
     """How tokens are made, by these settings."""
     return Issuer(
         jwt=JwtFormat(keyring, settings.token_issuer, settings.token_audience),
+        id_tokens=IdTokens(keyring, settings.token_issuer),
         refresh_tokens=RefreshTokens(secret_keys, bound=settings.revocation_bound),
         opaque=settings.access_token_format == "opaque",
         access_token_lifetime=settings.access_token_lifetime,

@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 
 MINIMUM_SECRET_LENGTH = 32
 MINIMUM_DISTINCT_CHARACTERS = 8
+LONGEST_BRAND = 64
 PLACEHOLDER = re.compile("change.?(me|this|it)|placeholder", re.IGNORECASE)
 # FastAPI's tutorial publishes this one.
 PUBLISHED_SECRETS = {"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"}
@@ -198,6 +199,12 @@ def _refuse_what_is_no_host(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _refuse_what_is_no_name(value: str) -> str:
+    if not value.isprintable() or not 0 < len(value.strip()) <= LONGEST_BRAND:
+        raise ValueError(f"a name is one line of at most {LONGEST_BRAND} characters")
+    return value.strip()
+
+
 Delay = Annotated[timedelta, BeforeValidator(_read_seconds), Field(ge=timedelta(0))]
 """Written as seconds; `0` is none."""
 Seconds = Annotated[Delay, Field(gt=timedelta(0))]
@@ -213,3 +220,4 @@ Networks = Annotated[
 Secrets = Annotated[SecretStr, AfterValidator(_refuse_weak_secrets)]
 Issuer = Annotated[str, AfterValidator(_refuse_what_is_no_issuer)]
 Audience = Annotated[str, AfterValidator(_refuse_control_characters)]
+BrandName = Annotated[str, AfterValidator(_refuse_what_is_no_name)]

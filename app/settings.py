@@ -7,10 +7,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.env_file import PREFIX, EnvFileSettings
+from app.database_settings import DatabaseSettings
+from app.env_file import PREFIX
 from app.setting_types import (
     HOW_TO_MAKE_A_SECRET,
     Audience,
+    BrandName,
     Delay,
     Hosts,
     Issuer,
@@ -36,7 +38,7 @@ MIGRATIONS = (PACKAGE if INSTALLED else PROJECT) / "migrations"
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
 
 
-class Settings(EnvFileSettings):
+class Settings(DatabaseSettings):
     """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
 
     model_config = SettingsConfigDict(
@@ -61,38 +63,6 @@ class Settings(EnvFileSettings):
             "wheel: `.scopegate` in the current folder."
         ),
     ] = (Path() if INSTALLED else PROJECT) / ".scopegate"
-    database_url: Annotated[
-        SecretStr | None, Field(description="Postgres 15 or later: `postgresql://user@host/name`.")
-    ] = None
-    database_password: Annotated[
-        SecretStr | None, Field(description="The password, when the URL has none.")
-    ] = None
-    database_password_file: Path | None = None
-    database_pool_size: Annotated[
-        int, Field(ge=1, description="Connections that one process keeps.")
-    ] = 10
-    database_pool_timeout: Annotated[
-        Seconds, Field(description="Seconds to wait for a connection to be free; then: 503.")
-    ] = timedelta(seconds=2)
-    database_connect_timeout: Annotated[
-        Seconds, Field(description="Seconds in which a new connection must be made.")
-    ] = timedelta(seconds=2)
-    database_statement_timeout: Annotated[
-        Seconds, Field(description="Seconds that one statement may take.")
-    ] = timedelta(seconds=5)
-    database_wait: Annotated[
-        Delay,
-        Field(
-            description="Seconds that `serve` waits at its start for a database that takes writes."
-        ),
-    ] = timedelta(minutes=1)
-    listen_database_url: Annotated[
-        SecretStr | None,
-        Field(
-            description="To be set when `SCOPEGATE_DATABASE_URL` leads to a pooler like PgBouncer: "
-            "a URL that leads directly to Postgres, where to listen for changes."
-        ),
-    ] = None
     secret_keys: Annotated[
         Secrets | None,
         Field(
@@ -219,6 +189,9 @@ class Settings(EnvFileSettings):
     max_connections: Annotated[
         int, Field(ge=1, description="Connections that one process serves; past it: 503.")
     ] = 500
+    max_streams: Annotated[
+        int, Field(ge=0, description="Event streams that one process has open; past it: 503.")
+    ] = 100
     request_timeout: Annotated[
         Seconds,
         Field(
@@ -251,6 +224,20 @@ class Settings(EnvFileSettings):
             "(`Strict-Transport-Security`); `0`: no word of it."
         ),
     ] = timedelta(0)
+    brand_name: Annotated[
+        BrandName, Field(description="What the pages where people sign in call this service.")
+    ] = "Scopegate"
+    brand_logo: Annotated[
+        Path | None,
+        Field(description="The logo on these pages: an SVG or PNG file of at most 256 KiB."),
+    ] = None
+    templates: Annotated[
+        Path | None,
+        Field(
+            description="A folder whose templates replace those of these pages: see "
+            "[Brand the pages](../how-to/brand-the-pages.md)."
+        ),
+    ] = None
     cors_origins: Annotated[
         Origins,
         Field(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.access.models import Scope
 from app.access.scopes import SHIPPED
-from app.identity.models import ClientSecret, User
+from app.identity.models import ClientSecret, Registration, User
 from app.identity.users import Kind
 
 ALICE = "01890000-0000-7000-8000-000000000001"
@@ -129,19 +129,105 @@ class GrantAnswer(Listed):
 class ScopeAnswer(Listed):
     """A scope that can be granted."""
 
-    model_config = example(name="read:orders", description="Read orders", built_in=False)
+    model_config = example(
+        name="read:orders",
+        description="Read orders",
+        resource="https://orders.example",
+        built_in=False,
+    )
 
     key = "name"
 
     name: str
     description: str
+    resource: str | None = Field(description="The service that it belongs to (RFC 8707).")
     built_in: bool = Field(description="It ships with the service, and can't be removed.")
 
     @classmethod
     def of(cls, scope: Scope) -> Self:
         """The answer that shows this scope."""
         built_in = scope.name in SHIPPED
-        return cls(name=scope.name, description=scope.description, built_in=built_in)
+        return cls(
+            name=scope.name,
+            description=scope.description,
+            resource=scope.resource,
+            built_in=built_in,
+        )
+
+
+class ClientAnswer(Listed):
+    """An application that signs people in."""
+
+    model_config = example(
+        client_id="orders-app",
+        name="Orders",
+        redirect_uris=["https://orders.example/callback"],
+        post_logout_redirect_uris=[],
+        scopes=["read:items"],
+        confidential=False,
+        trusted=False,
+        refresh_grace=None,
+        id_token_signed_response_alg="RS256",  # noqa: S106
+        created_at="2027-01-04T08:00:00Z",
+    )
+
+    key = "client_id"
+
+    client_id: str
+    name: str
+    redirect_uris: list[str]
+    post_logout_redirect_uris: list[str]
+    scopes: list[str] | None = Field(
+        description="The most that its tokens may have. Null: every scope but `admin`."
+    )
+    confidential: bool
+    trusted: bool
+    refresh_grace: int | None
+    id_token_signed_response_alg: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, registration: Registration) -> Self:
+        """The answer that shows this client."""
+        return cls(
+            client_id=registration.client_id,
+            name=registration.name,
+            redirect_uris=registration.redirect_uris,
+            post_logout_redirect_uris=registration.post_logout_redirect_uris,
+            scopes=registration.scopes,
+            confidential=registration.account_id is not None,
+            trusted=registration.trusted,
+            refresh_grace=registration.refresh_grace,
+            id_token_signed_response_alg=registration.id_token_signed_response_alg,
+            created_at=registration.created_at,
+        )
+
+
+class ApplicationAnswer(Listed):
+    """A client that you have let in."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "client_id": "orders-app",
+                    "name": "Orders",
+                    "scopes": ["read:items"],
+                    "given_at": "2027-01-04T08:05:00Z",
+                    "last_used_at": "2027-01-05T07:58:00Z",
+                }
+            ]
+        },
+    )
+
+    key = "client_id"
+
+    client_id: str
+    name: str
+    scopes: list[str]
+    given_at: datetime
+    last_used_at: datetime = Field(description="To the minute.")
 
 
 class AuditAnswer(Listed):

@@ -11,12 +11,14 @@ import uvloop
 from bench import (
     against,
     contest,
+    costs,
     fairness,
     goals,
     guessing,
     memory,
     report,
     scale,
+    second,
     storm,
     strangers,
     ways,
@@ -34,7 +36,7 @@ from bench.report import Section
 from bench.servers import PEERS
 
 PARTS = (
-    *("contest", "revocation", "storm", "guessing", "fairness"),
+    *("contest", "costs", "revocation", "second", "storm", "guessing", "fairness"),
     *("worker", "memory", "scale", "strangers"),
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -81,10 +83,16 @@ async def _measure(parts: Sequence[str], effort: Effort) -> str:
             held = await contest.hold(contestants, effort)
             show(*report.contest_sections(held, effort))
             judged += goals.of_contest(held)
+        if "costs" in parts:
+            show(report.costs_section(await costs.measure(postgres, effort)))
         if "revocation" in parts:
             revoked = await ways.try_all(postgres, population, effort)
             show(report.revocation_section(revoked))
             judged += goals.of_revocation(revoked)
+        if "second" in parts:
+            beside = await second.measure_second(postgres, effort)
+            show(*report.second_sections(beside, effort))
+            judged += goals.of_second(beside)
         if "storm" in parts:
             brewed = await storm.brew(postgres, population, effort)
             show(*report.storm_sections(brewed))
@@ -139,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"""\
 parts:
   contest     throughput, latency and memory of all contestants, round by round
+  costs       processor time for one answer, of the server and of Postgres, by kind of request
   revocation  how soon a revoked token is refused, on the same replica and on another
+  second      a second service that uses scopegate-client: its check, its calls, revocation there
   guessing    whether the time tells which names exist; {FULL.guesses:,} guesses at one account
   fairness    whether others can sign in while one account or unknown names fill the queue
   storm       what logins by the dozen do to others; logins and refreshes a core

@@ -27,12 +27,13 @@ SCOPEGATE_PUBLIC = "Scopegate's bare route, marked public"
 SCOPEGATE_SCOPED = "Scopegate's bare route, with a scope"
 SCOPEGATE_ITEM = "Scopegate, GET /items/{id}"
 SCOPEGATE_BARE_ITEM = "Scopegate's bare item"
+SCOPEGATE_ITEMS = "Scopegate, GET /items"
+SCOPEGATE_HEALTH = "Scopegate, GET /health/live"
 SCOPEGATE_OFF = "Scopegate, cache off, GET /users/me"
 
 UNPROTECTED = (
-    (SCOPEGATE_SCOPED, SCOPEGATE_PUBLIC),
     (SCOPEGATE_SCOPED, SCOPEGATE_BARE),
-    (SCOPEGATE, SCOPEGATE_PUBLIC),
+    (SCOPEGATE_SCOPED, SCOPEGATE_PUBLIC),
     (SCOPEGATE, SCOPEGATE_BARE),
     (SCOPEGATE_ITEM, SCOPEGATE_BARE_ITEM),
 )
@@ -152,6 +153,8 @@ def scopegate_cached(database: str) -> Contestant:
         Route(SCOPEGATE_SCOPED, SCOPED_PATH),
         Route(SCOPEGATE_ITEM, f"/items/{ITEM_ID}"),
         Route(SCOPEGATE_BARE_ITEM, bare_item, protected=False),
+        Route(SCOPEGATE_ITEMS, "/items"),
+        Route(SCOPEGATE_HEALTH, "/health/live", protected=False),
     )
     return Contestant(SERVICE, _scopegate(database), SignIn("/token"), routes)
 
@@ -162,9 +165,10 @@ def scopegate_uncached(database: str) -> Contestant:
     return Contestant("Scopegate, cache off", program, SignIn("/token"), (Route(SCOPEGATE_OFF),))
 
 
-def scopegate_served(database: str) -> Contestant:
+def scopegate_served(database: str, *, workers: int = 1) -> Contestant:
     """Scopegate as an operator runs it: by its own command, without the bench's routes."""
-    program = Program([OURS, "-m", "app", "serve"], scopegate_environment(database))
+    command = [OURS, "-m", "app", "serve", "--workers", str(workers)]
+    program = Program(command, scopegate_environment(database))
     return Contestant(SERVICE, program, SignIn("/token"), (Route(SCOPEGATE),))
 
 

@@ -17,6 +17,7 @@ from bench.contestants import (
     SCOPEGATE_OFF,
     UNPROTECTED,
 )
+from bench.costs import Cost as AnswerCost
 from bench.effort import Effort
 from bench.fairness import ATTACKERS, Fairness
 from bench.guessing import GUESSERS, UNKNOWN, WRONG, Guessed, Names
@@ -25,9 +26,10 @@ from bench.memory import Weight
 from bench.revocation import BOUND, Refusals, Revocation
 from bench.rounds import Spread, ratio
 from bench.scale import Comparison
+from bench.second import PROTECTED, UNGUARDED, Second
 from bench.storm import KEYCLOAK, STORMERS, THREADS, Storm, Weather, Yield, rise
 from bench.strangers import Cost
-from bench.worker import REST, Work, Worker
+from bench.worker import REST, WORKERS, Work, Worker
 
 Row = Sequence[str]
 SHOWN = 0.5
@@ -124,6 +126,28 @@ def revocation_section(found: Sequence[Revocation]) -> Section:
     )
 
 
+def second_sections(second: Second, effort: Effort) -> list[Section]:
+    """What the package's check costs, and how soon it refuses what Scopegate has taken away."""
+    return [
+        Section(
+            "A second service: its protected route",
+            "Answers a second over those of another route of the same service in the same round; "
+            f"{len(second.rounds)} rounds of {effort.seconds:g} s. While it answered "
+            f"{second.requests:,} requests by {second.tokens:,} tokens, which it saw for the first "
+            f"time, Scopegate got {second.calls:,} requests from it.",
+            ("route", "over", *_SPREAD),
+            [(PROTECTED, to, *_spread(ratio(second.rounds, PROTECTED, to))) for to in UNGUARDED],
+        ),
+        Section(
+            "A second service: revocation",
+            "Milliseconds from the answer of what takes something away at Scopegate to the first "
+            "refusal by the second service, asked one request after another.",
+            ("what", "tries", "median", "p99", "worst", "missed"),
+            [(what, *_refusals(refusals)) for what, refusals in second.revoked.items()],
+        ),
+    ]
+
+
 def guessing_section(names: Names, storm: Guessed) -> Section:
     """What refused logins take, and those of an account's owner while others guess at it."""
     guessed = storm.guesses
@@ -171,14 +195,40 @@ def against_section(found: Sequence[Against], checkout: Path) -> Section:
     return Section(
         f"Against {checkout.name}",
         "What a piece of work takes here over what it takes there: median, lowest and highest of "
-        "the rounds. Under 1 is faster. The processor is that of the server's process alone.",
-        (
-            "work",
-            *(f"by the clock, {of}" for of in _SPREAD),
-            *(f"processor, {of}" for of in _SPREAD),
-        ),
-        [(each.what, *_spread(each.by_clock), *_spread(each.by_processor)) for each in found],
+        "the rounds. Under 1 is faster. Processor: of the server alone, and of Postgres too.",
+        ("work", "by the clock", "server", "server and Postgres"),
+        [
+            (
+                each.what,
+                _range(each.by_clock),
+                _range(each.by_server),
+                _range(each.by_all) if each.by_all else "",
+            )
+            for each in found
+        ],
     )
+
+
+def costs_section(found: Sequence[AnswerCost]) -> Section:
+    """Show what one answer costs."""
+    return Section(
+        "What an answer costs",
+        "Microseconds of processor time for one answer: median, lowest and highest of the rounds.",
+        ("answer", "server", "Postgres"),
+        [
+            (
+                each.what,
+                _range(each.server, digits=0),
+                _range(each.postgres, digits=0) if each.postgres else "",
+            )
+            for each in found
+        ],
+    )
+
+
+def _range(spread: Spread, *, digits: int = 2) -> str:
+    values = (f"{each:,.{digits}f}" for each in (spread.median, spread.low, spread.high))
+    return "{} ({} to {})".format(*values)
 
 
 def storm_sections(found: Storm) -> list[Section]:
@@ -247,6 +297,16 @@ def worker_sections(found: Worker) -> list[Section]:
                 f"at the start, at the most, and after {REST:g} s without a request.",
                 ("at the start", "at the most", "at rest"),
                 [[f"{each / 1e6:.1f}" for each in found.work.held]],
+            )
+        )
+    if found.several:
+        sections.append(
+            Section(
+                "Memory of several workers",
+                f"`scopegate serve --workers {WORKERS}`, the PSS of all its processes in MB, after "
+                f"logins, cached requests and {REST:g} s without a request.",
+                ("together", "for each worker"),
+                [[f"{found.several / each / 1e6:.1f}" for each in (1, WORKERS)]],
             )
         )
     return sections

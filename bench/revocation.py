@@ -63,8 +63,8 @@ class Revocation:
     other: Refusals
 
 
-async def measure(way: Way, ports: tuple[int, int]) -> Revocation:
-    """Try it; `ports` are of the replica that takes the call and of another one."""
+async def measure(way: Way, ports: Sequence[int]) -> list[Refusals]:
+    """Try it; return what the server of each port did."""
     replicas = [await Connection.open(port) for port in ports]
     found = [Refusals() for _ in replicas]
     for number in range(1, way.tries + 1):
@@ -77,7 +77,7 @@ async def measure(way: Way, ports: tuple[int, int]) -> Revocation:
             break
     for replica in replicas:
         replica.close()
-    return Revocation(way, *found)
+    return found
 
 
 async def _try(way: Way, replicas: Sequence[Connection], found: Sequence[Refusals]) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from app.access.principals import load_holder
+from app.access.holders import load_holder
 from app.db.work import Actor, Origin
+from app.identity.candidates import Authentication
 from app.identity.users import find_user
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
@@ -97,11 +98,12 @@ async def log_in(place: Place) -> None:
     async with place.runtime.sessions() as db:
         user = await find_user(db, username)
     assert user is not None
-    async with place.runtime.work(Actor(origin=Origin(address="192.0.2.1"))) as work:
+    assert user.password_hash is not None
+    async with place.runtime.work(Actor(origin=Origin(address="192.0.2.1")), at_once=True) as work:
         await password_grant(
             work,
             place.runtime.issuer,
-            user=user,
+            person=Authentication(user.id, user.password_hash, at=work.now),
             client=None,
             requested=None,
         )

@@ -47,6 +47,11 @@ class Server:
         """The memory of the process that answers; None where the kernel does not tell."""
         return memory_of(_worker(self.process.pid))
 
+    def memory_of_all(self) -> int | None:
+        """The PSS of the process that was started and of its workers, in bytes; None as above."""
+        found = [memory_of(each) for each in (self.process.pid, *_children(self.process.pid))]
+        return sum(each.pss for each in found if each) if all(found) else None
+
     def peak_memory(self) -> int:
         """The most that the process that answers ever held, RSS in bytes. Linux only."""
         status = Path(f"/proc/{_worker(self.process.pid)}/status").read_text()
@@ -62,7 +67,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Program:
-    """How a server is started; PORT in the words of the command stands for its port."""
+    """How a server is started; PORT in its words and variables stands for its port."""
 
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +100,13 @@ async def serving(program: Program) -> AsyncIterator[Server]:
             *(word.replace(PORT, str(port)) for word in program.command),
             # Not the checkout, whose .env would set what is to be measured.
             cwd=folder,
-            env=environment(**program.environment, SCOPEGATE_PORT=str(port)),
+            env=environment(
+                **{
+                    name: value.replace(PORT, str(port))
+                    for name, value in program.environment.items()
+                },
+                SCOPEGATE_PORT=str(port),
+            ),
             stdin=DEVNULL,
             stdout=output,
             stderr=output,
@@ -112,8 +123,8 @@ async def serving(program: Program) -> AsyncIterator[Server]:
                 raise ServerFailed(f"{' '.join(program.command)} has ended:\n{written}")
 
 
-async def run_to_its_end(program: Program) -> None:
-    """Run a command that prepares something. Raises ServerFailed when it does not succeed."""
+async def run_to_its_end(program: Program) -> str:
+    """Run a command that prepares something; return what it writes. Raises ServerFailed."""
     with tempfile.TemporaryDirectory() as folder:
         process = await create_subprocess_exec(
             *program.command,
@@ -124,8 +135,10 @@ async def run_to_its_end(program: Program) -> None:
             stderr=STDOUT,
         )
         output, _ = await process.communicate()
+    written = output.decode(errors="replace")
     if process.returncode != 0:
-        raise ServerFailed(f"{' '.join(program.command)}\n{output.decode(errors='replace')}")
+        raise ServerFailed(f"{' '.join(program.command)}\n{written}")
+    return written
 
 
 def memory_of(process: int | Literal["self"]) -> Memory | None:
@@ -179,11 +192,15 @@ async def _end(process: Process) -> None:
 
 def _worker(pid: int) -> int:
     """The process that answers: gunicorn's child, or uvicorn's only one."""
+    return next(iter(_children(pid)), pid)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that this one has started; none where the kernel does not tell."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
-        return pid
-    return int(children[0]) if children else pid
+        return []
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from app.db.work import Actor, Origin
+from app.identity.candidates import Authentication
 from app.identity.users import find_user
 from app.runtime import Runtime
 from app.tokens.issuing import password_grant
@@ -76,11 +77,12 @@ async def log_in(database: str) -> None:
         async with runtime.sessions() as db:
             user = await find_user(db, "user-0")
         assert user is not None
-        async with runtime.work(BROWSER) as work:
+        assert user.password_hash is not None
+        async with runtime.work(BROWSER, at_once=True) as work:
             await password_grant(
                 work,
                 runtime.issuer,
-                user=user,
+                person=Authentication(user.id, user.password_hash, at=work.now),
                 client=None,
                 requested=None,
             )

@@ -142,8 +142,22 @@ async def storm_of_logins(server: Server, population: Population, seconds: float
 
 async def storm_of_refreshes(server: Server, seconds: float) -> Yield:
     """Each connection has a session of its own, and uses each token once."""
-    connections = [await Connection.open(server.port) for _ in range(CONNECTIONS)]
-    tokens = [await _pair(each, _login(USERNAME).encode()) for each in connections]
+    return await refresh_all(server, await sign_in_all(server), seconds)
+
+
+async def sign_in_all(server: Server) -> list[tuple[Connection, str]]:
+    """Open sessions, and a connection for each; return its refresh token beside it."""
+    first = await Connection.open(server.port)
+    tokens = [await _pair(first, _login(USERNAME).encode()) for _ in range(CONNECTIONS)]
+    first.close()
+    # Only now: the server closes a connection that nobody uses.
+    return [(await Connection.open(server.port), token) for token in tokens]
+
+
+async def refresh_all(
+    server: Server, sessions: Sequence[tuple[Connection, str]], seconds: float
+) -> Yield:
+    """Refresh these sessions all the time, then close their connections."""
     done, started, before = 0, time.perf_counter(), server.processor_seconds()
 
     async def keep_refreshing(connection: Connection, token: str) -> None:
@@ -154,10 +168,10 @@ async def storm_of_refreshes(server: Server, seconds: float) -> Yield:
             done += 1
 
     async with asyncio.TaskGroup() as group:
-        for connection, token in zip(connections, tokens, strict=True):
+        for connection, token in sessions:
             group.create_task(keep_refreshing(connection, token))
     seconds, processor = time.perf_counter() - started, server.processor_seconds() - before
-    for connection in connections:
+    for connection, _ in sessions:
         connection.close()
     return Yield(done, seconds, processor)
 

@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy.ext.asyncio import async_sessionmaker
-
 from app.access import grants
 from app.access.authority import Operator
 from app.db.engine import open_engine
@@ -106,7 +104,7 @@ async def _by_request(
             tries=tries,
             bound=bound,
         )
-        return await measure(way, ports)
+        return Revocation(way, *await measure(way, ports))
 
 
 async def _orm(database: str, tries: int) -> Revocation:
@@ -129,7 +127,7 @@ async def _orm(database: str, tries: int) -> Revocation:
         async with _replicas(contestant) as ports:
             name = f"{contestant.name}: a scope is deleted"
             way = Way(name, issue=grant_and_sign_in, revoke=take_scope, tries=tries)
-            return await measure(way, ports)
+            return Revocation(way, *await measure(way, ports))
     finally:
         await connection.close()
 
@@ -144,9 +142,7 @@ async def _scopegate(
         open_engine(scopegate_settings(database)) as engine,
     ):
         # The servers hear of it by the database alone, as of any other process.
-        database_here = Database(
-            async_sessionmaker(engine), now=lambda: datetime.now(UTC), publish=lambda _: None
-        )
+        database_here = Database.of(engine, now=lambda: datetime.now(UTC), publish=lambda _: None)
 
         async def end_session(token: str) -> None:
             await ask_once(ports[0], request("/revoke", method="POST", form={"token": token}))
@@ -165,4 +161,4 @@ async def _scopegate(
             Way(f"{name}: POST /revoke", grant_and_sign_in, end_session, SCOPED_PATH, tries),
             Way(f"{name}: a grant is revoked", grant_and_sign_in, revoke_grant, SCOPED_PATH, tries),
         ]
-        return [await measure(way, ports) for way in ways]
+        return [Revocation(way, *await measure(way, ports)) for way in ways]

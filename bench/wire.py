@@ -40,6 +40,7 @@ def request(
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
     form: Mapping[str, str] | None = None,
+    document: Mapping[str, object] | None = None,
 ) -> bytes:
     """The bytes of a request; built once, they can be sent any number of times."""
     fields = {"Host": HOST, "Accept": "application/json", **(headers or {})}
@@ -49,6 +50,10 @@ def request(
     if form is not None:
         body = urlencode(form).encode()
         fields["Content-Type"] = "application/x-www-form-urlencoded"
+    elif document is not None:
+        body = json.dumps(document).encode()
+        fields["Content-Type"] = "application/json"
+    if form is not None or document is not None:
         fields["Content-Length"] = str(len(body))
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -1,8 +1,8 @@
-"""One worker as `scopegate serve` runs it: how soon it answers, and what it weighs after much work.
+"""A worker as `scopegate serve` runs it: how soon it answers, and what it weighs after much work.
 
 Its start is held to that of an app with the same imports, in turn with it. Its work is a mixture:
 cached requests for the most part, and stretches of logins and of refreshes, in which all hashing
-threads are busy.
+threads are busy. Several workers are weighed together, because they share memory.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from bench.servers import Program, serving
 from bench.storm import storm_of_logins, storm_of_refreshes
 
 STRETCHES = 5
+WORKERS = 4
 REST = TRIM_INTERVAL + 1.0
 """Seconds without a request, after which a worker holds what it keeps."""
 
@@ -63,6 +64,8 @@ class Worker:
 
     starts: list[tuple[Start, Start]]
     work: Work | None
+    several: int | None
+    """The PSS of WORKERS workers and their parent at rest, in bytes."""
 
     def slower(self, what: str) -> Spread:
         """How many times as long Scopegate takes to start."""
@@ -73,7 +76,11 @@ async def examine(postgres: Postgres, population: Population, effort: Effort) ->
     """Measure both, on a database of their own."""
     database = await postgres.create("worker")
     await prepare_scopegate(database, population)
-    return Worker(await _starts(database, effort), await _work(database, population, effort))
+    return Worker(
+        await _starts(database, effort),
+        await _work(database, population, effort),
+        await _several(database, population, effort),
+    )
 
 
 async def _starts(database: str, effort: Effort) -> list[tuple[Start, Start]]:
@@ -116,3 +123,14 @@ async def _work(database: str, population: Population, effort: Effort) -> Work |
         assert after is not None
         most = server.peak_memory()
         return Work(logins, refreshes, cached, before.rss, most, after.rss)
+
+
+async def _several(database: str, population: Population, effort: Effort) -> int | None:
+    say(f"working, {WORKERS} workers")
+    contestant = scopegate_served(database, workers=WORKERS)
+    async with serving(contestant.program) as server:
+        target = await aim(contestant, contestant.routes[0], server.port)
+        await storm_of_logins(server, population, effort.stretch_seconds)
+        await load.run(Job(server.port, target.requests, seconds=600.0, at_most=effort.requests))
+        await asyncio.sleep(REST)
+        return server.memory_of_all()

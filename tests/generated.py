@@ -72,7 +72,8 @@ def generated_part(document: Document) -> str:
 def _places_of_tests() -> dict[str, list[str]]:
     """Return the files of each test function, by its name."""
     places: dict[str, list[str]] = {}
-    for path in sorted((PROJECT / "tests").rglob("test_*.py")):
+    files = [path for name in ("client", "tests") for path in (PROJECT / name).rglob("test_*.py")]
+    for path in sorted(files):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(PROJECT)))

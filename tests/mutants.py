@@ -19,9 +19,12 @@ from pathlib import Path
 
 import pytest
 from mutmut.state import state
+from sqlalchemy import DateTime, Uuid, bindparam
 
-from app.access import principals
-from app.tokens import refresh
+from app.access import clients, holders, holdings
+from app.identity import candidates
+from app.identity.models import User
+from app.tokens import refresh_statements, verification
 from tests.support.servers import start_server
 
 MUTMUT = str(Path(sys.executable).with_name("mutmut"))
@@ -47,6 +50,16 @@ JUDGES = {
         "access/test_grants",
         "api/test_grants",
     ),
+    "app.access.client_limits": ("pages/test_code_flow", "pages/test_consent"),
+    "app.access.client_registry": ("api/test_clients", "pages/test_code_flow"),
+    "app.access.clients": (
+        "api/test_credentials",
+        "api/test_introspection",
+        "api/test_refusals",
+        "api/test_service_accounts",
+        "identity/test_throttle_at_once",
+    ),
+    "app.access.consents": ("pages/test_code_flow", "pages/test_consent"),
     "app.access.grants": (
         "access/test_authority",
         "access/test_last_admin",
@@ -56,6 +69,13 @@ JUDGES = {
         "api/test_grants",
         "cli/test_imports",
     ),
+    "app.access.holders": (
+        "access/test_principals",
+        "access/test_principals_and_changes",
+        "api/test_grants",
+        "api/test_security",
+        "tokens/test_ends",
+    ),
     "app.access.holdings": (
         "access/test_holdings",
         "api/test_grants",
@@ -63,6 +83,7 @@ JUDGES = {
         "api/test_token_scopes",
         "api/test_user_lists",
         "cli/test_imports",
+        "tokens/test_ends",
     ),
     "app.access.own_account": ("api/test_sessions", "api/test_me"),
     "app.access.principals": (
@@ -70,12 +91,19 @@ JUDGES = {
         "access/test_principals_and_changes",
         "api/test_grants",
         "api/test_security",
+        "tokens/test_ends",
+        "tokens/test_verification",
     ),
+    "app.access.redirects": ("api/test_clients", "pages/test_code_flow", "pages/test_sign_in"),
     "app.access.registry": ("access/test_scopes", "api/test_scopes"),
     "app.access.scopes": ("access/test_scopes", "access/test_grants", "api/test_scopes"),
+    "app.tokens.authorization": ("pages/test_code_flow", "pages/test_sign_in"),
+    "app.tokens.browser": ("pages/test_sign_in",),
+    "app.tokens.codes": ("pages/test_code_flow", "tokens/test_code_races"),
     "app.tokens.introspection": (
         "api/test_introspection",
         "api/test_security",
+        "tokens/test_ends",
         "tokens/test_lookup",
     ),
     "app.tokens.issuing": (
@@ -84,6 +112,8 @@ JUDGES = {
         "api/test_sessions",
         "api/test_token",
         "api/test_token_scopes",
+        "identity/test_session_rows",
+        "tokens/test_ends",
     ),
     "app.tokens.jwt": ("tokens/test_jwt", "tokens/test_verification"),
     "app.tokens.keyring": (
@@ -91,13 +121,24 @@ JUDGES = {
         "cli/test_keys",
         "tokens/test_keyring",
         "tokens/test_rotation",
+        "tokens/test_ends",
     ),
     "app.tokens.keys": ("tokens/test_keyring", "tokens/test_rotation"),
-    "app.tokens.lookup": ("api/test_introspection", "tokens/test_lookup"),
-    "app.tokens.opaque": ("api/test_security", "tokens/test_verification"),
+    "app.tokens.lookup": ("api/test_introspection", "tokens/test_lookup", "tokens/test_ends"),
+    "app.tokens.opaque": (
+        "api/test_security",
+        "api/test_service_accounts",
+        "tokens/test_verification",
+    ),
+    "app.tokens.page_tokens": ("pages/test_consent", "pages/test_sign_in"),
+    "app.tokens.refresh_statements": ("api/test_refresh", "pages/test_code_flow"),
     "app.tokens.refresh": ("api/test_refresh", "tokens/test_grace", "tokens/test_refresh"),
-    "app.tokens.revocation": ("api/test_introspection", "tokens/test_lookup"),
-    "app.tokens.verification": ("api/test_security", "tokens/test_verification"),
+    "app.tokens.revocation": ("api/test_introspection", "tokens/test_lookup", "tokens/test_ends"),
+    "app.tokens.verification": (
+        "api/test_security",
+        "tokens/test_verification",
+        "tokens/test_ends",
+    ),
 }
 """Whose task it is to see that something is wrong there; nearly every test comes by there."""
 
@@ -169,8 +210,12 @@ def _arguments() -> argparse.Namespace:
 
 def pytest_runtest_setup() -> None:
     """What is built once, at import, would never be the mutant's: build it anew."""
-    principals._HOLDER = principals._select_holder()
-    refresh._ROTATE = refresh._update_generation()
+    holders._HOLDER = holders.select_holder()
+    verification._HOLDER_AND_KEY = verification.select_holder_and_key()
+    clients._CANDIDATES = candidates.select_candidates(holdings.granted_to(User.id, clients._NOW))
+    refresh_statements.USE_UP = refresh_statements.use_up()
+    user_id, now = bindparam("user_id", type_=Uuid()), bindparam("now", type_=DateTime(True))
+    holdings._GRANTED = holdings.granted_to(user_id, now)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,67 @@ A test is named by its function, so that it may move; several tests of one file 
 """
 
 PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
+    "Sign-in by a browser": {
+        "A client's tokens have what was asked ∩ consented ∩ in its ceiling ∩ granted": (
+            "test_scopes_are_asked_and_consented_and_in_the_ceiling_and_granted",
+        ),
+        "A lowered ceiling, a deleted client and a withdrawn consent count at once, everywhere": (
+            "test_every_replica_stops_at_once_when_a_ceiling_falls_a_client_goes_or_a_consent",
+            "test_a_lowered_ceiling_narrows_tokens_that_were_issued",
+            "test_deleting_a_client_ends_its_tokens_codes_and_refresh_tokens",
+            "test_a_revoked_grant_and_a_withdrawn_consent_end_it",
+        ),
+        "Nothing is sent to a redirect URI that is not the client's": (
+            "test_nothing_is_ever_sent_to_a_redirect_uri_that_is_not_registered",
+            "test_an_unknown_client_is_a_page_and_never_a_redirect",
+        ),
+        "Of fifty redemptions of a code at once one succeeds, and a later one ends the session": (
+            "test_of_fifty_redemptions_at_once_one_wins_and_a_later_one_ends_it",
+        ),
+        "A code is good for its client, redirect URI, verifier and browser alone": (
+            "test_a_code_is_good_for_what_it_was_issued_for_alone_and_a_wrong_try_changes_nothing",
+            "test_signing_out_of_the_browser_voids_its_codes_and_leaves_tokens",
+        ),
+        "A consent is given on our own page, by the person who saw it, for the request shown": (
+            "tests/pages/test_consent.py",
+        ),
+        "The sign-in page refuses like the token endpoint, and tells no more": (
+            "test_words_and_status_tell_nothing_of_which_names_exist",
+            "test_the_page_and_the_token_endpoint_have_one_budget_of_failures",
+        ),
+        "A password changed on our page ends all other sessions, and voids a copy of the cookie": (
+            "test_a_changed_password_counts_and_ends_all_sessions_but_this_browsers",
+            "test_a_copy_of_the_cookie_is_void_after_a_changed_password",
+        ),
+        "The account page shows and ends the person's own sessions alone": (
+            "test_the_page_lists_the_sessions_that_the_api_lists_and_marks_its_own",
+            "test_the_domain_ends_no_session_of_another_person_whatever_the_form_says",
+        ),
+        "A logo or template that can't be used stops the start": (
+            "test_a_logo_that_is_none_stops_the_start",
+            "test_a_template_that_is_wrong_stops_the_start",
+        ),
+        "The pages work without JavaScript, on a phone and by the keyboard": (
+            "tests/system/test_sign_in_in_browser.py",
+        ),
+        "An ID token says who signed in, when and how, and is no access token": (
+            "test_an_id_token_says_who_signed_in_when_and_how",
+            "test_an_id_token_is_no_access_token",
+        ),
+        "A token for one service has its scopes alone, and no other takes it": (
+            "test_a_token_for_a_resource_names_it_and_has_its_scopes_alone",
+            "test_our_own_routes_refuse_a_token_for_another_service",
+        ),
+        "Signing out at an application's wish goes back to registered addresses alone": (
+            "test_nothing_is_sent_to_an_address_that_is_not_registered",
+            "test_an_address_counts_for_the_client_that_has_registered_it_alone",
+        ),
+        "No caller registers or changes a client that may do more than they hold": (
+            "test_nobody_registers_a_client_beyond_what_they_hold",
+            "test_nobody_changes_or_deletes_a_client_beyond_what_they_hold",
+            "test_nobody_raises_a_ceiling_beyond_what_they_hold",
+        ),
+    },
     "Scopes and revocation": {
         "A token's scopes are requested ∩ granted": (
             "test_scopes_are_requested_intersected_with_granted",
@@ -60,6 +121,86 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "One statement over many users' rows sends one notification for each user": (
             "test_a_statement_over_the_rows_of_many_users_is_heard_once_a_user",
+        ),
+    },
+    "Other services": {
+        "Each change is told by its type, whatever program makes it": (
+            "tests/events/test_what_happened.py",
+        ),
+        "A beat never covers a change that was not sent": (
+            "test_a_beat_never_covers_a_transaction_that_is_still_open",
+            "test_every_beat_and_every_resumption_is_complete_while_transactions_overlap_them",
+        ),
+        "Between two points to resume from nothing is missed, on any replica": (
+            "test_whatever_happens_nothing_is_missed_between_two_points_to_resume_from",
+            "test_another_replica_goes_on_where_the_first_has_stopped",
+        ),
+        "A planned reconnection of the feed is not heard by streams": (
+            "test_a_planned_reconnection_forgets_nothing_and_misses_no_change",
+        ),
+        "A stream that is too slow, or whose feed had a gap, is told to forget everything": (
+            "test_a_reader_that_is_too_slow_gets_everything_and_goes_on",
+            "test_a_feed_that_is_lost_and_comes_back_in_time_is_everything",
+        ),
+        "A stream ends with its own token, session or grant": (
+            "test_the_streams_own_token_expires",
+            "test_a_stream_ends_at_once_when_its_own_caller_may_no_longer_follow",
+        ),
+        "A stream that proves nothing any more ends": (
+            "test_a_stream_that_nothing_proves_any_more_is_lost",
+            "test_a_stream_that_told_the_time_by_a_clock_that_was_set_is_lost",
+        ),
+        "No stream holds a shutdown up": (
+            "test_at_a_shutdown_the_last_frame_is_bye_and_nothing_waits_for_it",
+            "test_a_stream_that_is_stuck_holds_no_shutdown_up",
+        ),
+        "HAProxy and nginx pass on each frame at once, to any reader of server-sent events": (
+            "test_each_frame_comes_through_before_the_next_is_sent",
+        ),
+        "100 streams of one process hear of 1,000 changes a second, and cost bounded memory": (
+            "test_a_thousand_changes_a_second_reach_each_of_100_streams_in_their_order",
+            "test_what_100_streams_that_take_nothing_cost_is_bounded",
+        ),
+        "10,000 grants that one statement changes are told, or are `everything`": (
+            "test_ten_thousand_grants_changed_at_once_are_all_told_or_are_everything",
+        ),
+        "Introspection never answers from memory": (
+            "test_introspection_never_answers_from_memory",
+        ),
+        "An access token ends with the grants behind its scopes": (
+            "test_an_access_token_expires_with_the_first_grant_behind_its_scopes",
+        ),
+    },
+    "Other services, with scopegate-client": {
+        "What Scopegate takes away stops counting in another service": (
+            "test_what_scopegate_takes_away_stops_counting_in_the_other_service",
+            "test_ten_thousand_grants_that_one_statement_takes_away_all_stop_counting",
+            "test_an_mcp_server_takes_a_token_until_scopegate_takes_it_away",
+            "test_one_command_starts_both_and_what_scopegate_takes_away_is_refused",
+        ),
+        "No permission outlives the bound, whatever the network does": (
+            "test_a_permission_that_was_taken_away_before_the_bound_is_never_honoured",
+            "test_through_random_faults_nothing_is_lost_let_in_or_answered_by_a_500",
+        ),
+        "No proxy that buffers or repeats the stream makes the client believe that it is fresh": (
+            "test_no_proxy_that_buffers_or_repeats_beats_makes_the_client_believe_that_it_is_fresh",
+            "test_a_proxy_that_repeats_an_old_stream_is_not_believed",
+        ),
+        "While the stream is fresh, requests with tokens ask Scopegate nothing": (
+            "test_while_fresh_a_thousand_requests_of_many_tokens_ask_scopegate_nothing",
+        ),
+        "Without a stream and without introspection, nothing passes": (
+            "test_without_a_stream_and_without_introspection_nothing_passes",
+        ),
+        "A new kind of event is never missed by an older client": (
+            "test_an_unknown_type_has_the_tokens_of_its_subject_introspected",
+            "test_an_event_whose_subject_cant_be_told_counts_as_everything",
+        ),
+        "The protocol suffices to write a client in another language": (
+            "tests/examples/test_node_client.py",
+        ),
+        "The clock of the service's machine does not matter": (
+            "test_the_clock_of_this_machine_does_not_matter",
         ),
     },
     "Tokens and sessions": {
@@ -295,6 +436,12 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "A hanging database does not delay the shutdown": (
             "test_a_database_that_hangs_does_not_keep_it_from_ending",
+        ),
+        "Workers share the memory of what is imported, and no random value": (
+            "test_workers_share_what_is_imported_and_draw_no_random_value_twice",
+        ),
+        "A worker that dies is replaced, and none outlives its parent": (
+            "test_a_worker_that_is_killed_is_replaced_and_none_outlives_its_parent",
         ),
         "A replica may be killed under load and come back": (
             "test_a_replica_may_be_killed_and_come_back_under_load",

@@ -149,7 +149,7 @@ def unframed(text: str) -> str:
 
 async def test_prune_says_what_it_removed(environment: Environment) -> None:
     removed = await succeed("prune")
-    assert "Removed 0 sessions of earlier epochs, 0 opaque tokens, 0 sessions, 0 signing" in removed
+    assert "Removed 0 sessions of earlier epochs, 0 authorization codes, 0 consents of" in removed
 
 
 async def test_first_admin_is_made_once_with_a_password_shown_once(

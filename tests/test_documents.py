@@ -46,6 +46,9 @@ RUN_ELSEWHERE = {
     ("docs/how-to/install-with-pip.md", "Install it"): OFFLINE,
     ("docs/how-to/install-with-pip.md", "Start it"): OFFLINE,
     ("docs/how-to/run-with-docker.md", "Start"): IN_DOCKER,
+    ("docs/how-to/run-with-docker.md", "Start a second service too"): (
+        "tests/system/test_example_in_docker.py starts both so"
+    ),
     ("docs/how-to/monitor.md", "Collect metrics"): "tests/system/test_prometheus.py runs it",
     ("docs/how-to/monitor.md", "Start Prometheus and Grafana"): (
         "tests/system/test_monitoring_in_docker.py starts the service so, without the two images"
@@ -68,7 +71,7 @@ TO_BE_MADE = {
     "app/reports/__init__.py",
     "app/reports/models.py",
     "app/reports/reports.py",
-    "migrations/versions/0012_reports.py",
+    "migrations/versions/0015_reports.py",
     "tests/api/test_reports.py",
 }
 """Files that the tutorial tells the reader to make."""
@@ -105,7 +108,7 @@ def test_what_is_run_elsewhere_is_known() -> None:
         for each in documents()
         for language in re.findall(r"^```(.*)\n(?:.*\n)*?```$", each.text, re.M)
     }
-    known = ["sh", "sh elsewhere", "python", "csv", "diff", "mermaid", "nginx", "sql"]
+    known = ["sh", "sh elsewhere", "python", "csv", "diff", "http", "mermaid", "nginx", "sql"]
     # Of "Clients and gateways", for the readers' own programs.
     known += ["caddy", "go", "haproxy", "java", "js", "properties", "rust", "toml", "yaml"]
     shown = {(language, "anywhere") for language in known}
@@ -137,7 +140,7 @@ def test_the_commands_are_all_there() -> None:
 def test_what_a_document_names_exists(document: Document) -> None:
     known = set(commands())
     for words in re.findall(
-        r"\bscopegate (?:(?:user|scope|session|key) )?[a-z][a-z-]+", code_in(document)
+        r"\bscopegate (?:(?:user|scope|client|session|key) )?[a-z][a-z-]+", code_in(document)
     ):
         assert words in known | {"scopegate user"} | COMMANDS_TO_BE_MADE, (
             f"no such command: {words}"
@@ -175,7 +178,7 @@ def test_the_files_and_tests_that_a_document_names_exist(document: Document) -> 
 
 def test_every_document_that_another_file_names_exists() -> None:
     """Deployments, code, tests and error texts name documents by their path in the project."""
-    folders = ("app", "bench", "deploy", "examples", "migrations", "tests")
+    folders = ("app", "bench", "client", "deploy", "examples", "migrations", "tests")
     files = [path for folder in folders for path in files_in(folder)]
     files += [path for path in PROJECT.iterdir() if path.suffix not in {".lock", ".md"}]
     for path in files:

@@ -20,9 +20,11 @@ NAMES_A_USER = {"app/db/embedded_server.py", "docs/explanation/embedded-postgres
 
 
 def written() -> list[Path]:
-    """The code of the service, and the documents."""
+    """The code of the service and of the client package, and the documents."""
     pages = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
-    return sorted([*pages, *(PROJECT / "app").rglob("*.py"), *(PROJECT / "docs").rglob("*.md")])
+    pages += [PROJECT / "client" / name for name in ("README.md", "CHANGELOG.md")]
+    code = [path for name in ("app", "client/src") for path in (PROJECT / name).rglob("*.py")]
+    return sorted([*pages, *code, *(PROJECT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("pattern", FORBIDDEN)

@@ -14,6 +14,7 @@ from app.identity.hash_queue import source_of
 from app.identity.models import User
 from app.identity.names import normalise_username
 from app.identity.passwords import PasswordHasher, check_password
+from app.identity.registrations import require_no_client
 from app.identity.sessions import SessionNotFound
 from app.identity.users import NewUser
 
@@ -58,9 +59,10 @@ async def create_people(
 async def create_service(work: Work[Caller], *, username: str) -> tuple[User, NewSecret]:
     """Add a service account with its first secret. Its name is its `client_id` for ever.
 
-    Raises UsernameTaken, Refused for an unfit name, or what `confirm_caller` raises.
+    Raises UsernameTaken, ClientIdTaken, Refused for an unfit name, or what `confirm_caller` raises.
     """
     await confirm_caller(work)
+    await require_no_client(work.db, username)
     return await account_writes.create_service(work, username=username)
 
 

@@ -12,7 +12,7 @@ A caller *holds* their effective scopes: those of the token in hand that are gra
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -20,15 +20,15 @@ from typing import Self
 from sqlalchemy import Select, and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.holders import Principal, load_holder
 from app.access.holdings import grants_of, in_force
 from app.access.models import Grant
-from app.access.principals import Principal, load_holder
-from app.access.scopes import ADMIN
+from app.access.scopes import ADMIN, satisfies
 from app.db.locks import Lock, take_lock
 from app.db.work import Actor, Origin, Work
 from app.errors import Conflict, DomainError, InvalidToken
 from app.identity.locks import hold_users
-from app.identity.models import ClientSecret, Session, User
+from app.identity.models import ClientSecret, Registration, Session, User
 from app.identity.users import UserNotFound
 
 BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
@@ -73,6 +73,11 @@ class Caller(Actor):
         """Whether this request may do everything."""
         return ADMIN in self.scopes
 
+    def require_own_hand(self) -> None:
+        """Return only if no third party's client acts here. Raises NotForThirdParties."""
+        if self.principal is not None:
+            self.principal.require_own_hand()
+
 
 @dataclass(frozen=True, slots=True)
 class Operator(Caller):
@@ -102,12 +107,16 @@ async def managed_user(
     `outlasts_caller`: the change may let the caller use the account later, even after they lose
     their own scopes. Raises UserNotFound, what `confirm_caller` raises, or BeyondAuthority when the
     account holds a scope that the caller lacks or, with `outlasts_caller`, holds one for longer
-    than the caller.
+    than the caller. A client's account holds what the client's ceiling holds. Raises
+    NotForThirdParties for the caller's own account, which only they themselves change.
     """
+    if user_id == work.actor.user_id:
+        work.actor.require_own_hand()
     await hold_users(work.db, user_id, work.actor.user_id)
     user = await work.db.get(User, user_id, populate_existing=True)
     if user is None:
         raise UserNotFound
+    await _require_ceiling_of(work, user_id)
     held = await _held(work)
     for each in await grants_of(work.db, user_id, now=work.now):
         end = _end(held, each.scope)
@@ -116,6 +125,28 @@ async def managed_user(
         if outlasts_caller and end < (each.expires_at or END_OF_TIME):
             raise BeyondAuthority("This account holds a scope for longer than you do.")
     return user
+
+
+async def _require_ceiling_of(work: Work[Caller], account_id: uuid.UUID) -> None:
+    """Return only if the caller may decide about the client whose account this is, if any."""
+    client = await work.db.scalar(
+        select(Registration).where(
+            Registration.account_id == account_id, Registration.deleted_at.is_(None)
+        )
+    )
+    if client is not None:
+        require_ceiling(work.actor, client.scopes, trusted=client.trusted)
+
+
+def require_ceiling(caller: Caller, scopes: Sequence[str] | None, *, trusted: bool) -> None:
+    """Return only if the caller may decide about a client with this ceiling.
+
+    Raises BeyondAuthority.
+    """
+    if trusted and not caller.is_admin:
+        raise BeyondAuthority("Only admins decide about a trusted client.")
+    if not satisfies(caller.scopes, {ADMIN} if scopes is None else set(scopes)):
+        raise BeyondAuthority("This client may use a scope that you don't hold.")
 
 
 async def require_holding(work: Work[Caller], scope: str, *, until: datetime) -> None:

@@ -16,6 +16,8 @@ class Scope(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     description: Mapped[str]
+    resource: Mapped[str | None]
+    """The URI of the service that it belongs to (RFC 8707). None: it is in tokens for all."""
 
 
 class Grant(Base):

@@ -1,4 +1,4 @@
-"""The live principal: who a request is from, and which of its token's scopes count right now.
+"""The memory of principals: who a request is from, and which of its token's scopes count now.
 
 What the database says of a session is remembered, for as long as the change feed vouches that
 nothing has changed since. While it does not, the database is asked each time.
@@ -7,137 +7,15 @@ nothing has changed since. While it does not, the database is asked each time.
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Uuid, any_, bindparam, case, func, literal, select, true
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy import Select
 
-from app.access.holdings import in_force
-from app.access.models import Grant, Scope
-from app.access.scopes import ADMIN, satisfies
+from app.access.holders import Holder, Principal, load_holder
 from app.db.changes import Change, ChangeFeed
-from app.errors import InsufficientScope
-from app.identity.models import Session, User
-from app.identity.sessions import is_live
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The user behind a live session and what they hold: the same for each of its tokens."""
-
-    user_id: uuid.UUID
-    session_id: uuid.UUID
-    username: str
-    kind: str
-    created_at: datetime
-    granted: Mapping[str, datetime | None]
-    held: frozenset[str]
-    """What is granted; with `admin`, every registered scope too."""
-    ends_at: datetime
-    """When the first of all this ends by itself: the session, or a grant."""
-
-    def principal(self, token_scopes: frozenset[str]) -> "Principal":
-        """Return what a token of these scopes stands for: the token's scopes ∩ held now."""
-        return Principal(self, self.held & token_scopes)
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who makes a request, with what they hold at this moment and what the token lets them use."""
-
-    holder: Holder
-    scopes: frozenset[str]
-    """Effective: the token's scopes that are granted now."""
-
-    @property
-    def user_id(self) -> uuid.UUID:
-        """The user."""
-        return self.holder.user_id
-
-    @property
-    def session_id(self) -> uuid.UUID:
-        """The user's session that the token belongs to."""
-        return self.holder.session_id
-
-    @property
-    def username(self) -> str:
-        """The user's name."""
-        return self.holder.username
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether this request may do everything."""
-        return ADMIN in self.scopes
-
-    def require(self, required: tuple[str, ...]) -> None:
-        """Return only if every required scope is effective; else raise InsufficientScope."""
-        if not satisfies(self.scopes, required):
-            raise InsufficientScope(required)
-
-
-def _select_holder() -> Select[Any]:
-    user_id, now = bindparam("user_id", type_=Uuid()), bindparam("now", type_=Session.ended_at.type)
-    grants = (
-        select(
-            func.array_agg(Grant.scope).label("scopes"),
-            func.array_agg(Grant.expires_at).label("ends"),
-            func.min(Grant.expires_at).label("first_end"),
-        )
-        .where(Grant.user_id == user_id, in_force(now))
-        .subquery()
-    )
-    registered = select(func.array_agg(Scope.name)).scalar_subquery()
-    return (
-        select(
-            User.username,
-            User.kind,
-            User.created_at,
-            grants.c.scopes,
-            grants.c.ends,
-            case((literal(ADMIN) == any_(grants.c.scopes), registered)),
-            func.least(Session.expires_at, Session.idle_expires_at, grants.c.first_end),
-        )
-        .join(Session)
-        .join(grants, true())
-        .where(
-            Session.id == bindparam("session_id"),
-            User.id == user_id,
-            User.disabled_at.is_(None),
-            is_live(now),
-        )
-    )
-
-
-# Built once: to build it costs as much as to ask the database.
-_HOLDER = _select_holder()
-
-
-async def load_holder(
-    db: AsyncSession, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
-) -> Holder | None:
-    """The holder as the database has it now, by one indexed query.
-
-    None when this user has no such session, it has ended, or the user is gone or disabled.
-    """
-    values = {"session_id": session_id, "user_id": user_id, "now": now}
-    row = (await db.execute(_HOLDER, values)).one_or_none()
-    if row is None:
-        return None
-    username, kind, created_at, scopes, ends, of_admin, ends_at = row
-    granted = dict(zip(scopes or (), ends or (), strict=True))
-    return Holder(
-        user_id=user_id,
-        session_id=session_id,
-        username=username,
-        kind=kind,
-        created_at=created_at,
-        granted=granted,
-        held=frozenset(granted).union(of_admin or ()),
-        ends_at=ends_at,
-    )
+from app.db.work import Connect
 
 
 @dataclass(slots=True)
@@ -147,7 +25,7 @@ class Counts:
     hits: int = 0
     misses: int = 0
     bypassed: int = 0
-    """Lookups that bypassed the cache: the change feed was not fresh, or the cache size is 0."""
+    """Lookups past the cache: by introspection, without a fresh feed, or with a cache of size 0."""
     forgotten: int = 0
     """Entries that were dropped because of a change."""
 
@@ -163,14 +41,19 @@ class _Entry:
     invalidated: bool = False
     """Removed from the cache since: its load may have read the state before a change."""
 
+    def may_be_of(self, registration_id: uuid.UUID) -> bool:
+        """Return whether the session may be one of this client: unknown while it is loaded."""
+        if self.holder is None:
+            return True
+        limit = self.holder.limit
+        return limit is not None and limit.registration_id == registration_id
+
 
 class Principals:
     """The principals of live sessions: those of `size` sessions are remembered, at most."""
 
-    def __init__(
-        self, sessions: async_sessionmaker[AsyncSession], feed: ChangeFeed, *, size: int
-    ) -> None:
-        self._sessions = sessions
+    def __init__(self, connect: Connect, feed: ChangeFeed, *, size: int) -> None:
+        self._connect = connect
         self._feed = feed
         self._size = size
         self._entries: OrderedDict[uuid.UUID, _Entry] = OrderedDict()
@@ -200,12 +83,39 @@ class Principals:
             return None
         return holder.principal(token_scopes)
 
+    async def ask(
+        self,
+        session_id: uuid.UUID,
+        *,
+        user_id: uuid.UUID,
+        now: datetime,
+        by: Select[Any] | None = None,
+        **also: object,
+    ) -> Holder | None:
+        """Return the holder as `load_holder` does, whatever is remembered.
+
+        The answer was true at some moment since the call.
+        """
+        self.counts.bypassed += 1
+        return await self._read(session_id, user_id=user_id, now=now, by=by, **also)
+
+    def remembers(self, holder: Holder, *, now: datetime) -> bool:
+        """Return whether this is what is remembered of its session, and all of it counts now.
+
+        The caller has seen that the change feed is fresh. As in `find`, this counts as a use.
+        """
+        entry = self._entries.get(holder.session_id)
+        if entry is None or entry.holder is not holder or holder.ends_at <= now:
+            return False
+        self.counts.hits += 1
+        self._entries.move_to_end(holder.session_id)
+        return True
+
     async def _find_holder(
         self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
     ) -> Holder | None:
         if not (self._size and self._feed.fresh()):
-            self.counts.bypassed += 1
-            return await self._ask(session_id, user_id=user_id, now=now)
+            return await self.ask(session_id, user_id=user_id, now=now)
         entry = self._entries.get(session_id)
         if entry is not None and entry.holder is not None and entry.holder.ends_at > now:
             self.counts.hits += 1
@@ -218,12 +128,6 @@ class Principals:
             # second load begins after this call.
             _, holder = await self._load(session_id, user_id=user_id, now=now)
         return holder
-
-    async def _ask(
-        self, session_id: uuid.UUID, *, user_id: uuid.UUID, now: datetime
-    ) -> Holder | None:
-        async with self._sessions() as db:
-            return await load_holder(db, session_id, user_id=user_id, now=now)
 
     def _still_good(self, entry: _Entry, holder: Holder | None, now: datetime) -> bool:
         in_time = holder is None or holder.ends_at > now
@@ -245,12 +149,24 @@ class Principals:
         if len(self._entries) >= self._size:
             # Evict the least recently used entry.
             self._forget(next(iter(self._entries)))
-        load = asyncio.create_task(self._ask(session_id, user_id=user_id, now=now))
+        load = asyncio.create_task(self._read(session_id, user_id=user_id, now=now))
         entry = self._entries[session_id] = _Entry(user_id, load)
         self._sessions_of.setdefault(user_id, set()).add(session_id)
         # Added first, so it runs before the requests that wait for this load continue.
         load.add_done_callback(lambda load: self._end_load(session_id, entry, load))
         return entry
+
+    async def _read(
+        self,
+        session_id: uuid.UUID,
+        *,
+        user_id: uuid.UUID,
+        now: datetime,
+        by: Select[Any] | None = None,
+        **also: object,
+    ) -> Holder | None:
+        async with self._connect() as db:
+            return await load_holder(db, session_id, user_id=user_id, now=now, by=by, **also)
 
     def _end_load(
         self, session_id: uuid.UUID, entry: _Entry, load: asyncio.Task[Holder | None]
@@ -274,6 +190,13 @@ class Principals:
                 touched = [session_id]
             case Change("user", uuid.UUID() as user_id):
                 touched = list(self._sessions_of.get(user_id, ()))
+            case Change("client", uuid.UUID() as registration_id):
+                # All that are remembered are looked through: a client rarely changes.
+                touched = [
+                    each
+                    for each, entry in self._entries.items()
+                    if entry.may_be_of(registration_id)
+                ]
             case Change("token" | "keys"):
                 touched = []
             case _:

@@ -1,13 +1,14 @@
 """Register scopes of other services, and remove them."""
 
-from sqlalchemy import delete
+from sqlalchemy import delete, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from app.access.authority import Caller, confirm_caller
 from app.access.grants import check_remark
 from app.access.models import Grant, Scope
-from app.access.scopes import MAX_SCOPE, SHIPPED, ScopeNotRegistered, is_scope_name
+from app.access.resources import is_resource
+from app.access.scopes import IDENTITY, MAX_SCOPE, SHIPPED, ScopeNotRegistered, is_scope_name
 from app.audit.log import record
 from app.db.work import Work
 from app.errors import Conflict, Refused
@@ -25,11 +26,14 @@ class ScopeGranted(Conflict):
     text = "This scope is granted: revoke it everywhere first."
 
 
-async def register_scope(work: Work[Caller], name: str, *, description: str) -> Scope:
+async def register_scope(
+    work: Work[Caller], name: str, *, description: str, resource: str | None = None
+) -> Scope:
     """Register a scope that can be granted. That alone gives it to no user.
 
-    Repeating it changes nothing. Raises Refused for a name that can't be granted by its path or an
-    unfit description, ScopeShips, or what `confirm_caller` raises.
+    `resource` is the URI of the service that it belongs to (RFC 8707). Repeating it changes
+    nothing. Raises Refused for a name that can't be granted by its path, an unfit description or
+    resource, ScopeShips, or what `confirm_caller` raises.
     """
     await confirm_caller(work)
     # Clients leave "." and ".." out of a path, as RFC 3986 §5.2.4 has it.
@@ -42,17 +46,23 @@ async def register_scope(work: Work[Caller], name: str, *, description: str) -> 
     check_remark(description)
     if name in SHIPPED:
         raise ScopeShips
+    if name in IDENTITY:
+        raise Refused(f"{name} is OpenID Connect's: no service can have it for itself.")
+    if resource is not None and not is_resource(resource):
+        raise Refused("A resource is an absolute URI without a fragment (RFC 8707 §2).")
+    said = {"description": description, "resource": resource}
     statement = (
         insert(Scope)
-        .values(name=name, description=description)
+        .values(name=name, **said)
         .on_conflict_do_update(
             index_elements=[Scope.name],
-            set_={"description": description},
-            where=Scope.description != description,
+            set_=said,
+            where=or_(Scope.description != description, Scope.resource.is_distinct_from(resource)),
         )
     )
     if await work.db.scalar(statement.returning(Scope.name)):
-        record(work, "scope.registered", scope=name, description=description)
+        told = said if resource is not None else {"description": description}
+        record(work, "scope.registered", scope=name, **told)
     return await work.db.get_one(Scope, name, populate_existing=True)
 
 

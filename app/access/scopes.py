@@ -20,11 +20,23 @@ SHIPPED = {
     "read:users": "See users, grants and sessions",
     "write:users": "Create, change and disable users",
     "write:grants": "Grant and revoke scopes",
+    "read:clients": "See the clients that sign people in",
+    "write:clients": "Register, change and delete clients",
     "read:audit": "Read the audit log",
+    "read:events": "Follow security events",
     "introspect": "Ask whether a token is active",
     ADMIN: "Full access",
 }
 """The one registry: the migration command makes rows of it, `/docs` lists it."""
+
+OPENID = "openid"
+IDENTITY = {
+    OPENID: "Know who you are",
+    "profile": "See your username",
+    "email": "See your e-mail address",
+    "offline_access": "Stay signed in while you are away",
+}
+"""OpenID Connect's. No grants, and no route's but /userinfo's: every client may ask for them."""
 
 # RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ), one space between.
 SCOPE_TOKEN = r"[\x21\x23-\x5B\x5D-\x7E]+"
@@ -76,8 +88,9 @@ def format_scope(scopes: AbstractSet[str]) -> str:
 
 
 def satisfies(held: AbstractSet[str], required: Iterable[str]) -> bool:
-    """Whether what is held is enough; `admin` always is."""
-    return ADMIN in held or all(scope in held for scope in required)
+    """Whether what is held is enough. `admin` always is, but for the scopes of OpenID Connect."""
+    missing = [scope for scope in required if scope not in held]
+    return not missing or (ADMIN in held and IDENTITY.keys().isdisjoint(missing))
 
 
 async def registered_scopes(
@@ -88,9 +101,12 @@ async def registered_scopes(
 
 
 async def registered_of(db: AsyncSession, names: AbstractSet[str]) -> frozenset[str]:
-    """Those of the names that are registered scopes."""
+    """Those of the names that are registered scopes.
+
+    Never OpenID Connect's, although the previous release may have registered one.
+    """
     # One parameter, however many names: a statement has at most 32767.
-    asked = literal(list(filter(is_scope_name, names)))
+    asked = literal(list(filter(is_scope_name, names - IDENTITY.keys())))
     known = select(Scope.name).where(Scope.name == any_(asked))
     return frozenset(await db.scalars(known))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 Headers = dict[str, dict[str, Any]]
 
@@ -27,8 +27,14 @@ HEADERS: dict[int, Headers] = {
 """By status: the same wherever it occurs."""
 
 
+DESCRIBED_ONLY = ConfigDict(defer_build=True)
+"""For models that validate nothing: FastAPI would build a validator a route and status."""
+
+
 class OAuthErrorAnswer(BaseModel):
     """RFC 6749 §5.2."""
+
+    model_config = DESCRIBED_ONLY
 
     error: str
     error_description: str
@@ -36,6 +42,8 @@ class OAuthErrorAnswer(BaseModel):
 
 class ErrorAnswer(BaseModel):
     """What was wrong and what to do."""
+
+    model_config = DESCRIBED_ONLY
 
     detail: str
 

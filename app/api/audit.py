@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
+from app.api.routing import Router
 from app.api.schemas import Moment, Page, PageSize
-from app.api.security import CanReadAudit, Router
+from app.api.security import CanReadAudit
 from app.audit.actions import Action
 from app.audit.log import EntryFilter, list_entries
 from app.identity.users import usernames_of

@@ -15,7 +15,8 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.types import Scope
 
 from app.access.scopes import ADMIN
-from app.api.security import PUBLIC, CallerFirstRoute, Router
+from app.api.routing import CallerFirstRoute, Router
+from app.api.security import PUBLIC
 from app.audit.actions import WARNINGS, Action
 from app.identity.users import Kind
 
@@ -61,6 +62,12 @@ ACTION_TEXTS: dict[Action, str] = {
     "secret.made": "Secret created",
     "secret.revoked": "Secret revoked",
     "database.recovered": "Database recovered",
+    "client.created": "Client registered",
+    "client.changed": "Client changed",
+    "client.deleted": "Client deleted",
+    "consent.given": "Client allowed",
+    "consent.withdrawn": "Client no longer allowed",
+    "code.replayed": "Authorization code used twice",
 }
 KIND_TEXTS: dict[Kind, str] = {
     "person": "A person, with a password",

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.forward_auth import PATH as FORWARD_AUTH
 from app.api.middleware import own_path
 
-OPEN_ROUTES = {"/token", "/revoke"}
+OPEN_ROUTES = {"/token", "/revoke", "/userinfo"}
 OPEN_FOLDER = "/.well-known/"
 """What is under it is public, too."""
 EXPOSED = ["WWW-Authenticate", "Retry-After", "X-Request-Id"]
@@ -15,7 +15,7 @@ EXPOSED = ["WWW-Authenticate", "Retry-After", "X-Request-Id"]
 class CrossOriginMiddleware:
     """Lets pages of any origin sign in and out, and pages of `origins` call the rest.
 
-    Never with cookies, which no route reads: so a page has the tokens that it was given, and no
+    Never with cookies, which only our own pages read: so a page has the tokens it was given, and no
     more. For the same reason it may send any header.
     """
 

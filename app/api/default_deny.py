@@ -6,8 +6,9 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from app.access.scopes import SHIPPED
-from app.api.security import ACCESS_MARKERS, CallerFirstRoute, current_principal
+from app.access.scopes import OPENID, SHIPPED
+from app.api.routing import CallerFirstRoute
+from app.api.security import ACCESS_MARKERS, current_principal
 from app.errors import ConfigurationError
 
 
@@ -32,7 +33,7 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
                 "Security(current_principal, scopes=[…]) or dependencies=[PUBLIC]"
             )
         mark, scopes = markers[0]
-        if unknown := sorted(set(scopes) - SHIPPED.keys()):
+        if unknown := sorted(set(scopes) - SHIPPED.keys() - {OPENID}):
             raise ConfigurationError(
                 f"The route {route.path} asks for {', '.join(unknown)}, which is no scope: name it "
                 "in SHIPPED in app/access/scopes.py"
@@ -42,7 +43,7 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
             if not isinstance(original, CallerFirstRoute) or asked != scopes:
                 raise ConfigurationError(
                     f"The route {route.path} can't find its caller first: make its router with "
-                    "Router of app/api/security.py, and include it with one set of scopes only"
+                    "Router of app/api/routing.py, and include it with one set of scopes only"
                 )
             original.required = scopes
 

@@ -30,7 +30,7 @@ RuntimeDep = Annotated[Runtime, Depends(runtime)]
 
 async def reading(runtime: RuntimeDep) -> AsyncIterator[AsyncSession]:
     """A database session for reading."""
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         yield db
 
 

@@ -8,13 +8,15 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.scopes import registered_scopes
+from app.access.scopes import IDENTITY, registered_scopes
 from app.api.answers import refusals
 from app.api.dependencies import ReadDep, RuntimeDep
-from app.api.security import PUBLIC, Router
+from app.api.routing import Router
+from app.api.security import PUBLIC
 from app.api.token import GRANTS
 from app.errors import NotFound
 from app.runtime import Runtime
+from app.tokens.id_tokens import CLAIMS, PASSWORD_ALONE
 
 MAX_AGE = timedelta(minutes=5)
 """For how long an answer may be kept at most."""
@@ -37,20 +39,31 @@ class Metadata(BaseModel):
     """RFC 8414 §2, with what OpenID Connect Discovery §3 asks for beside it."""
 
     issuer: str
+    authorization_endpoint: str
     token_endpoint: str
+    userinfo_endpoint: str
+    end_session_endpoint: str
     jwks_uri: str
     revocation_endpoint: str
     introspection_endpoint: str
     scopes_supported: list[str]
     response_types_supported: list[str]
+    response_modes_supported: list[str]
+    code_challenge_methods_supported: list[str]
+    authorization_response_iss_parameter_supported: bool = Field(description="RFC 9207.")
+    request_parameter_supported: bool
+    request_uri_parameter_supported: bool
     grant_types_supported: list[str]
     token_endpoint_auth_methods_supported: list[str]
     revocation_endpoint_auth_methods_supported: list[str]
     introspection_endpoint_auth_methods_supported: list[str]
     subject_types_supported: list[str]
     id_token_signing_alg_values_supported: list[str] = Field(
-        description="What access tokens are signed with: clients choose the algorithm by it."
+        description="RS256, and that of access tokens, which some clients verify by it."
     )
+    acr_values_supported: list[str]
+    claims_supported: list[str]
+    claims_parameter_supported: bool
 
 
 class Jwks(BaseModel):
@@ -78,7 +91,7 @@ async def metadata(runtime: RuntimeDep, db: ReadDep) -> Metadata:
 
 @router.get("/openid-configuration", summary="Get OpenID configuration", responses=refusals(503))
 async def openid_configuration(runtime: RuntimeDep, db: ReadDep) -> Metadata:
-    """The same document, where clients of OpenID Connect look. There are no ID tokens."""
+    """The same document, where clients of OpenID Connect look."""
     return await _metadata(runtime, db)
 
 
@@ -104,18 +117,29 @@ async def _metadata(runtime: Runtime, db: AsyncSession) -> Metadata:
     without = set() if runtime.settings.password_grant else {"password"}
     return Metadata(
         issuer=issuer,
+        authorization_endpoint=f"{issuer}/authorize",
         token_endpoint=f"{issuer}/token",
+        userinfo_endpoint=f"{issuer}/userinfo",
+        end_session_endpoint=f"{issuer}/logout",
         jwks_uri=f"{issuer}/.well-known/jwks.json",
         revocation_endpoint=f"{issuer}/revoke",
         introspection_endpoint=f"{issuer}/introspect",
-        scopes_supported=[scope.name for scope in await registered_scopes(db)],
-        # There is no authorization endpoint. Some clients refuse an empty list, others a missing
-        # one; "none" is a registered type that asks for nothing.
-        response_types_supported=["none"],
+        scopes_supported=list(
+            dict.fromkeys([*IDENTITY, *(each.name for each in await registered_scopes(db))])
+        ),
+        response_types_supported=["code"],
+        response_modes_supported=["query"],
+        code_challenge_methods_supported=["S256"],
+        authorization_response_iss_parameter_supported=True,
+        request_parameter_supported=False,
+        request_uri_parameter_supported=False,
         grant_types_supported=[grant for grant in GRANTS if grant not in without],
         token_endpoint_auth_methods_supported=[*CLIENT_SECRETS, "none"],
         revocation_endpoint_auth_methods_supported=[*CLIENT_SECRETS, "none"],
         introspection_endpoint_auth_methods_supported=CLIENT_SECRETS,
         subject_types_supported=["public"],
         id_token_signing_alg_values_supported=runtime.keyring.algorithms(runtime.now()),
+        acr_values_supported=[PASSWORD_ALONE],
+        claims_supported=[*CLAIMS, "preferred_username"],
+        claims_parameter_supported=False,
     )

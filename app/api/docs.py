@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse
 
-from app.api.security import PUBLIC, Router
+from app.api.routing import Router
+from app.api.security import PUBLIC
 
 FILES = Path(__file__).parents[1] / "docs"
 ASSETS = "/docs/assets"

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match
 
-from app.api.security import OAuthRoute
+from app.api.routing import OAuthRoute
 from app.db.engine import DATABASE_GONE, STATEMENT_LOST, sqlstate_of
 from app.errors import DomainError, Unavailable
 

@@ -14,9 +14,10 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Depends, Request
 
+from app.access.clients import authenticate_client
 from app.db.work import Actor
 from app.errors import InvalidClient, InvalidRequest, OAuthError
-from app.identity.clients import Client, ClientCredentials, authenticate_client
+from app.identity.clients import Client, ClientCredentials
 from app.runtime import Runtime
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -29,6 +30,7 @@ MAX_ESCAPES = 3 * 1024
 PARAMETERS = {
     *("grant_type", "username", "password", "refresh_token", "scope"),
     *("client_id", "client_secret", "token", "token_type_hint"),
+    *("code", "redirect_uri", "code_verifier"),
 }
 """Those that mean something here; any other is ignored, however often it comes."""
 FORM_EXAMPLES = {
@@ -41,6 +43,10 @@ FORM_EXAMPLES = {
     "client_secret": "",
     "token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9…",
     "token_type_hint": "access_token",
+    "code": "",
+    "redirect_uri": "",
+    "code_verifier": "",
+    "resource": "",
 }
 """In OpenAPI. An empty parameter counts as absent: the form in /docs is filled in with these."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -60,6 +66,8 @@ class OAuthForm:
     parameters: Mapping[str, str]
     client: tuple[ClientCredentials, ...] = ()
     """The ways to read what the client has presented; a public client has presented nothing."""
+    client_id: str | None = None
+    """What a client that has presented nothing calls itself."""
 
     def get(self, name: str) -> str | None:
         """The parameter, None when absent."""
@@ -80,13 +88,23 @@ async def oauth_form(request: Request) -> OAuthForm:
     """
     if len(request.headers.getlist("authorization")) > 1:
         raise InvalidRequest("Send one Authorization header, not several.")
-    if not _is_form(request.headers.getlist("content-type")):
-        raise InvalidRequest(f"Send the parameters as {MEDIA_TYPE}, in UTF-8.")
-    form = OAuthForm(_parse(await _read(request)))
-    return OAuthForm(form.parameters, _client(request.headers.get("authorization"), form))
+    form = OAuthForm(_parse(await read_pairs(request)))
+    authorization = request.headers.get("authorization")
+    client_id = form.get("client_id") or _name_without_secret(authorization)
+    return OAuthForm(form.parameters, _client(authorization, form), client_id)
 
 
 FormDep = Annotated[OAuthForm, Depends(oauth_form)]
+
+
+async def read_pairs(request: Request) -> list[tuple[str, str]]:
+    """Return the names and values of a form, in their order.
+
+    Raises InvalidRequest, or FormTooLarge before more than that is kept.
+    """
+    if not _is_form(request.headers.getlist("content-type")):
+        raise InvalidRequest(f"Send the parameters as {MEDIA_TYPE}, in UTF-8.")
+    return parse_pairs(await _read(request))
 
 
 @asynccontextmanager
@@ -139,20 +157,24 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _parse(body: bytes) -> dict[str, str]:
+def parse_pairs(encoded: bytes) -> list[tuple[str, str]]:
+    """Return the names and values of a form's body or of a query. Raises InvalidRequest."""
     try:
-        text = body.decode("ascii")
+        text = encoded.decode("ascii")
         if _BROKEN_ESCAPE.search(text):
             raise InvalidRequest("The form has a broken percent-escape.")
         if text.count("%") > MAX_ESCAPES:
             raise InvalidRequest(f"The form has more than {MAX_ESCAPES} percent-escapes.")
-        pairs = parse_qsl(
+        return parse_qsl(
             text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
         )
     except UnicodeError:
         raise InvalidRequest("The form is not UTF-8, percent-encoded.") from None
     except ValueError:
         raise InvalidRequest("The form has too many parameters.") from None
+
+
+def _parse(pairs: list[tuple[str, str]]) -> dict[str, str]:
     parameters: dict[str, str] = {}
     for name, value in pairs:
         if name in parameters and name in PARAMETERS:
@@ -187,9 +209,21 @@ def split_credentials(authorization: str) -> tuple[str, str]:
 
 def _basic_credentials(authorization: str | None) -> tuple[ClientCredentials, ...]:
     """Return the ways to read HTTP Basic's credentials; none if there are none, or no secret."""
+    client_id, secret = _basic_pair(authorization)
+    return tuple(_readings(ClientCredentials(client_id, secret))) if secret else ()
+
+
+def _name_without_secret(authorization: str | None) -> str | None:
+    """Return the name in HTTP Basic without a secret: some public clients name themselves so."""
+    client_id, secret = _basic_pair(authorization)
+    return None if secret else client_id or None
+
+
+def _basic_pair(authorization: str | None) -> tuple[str, str]:
+    """Return HTTP Basic's credentials as they are; two empty ones without any."""
     scheme, encoded = split_credentials(authorization or "")
     if scheme != "basic":
-        return ()
+        return "", ""
     if len(encoded) > MAX_BASIC_BYTES:
         raise InvalidClient("The Basic credentials are malformed.")
     try:
@@ -199,7 +233,7 @@ def _basic_credentials(authorization: str | None) -> tuple[ClientCredentials, ..
     client_id, colon, secret = pair.partition(":")
     if not colon:
         raise InvalidClient("The Basic credentials are malformed.")
-    return tuple(_readings(ClientCredentials(client_id, secret))) if secret else ()
+    return client_id, secret
 
 
 def _readings(raw: ClientCredentials) -> Iterator[ClientCredentials]:

@@ -11,9 +11,10 @@ from urllib.parse import quote
 from fastapi import Query, Request, Response
 from pydantic import AfterValidator, Field
 
-from app.access.scopes import SCOPE_TOKEN, format_scope, parse_scope
+from app.access.scopes import IDENTITY, SCOPE_TOKEN, format_scope, parse_scope
 from app.api.answers import PROTECTED, refusals
-from app.api.security import AnyPrincipal, Router
+from app.api.routing import Router
+from app.api.security import AnyPrincipal
 from app.errors import InvalidScope, Refused
 
 PATH = "/forward-auth"
@@ -74,6 +75,8 @@ async def forward_auth(
     if request.query_params.keys() - {"scope"}:
         raise UnknownParameter
     required = tuple(dict.fromkeys(" ".join(scope).split()))
+    if reserved := IDENTITY.keys() & set(required):
+        raise UnknownScope(reserved)
     principal.require(required)
     # An admin would pass where no other user can, and not notice the mistake. An admin is known to
     # hold every registered scope, so this asks no database.

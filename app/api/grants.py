@@ -9,8 +9,9 @@ from app.access.authority import LastAdmin
 from app.access.holdings import grants_of
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
+from app.api.routing import Router
 from app.api.schemas import Moment, Page, PageSize, Remark, Text
-from app.api.security import CanReadUsers, CanWriteGrants, Router
+from app.api.security import CanReadUsers, CanWriteGrants
 from app.identity.users import user_of_id
 from app.views import GrantAnswer, example
 

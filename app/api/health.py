@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from app.api.answers import refusals
 from app.api.dependencies import RuntimeDep
-from app.api.security import PUBLIC, Router
+from app.api.routing import Router
+from app.api.security import PUBLIC
 from app.errors import Unavailable
 
 router = Router(prefix="/health", tags=["health"], dependencies=[PUBLIC])

@@ -8,11 +8,12 @@ from pydantic import BaseModel, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from app.access.authority import Caller
-from app.access.principals import Principal
+from app.access.holders import Principal
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
+from app.api.routing import Router
 from app.api.schemas import Page, PageSize, Text
-from app.api.security import CanReadItems, CanWriteItems, Router
+from app.api.security import CanReadItems, CanWriteItems
 from app.items import items
 from app.views import ALICE, Listed, example
 

@@ -5,14 +5,16 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from app.access.consents import ApplicationNotFound, list_applications, withdraw_consent
 from app.access.own_account import end_own_session, end_own_sessions
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ActorDep, ReadDep, RuntimeDep
-from app.api.schemas import Page, PageSize
-from app.api.security import AnyCaller, AnyPrincipal, Router
+from app.api.routing import Router
+from app.api.schemas import ClientId, Page, PageSize, Text
+from app.api.security import AnyCaller, AnyPrincipal
 from app.identity.login import change_password
 from app.identity.sessions import SessionNotFound, live_sessions
-from app.views import ALICE, SessionAnswer, example
+from app.views import ALICE, ApplicationAnswer, SessionAnswer, example
 
 router = Router(prefix="/users/me", tags=["me"], responses=PROTECTED)
 
@@ -51,6 +53,10 @@ class OwnSessionPage(Page[OwnSessionAnswer]):
     """One page of your own sessions. The one that expires first comes first."""
 
 
+class ApplicationPage(Page[ApplicationAnswer]):
+    """One page of the clients that you have let in."""
+
+
 class PasswordChange(BaseModel):
     """The password as it is, and as it shall be."""
 
@@ -66,16 +72,21 @@ class PasswordChange(BaseModel):
 @router.get("", summary="Get me")
 async def me(principal: AnyPrincipal) -> Me:
     """Who the token stands for, and what it may do now."""
+    holder = principal.holder
+    # It is a third party's no business what else the person holds.
+    granted = {
+        scope: end
+        for scope, end in sorted(holder.granted.items())
+        if scope in holder.held or not holder.is_third_party
+    }
     return Me(
         id=principal.user_id,
         username=principal.username,
-        kind=principal.holder.kind,
-        created_at=principal.holder.created_at,
+        kind=holder.kind,
+        created_at=holder.created_at,
         scopes=sorted(principal.scopes),
-        granted=sorted(principal.holder.granted),
-        granted_until={
-            scope: end for scope, end in sorted(principal.holder.granted.items()) if end
-        },
+        granted=list(granted),
+        granted_until={scope: end for scope, end in granted.items() if end},
     )
 
 
@@ -86,6 +97,7 @@ async def set_password(
     change: PasswordChange, principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep
 ) -> None:
     """A new password; all other sessions end."""
+    principal.require_own_hand()
     await change_password(
         runtime.guard,
         principal.user_id,
@@ -122,10 +134,35 @@ async def list_sessions(
 )
 async def end_one_session(session_id: uuid.UUID, work: AnyCaller) -> None:
     """End one of your own sessions; repeating it changes nothing."""
+    work.actor.require_own_hand()
     await end_own_session(work, session_id)
 
 
 @router.delete("/sessions", summary="End my sessions", status_code=204)
 async def end_all_sessions(work: AnyCaller) -> None:
     """End all of your own sessions, this one too."""
+    work.actor.require_own_hand()
     await end_own_sessions(work)
+
+
+@router.get("/applications", summary="List my applications", responses=refusals(422))
+async def list_own_applications(
+    principal: AnyPrincipal, db: ReadDep, limit: PageSize = 20, after: Text | None = None
+) -> ApplicationPage:
+    """The clients that you have let in, by their ids."""
+    found = await list_applications(db, principal.user_id, after=after, limit=limit + 1)
+    return ApplicationPage.of(
+        [ApplicationAnswer.model_validate(each) for each in found], limit=limit
+    )
+
+
+@router.delete(
+    "/applications/{client_id}",
+    summary="Withdraw my consent",
+    status_code=204,
+    responses=refusals(404, 422, texts={404: str(ApplicationNotFound())}),
+)
+async def withdraw_own_consent(client_id: ClientId, work: AnyCaller) -> None:
+    """Let the client do nothing more for you. Its sessions of yours end at once."""
+    work.actor.require_own_hand()
+    await withdraw_consent(work, client_id)

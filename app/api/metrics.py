@@ -4,7 +4,8 @@ from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.dependencies import RuntimeDep
-from app.api.security import CAN_SCRAPE, Router
+from app.api.routing import Router
+from app.api.security import CAN_SCRAPE
 from app.ops.metrics import merge_metrics, render_metrics
 
 router = Router(include_in_schema=False, dependencies=[CAN_SCRAPE])

@@ -31,6 +31,8 @@ HARDENING = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
+COOKIES = "cookies"
+"""Where a request's state has its Cookie headers."""
 RawHeaders = list[tuple[bytes, bytes]]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A request id that a proxy may set: it has no character that breaks a log line."""
@@ -109,7 +111,10 @@ class RequestContextMiddleware:
         given = dict(scope["headers"])
         stored = b"authorization" not in given
         if b"cookie" in given:
-            # No route here reads cookies, and FastAPI takes them apart before any route.
+            # FastAPI would take them apart before any route. Only our own pages read one.
+            scope["state"][COOKIES] = [
+                value for name, value in scope["headers"] if name == b"cookie"
+            ]
             scope["headers"] = [each for each in scope["headers"] if each[0] != b"cookie"]
         status = 0
         crash: Exception | None = None
@@ -147,7 +152,11 @@ class RequestContextMiddleware:
         """Count the request, and log it."""
         # Never the path or the query, in which there can be anything: the route alone.
         route = getattr(scope.get("route"), "path_format", None)
-        self._requests.count(method=scope["method"], route=route, status=status, seconds=seconds)
+        # A stream's duration is no latency: see the metrics of streams.
+        if "stream" not in scope["state"]:
+            self._requests.count(
+                method=scope["method"], route=route, status=status, seconds=seconds
+            )
         if route in UNLOGGED and crash is None:
             return
         self._log.log(

@@ -10,7 +10,8 @@ from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, authenticated_client, form_body
-from app.api.security import CAN_INTROSPECT, PUBLIC, OAuthRoute, Router
+from app.api.routing import OAuthRoute, Router
+from app.api.security import CAN_INTROSPECT, PUBLIC
 from app.tokens.introspection import introspect_token
 from app.tokens.revocation import revoke_token
 from app.views import ALICE, example
@@ -101,7 +102,7 @@ async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> 
         form.require("token"),
         runtime.issuer.refresh_tokens,
         runtime.access_tokens,
-        runtime.sessions,
+        runtime.reading,
         now=runtime.now(),
     )
     if active is None:
@@ -113,10 +114,10 @@ async def introspect(form: FormDep, runtime: RuntimeDep, response: Response) -> 
         client_id=token.client_id,
         username=principal.username,
         token_type=token.token_type,
-        exp=int(token.expires_at.timestamp()),
+        exp=int(active.expires_at.timestamp()),
         iat=int(token.issued_at.timestamp()),
-        sub=token.user_id,
-        aud=runtime.issuer.jwt.audience,
+        sub=token.subject,
+        aud=token.audience or runtime.issuer.jwt.audience,
         iss=runtime.issuer.jwt.issuer,
         jti=token.token_id,
         sid=token.session_id,

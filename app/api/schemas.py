@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Generic, Self, TypeVar
 from urllib.parse import quote
 
-from fastapi import Query
+from fastapi import Path, Query
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -18,6 +18,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from app.access.grants import MAX_REMARK
 from app.access.scopes import MAX_SCOPE, SCOPE_TOKEN, is_scope_name
 from app.db.base import is_storable
+from app.identity.names import MAX_USERNAME
 from app.views import Listed
 
 
@@ -77,6 +78,7 @@ ScopeName = Annotated[
     AfterValidator(_scope_name),
     Field(max_length=MAX_SCOPE, json_schema_extra={"pattern": f"^{SCOPE_TOKEN}$"}),
 ]
+ClientId = Annotated[Text, Path(max_length=MAX_USERNAME)]
 Remark = Annotated[Text, Field(max_length=MAX_REMARK)]
 
 

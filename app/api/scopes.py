@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.access.registry import ScopeGranted, ScopeShips, register_scope, remove_scope
+from app.access.resources import MAX_RESOURCE, RESOURCE
 from app.access.scopes import (
     MAX_SCOPE,
     SCOPE_TOKEN,
@@ -14,8 +15,9 @@ from app.access.scopes import (
 )
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep
+from app.api.routing import Router
 from app.api.schemas import Page, PageSize, Remark, Text
-from app.api.security import AnyPrincipal, CanWriteScopes, Router
+from app.api.security import AnyPrincipal, CanWriteScopes
 from app.views import ScopeAnswer, example
 
 router = Router(prefix="/scopes", tags=["scopes"], responses=PROTECTED | refusals(422))
@@ -37,6 +39,17 @@ class ScopeDescription(BaseModel):
     model_config = example(description="Read orders")
 
     description: Remark
+    # The pattern is for OpenAPI alone, as above.
+    resource: (
+        Annotated[
+            Text,
+            Field(max_length=MAX_RESOURCE, json_schema_extra={"pattern": f"^{RESOURCE}$"}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The service that it belongs to: an absolute URI (RFC 8707). Left out: none.",
+    )
 
 
 class ScopePage(Page[ScopeAnswer]):
@@ -61,7 +74,9 @@ async def put_scope(
     name: NewScopeName, scope: ScopeDescription, work: CanWriteScopes
 ) -> ScopeAnswer:
     """A scope that can be granted; that alone gives it to no user. Repeating it changes nothing."""
-    registered = await register_scope(work, name, description=scope.description)
+    registered = await register_scope(
+        work, name, description=scope.description, resource=scope.resource
+    )
     return ScopeAnswer.of(registered)
 
 

@@ -1,22 +1,18 @@
 """Who may call what. Every route says it, once: a principal with scopes, or `PUBLIC`."""
 
 import hmac
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi import Depends, Request, Security
 from fastapi.openapi.models import HTTPBase as HTTPBaseModel
 from fastapi.params import Security as SecurityInFunction
-from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from fastapi.security.base import SecurityBase
-from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
 
 from app.access.authority import Caller
-from app.access.holdings import granted_scopes
-from app.access.principals import Principal
-from app.access.scopes import ADMIN, SHIPPED, satisfies
+from app.access.holders import Principal
+from app.access.scopes import ADMIN, OPENID, SHIPPED, satisfies
 from app.api.dependencies import ActorDep, RuntimeDep, runtime_of
 from app.api.forms import FormDep, authenticated_client, split_credentials
 from app.db.work import Work
@@ -78,7 +74,7 @@ class CurrentPrincipal(SecurityBase):
     async def __call__(self, request: Request, required: SecurityScopes) -> Principal:
         """Return the bearer token's principal, if all scopes that the route names are in force now.
 
-        `CallerFirstRoute` has mostly found it already. Raises what `find_principal` raises.
+        `api.routing` has mostly found it already. Raises what `find_principal` raises.
         """
         principal: Principal | None = request.scope.get(FOUND)
         if principal is None:
@@ -104,65 +100,6 @@ async def find_principal(request: Request, required: tuple[str, ...]) -> Princip
     principal.require(required)
     request.scope[FOUND] = principal
     return principal
-
-
-class CallerFirstRoute(APIRoute):
-    """A route that finds its caller before it reads the request.
-
-    FastAPI reads and parses a body before it solves any dependency, also for clients without a
-    token. `current_principal` then uses the principal that was found here.
-
-    Every GET answers HEAD too (RFC 9110 §9.1). FastAPI leaves that out, and would show it in
-    OpenAPI as an operation of its own. The server sends no body.
-    """
-
-    required: tuple[str, ...] | None = None
-    """The scopes that it asks a principal for; None: it asks for no principal.
-
-    Set at start-up, when the dependencies of all routers around the route are known.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what handles a request, with the caller found first."""
-        handle = super().get_route_handler()
-
-        async def find_caller_first(request: Request) -> Response:
-            if self.required is not None:
-                await find_principal(request, self.required)
-            return await handle(request)
-
-        return find_caller_first
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Return whether the route takes the request."""
-        if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
-        return super().matches(scope)
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, or raise that its method is not allowed."""
-        if scope["method"] == "HEAD" and "GET" in (self.methods or ()):
-            await self.app(scope, receive, send)
-        else:
-            await super().handle(scope, receive, send)
-
-
-class OAuthRoute(CallerFirstRoute):
-    """A route of OAuth's own, whose errors have the format of RFC 6749 §5.2."""
-
-
-class Router(APIRouter):
-    """A router whose routes find their caller first."""
-
-    def __init__(self, *, route_class: type[APIRoute] = CallerFirstRoute, **options: Any) -> None:
-        super().__init__(
-            route_class=route_class, generate_unique_id_function=operation_id, **options
-        )
-
-
-def operation_id(route: APIRoute) -> str:
-    """Return what OpenAPI, and so a generated client, calls the operation: "list_users"."""
-    return (route.summary or route.name).lower().replace(" ", "_")
 
 
 async def current_caller(
@@ -222,11 +159,8 @@ async def introspecting_caller(
     if form.client and principal is not None:
         raise InvalidRequest("Authenticate in one way, not in two.")
     async with authenticated_client(form, runtime, actor=actor) as client:
-        if client is not None:
-            async with runtime.sessions() as db:
-                held = await granted_scopes(db, client.id, now=runtime.now())
-            if not satisfies(held, frozenset(required.scopes)):
-                raise InsufficientScope(tuple(required.scopes))
+        if client is not None and not satisfies(client.granted.keys(), required.scopes):
+            raise InsufficientScope(tuple(required.scopes))
         yield
 
 
@@ -255,9 +189,14 @@ async def public() -> None:
     """Mark a route that every client may call."""
 
 
-ACCESS_MARKERS = {current_principal, introspecting_caller, scraper, public}
+async def own_page() -> None:
+    """Mark a page of ours: who uses it is known by a cookie, which no other route reads."""
+
+
+ACCESS_MARKERS = {current_principal, introspecting_caller, scraper, public, own_page}
 
 PUBLIC = Depends(public)
+OWN_PAGE = Depends(own_page)
 CAN_SCRAPE = Depends(scraper)
 CAN_INTROSPECT = Security(introspecting_caller, scopes=["introspect"])
 
@@ -265,6 +204,9 @@ AnyPrincipal = Annotated[Principal, Security(current_principal)]
 CanReadItems = Annotated[Principal, Security(current_principal, scopes=["read:items"])]
 CanReadUsers = Annotated[Principal, Security(current_principal, scopes=["read:users"])]
 CanReadAudit = Annotated[Principal, Security(current_principal, scopes=["read:audit"])]
+CanReadClients = Annotated[Principal, Security(current_principal, scopes=["read:clients"])]
+CanReadIdentity = Annotated[Principal, Security(current_principal, scopes=[OPENID])]
+CanReadEvents = Annotated[Principal, Security(current_principal, scopes=["read:events"])]
 
 
 # A unit of work in the caller's name. Most routes can write only with one of these.
@@ -272,6 +214,7 @@ AnyCaller = Annotated[Work[Caller], _may()]
 CanWriteItems = Annotated[Work[Caller], _may("write:items")]
 CanWriteUsers = Annotated[Work[Caller], _may("write:users")]
 CanWriteGrants = Annotated[Work[Caller], _may("write:grants")]
+CanWriteClients = Annotated[Work[Caller], _may("write:clients")]
 CanWriteScopes = Annotated[Work[Caller], _may(ADMIN)]
 # For routes that hash a password before they open a unit of work.
 CallerWritingUsers = Annotated[Caller, Security(current_caller, scopes=["write:users"])]

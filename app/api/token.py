@@ -11,11 +11,13 @@ from app.api.answers import oauth_answers
 from app.api.dependencies import ActorDep, runtime_of, watch_disconnect
 from app.api.errors import NO_STORE
 from app.api.forms import FormDep, OAuthForm, authenticated_client, form_body
-from app.api.security import PUBLIC, OAuthRoute, Router
+from app.api.routing import OAuthRoute, Router
+from app.api.security import PUBLIC
 from app.db.work import Actor
 from app.errors import InvalidRequest, UnsupportedGrantType
-from app.identity.clients import Client, ClientRefused
+from app.identity.clients import AskingClient, Client, ClientRefused
 from app.identity.login import authenticate
+from app.tokens.codes import PresentedCode, code_grant
 from app.tokens.issuing import Issued, client_credentials_grant, password_grant, refresh_grant
 from app.views import example
 
@@ -43,6 +45,9 @@ class TokenAnswer(BaseModel):
     expires_in: int = Field(description="Seconds.")
     scope: str = Field(description="The scopes that were issued, space-delimited.")
     refresh_token: str | None = Field(None, description="Absent for client credentials.")
+    id_token: str | None = Field(
+        None, description="For a code, where `openid` was asked for (OpenID Connect Core §3.1.3.3)."
+    )
 
     @classmethod
     def of(cls, issued: Issued) -> Self:
@@ -50,8 +55,9 @@ class TokenAnswer(BaseModel):
         return cls(
             access_token=issued.access_token,
             expires_in=int(issued.lifetime.total_seconds()),
-            scope=format_scope(issued.scopes),
+            scope=format_scope(issued.claims.scopes),
             refresh_token=issued.refresh_token,
+            id_token=issued.id_token,
         )
 
 
@@ -61,12 +67,17 @@ class TokenAnswer(BaseModel):
     response_model_exclude_none=True,
     responses=oauth_answers(400, 401, 413, 429, 503, also=REFUSED),
     openapi_extra=form_body(
-        grant_type="`password` (also when left out), `refresh_token` or `client_credentials`.",
+        grant_type="`password` (also when left out), `authorization_code`, `refresh_token` or "
+        "`client_credentials`.",
         username="Who signs in.",
         password="Their password.",  # noqa: S106
         refresh_token="The refresh token to use up.",  # noqa: S106
+        code="The authorization code to redeem.",
+        redirect_uri="As it was in the authorization request.",
+        code_verifier="What the code's challenge was made of (RFC 7636).",
         scope="The scopes asked for, space-delimited; without it, all that is granted.",
-        client_id="A service account's name; HTTP Basic does as well.",
+        resource="For codes and refresh tokens: which resource the token is for (RFC 8707).",
+        client_id="A service account's name; HTTP Basic does as well. Or a registered client's.",
         client_secret="Its secret.",  # noqa: S106
     ),
 )
@@ -107,11 +118,11 @@ async def _password(request: Request, form: OAuthForm, actor: Actor) -> Issued:
             password=password,
             actor=_acting(actor, client),
             gone=gone,
-        ) as user,
-        runtime.work(_acting(actor, client)) as work,
+        ) as person,
+        runtime.work(_acting(actor, client), at_once=True) as work,
     ):
         return await password_grant(
-            work, runtime.issuer, user=user, client=client, requested=requested
+            work, runtime.issuer, person=person, client=client, requested=requested
         )
 
 
@@ -120,15 +131,34 @@ async def _refresh_token(request: Request, form: OAuthForm, actor: Actor) -> Iss
     requested, refresh_token = _requested(form), form.require("refresh_token")
     async with (
         authenticated_client(form, runtime, actor=actor) as client,
-        runtime.work(_acting(actor, client)) as work,
+        runtime.work(_acting(actor, client), at_once=True) as work,
     ):
         return await refresh_grant(
             work,
             runtime.issuer,
             refresh_token=refresh_token,
-            client=client,
+            client=AskingClient.of(client, named=form.client_id),
             requested=requested,
+            resource=form.get("resource"),
         )
+
+
+async def _authorization_code(request: Request, form: OAuthForm, actor: Actor) -> Issued:
+    runtime = runtime_of(request)
+    presented = PresentedCode(
+        form.require("code"),
+        form.get("redirect_uri"),
+        form.require("code_verifier"),
+        form.get("resource"),
+    )
+    if not form.client and form.client_id is None:
+        raise InvalidRequest("The parameter client_id is missing.")
+    async with (
+        authenticated_client(form, runtime, actor=actor) as client,
+        runtime.work(_acting(actor, client)) as work,
+    ):
+        asking = AskingClient.of(client, named=form.client_id)
+        return await code_grant(work, runtime.issuer, presented, client=client, asking=asking)
 
 
 async def _client_credentials(request: Request, form: OAuthForm, actor: Actor) -> Issued:
@@ -136,7 +166,7 @@ async def _client_credentials(request: Request, form: OAuthForm, actor: Actor) -
     async with authenticated_client(form, runtime, actor=actor) as client:
         if client is None:
             raise ClientRefused
-        async with runtime.work(actor) as work:
+        async with runtime.work(actor, at_once=True) as work:
             return await client_credentials_grant(
                 work, runtime.issuer, client=client, requested=requested
             )
@@ -149,6 +179,7 @@ def _acting(actor: Actor, client: Client | None) -> Actor:
 
 GRANTS: dict[str, Callable[[Request, OAuthForm, Actor], Awaitable[Issued]]] = {
     "password": _password,
+    "authorization_code": _authorization_code,
     "refresh_token": _refresh_token,
     "client_credentials": _client_credentials,
 }

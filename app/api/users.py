@@ -13,8 +13,9 @@ from app.access.holdings import holds
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
+from app.api.routing import Router
 from app.api.schemas import Page, PageSize, ScopeName, Text
-from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers, Router
+from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers
 from app.identity.clients import MAX_SECRETS, SecretNotFound, TooManySecrets, secrets_of
 from app.identity.names import MAX_USERNAME
 from app.identity.sessions import SessionNotFound, live_sessions

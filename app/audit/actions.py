@@ -22,9 +22,21 @@ Action = Literal[
     "secret.made",
     "secret.revoked",
     "database.recovered",
+    "client.created",
+    "client.changed",
+    "client.deleted",
+    "consent.given",
+    "consent.withdrawn",
+    "code.replayed",
 ]
 
 WARNINGS: frozenset[Action] = frozenset(
-    {"login.failed", "login.throttled", "session.reuse_detected", "session.grace_used"}
+    {
+        "login.failed",
+        "login.throttled",
+        "session.reuse_detected",
+        "session.grace_used",
+        "code.replayed",
+    }
 )
 """What may be an attack."""

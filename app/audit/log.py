@@ -14,6 +14,7 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import ColumnElement, Uuid, any_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from uuid_utils.compat import uuid7
 
 from app.audit.actions import WARNINGS, Action
 from app.audit.models import AuditEntry
@@ -43,10 +44,20 @@ def record(
     Once committed it is also logged and counted. `detail` is shown to holders of `read:audit`, so
     it must never contain a password, token, hash or secret. Of a command, it names the operator.
     """
+    entry = entry_of(work, action, subject=subject, **detail)
+    work.db.add(entry)
+    announce(work, entry)
+
+
+def entry_of(
+    work: Work[Actor], action: Action, /, *, subject: uuid.UUID | None, **detail: object
+) -> AuditEntry:
+    """Return such an entry, for a statement that adds it together with what it describes."""
     actor = work.actor
     if actor.origin.operator:
         detail["operator"] = actor.origin.operator
-    entry = AuditEntry(
+    return AuditEntry(
+        id=uuid7(),
         action=action,
         actor=actor.user_id,
         subject=subject,
@@ -54,7 +65,10 @@ def record(
         address=actor.origin.address,
         request_id=actor.origin.request_id,
     )
-    work.db.add(entry)
+
+
+def announce(work: Work[Actor], entry: AuditEntry) -> None:
+    """Log and count the entry, which is in the database, once it is committed."""
     work.after_commit(partial(_publish, entry, work.database.audited))
 
 

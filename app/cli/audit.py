@@ -71,10 +71,10 @@ async def audit(
     from app.audit.log import follow_entries
     from app.identity.users import get_user
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         user_id = None if which.user is None else (await get_user(db, which.user)).id
     async for found in follow_entries(
-        runtime.sessions, user_id=user_id, action=which.action, since=which.since, limit=limit
+        runtime.reading, user_id=user_id, action=which.action, since=which.since, limit=limit
     ):
         await _print(runtime, found, as_json=as_json)
         if not follow:
@@ -89,7 +89,7 @@ async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) 
         for each in entries:
             typer.echo(json.dumps(AuditAnswer.model_validate(each).model_dump(mode="json")))
         return
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         named = {user_id for each in entries for user_id in (each.actor, each.subject) if user_id}
         names = await usernames_of(db, named)
     for each in entries:

@@ -31,7 +31,7 @@ async def make_first_admin(runtime: Runtime, *, password_was_generated: bool) ->
     from app.access.scopes import ADMIN
     from app.identity.users import UsernameTaken, list_users
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         # Not only without a user of that name: an admin who was renamed or disabled must not
         # come back with the password that they had at first.
         has_users = bool(await list_users(db, limit=1))
@@ -68,7 +68,7 @@ async def _report_old_password(runtime: Runtime, *, replace: bool) -> None:
     file = runtime.settings.admin_password_file
     if file is None or not file.is_file() or (password := file.read_text().strip()) == NO_LONGER:
         return
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         admin = await find_user(db, FIRST_ADMIN)
     known = admin.password_hash if admin and admin.disabled_at is None else None
     counts, _ = await runtime.hasher.verify(password, known)

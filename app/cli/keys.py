@@ -34,17 +34,20 @@ async def key_list(
     With --pem the public keys that verify now or will soon, for gateways that read PEM files.
     """
     from app.tokens import keys
+    from app.tokens.models import ACCESS_TOKENS
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         found = await keys.list_keys(db)
     now = runtime.now()
-    signing = runtime.keyring.signing(now).kid
+    signing = runtime.keyring.signing_now(now)
     rows = [_row(each, signing=signing, now=now) for each in found]
     if pem:
+        # Gateways verify access tokens.
+        rows = [row for row in rows if row["purpose"] == ACCESS_TOKENS]
         rows = [row | {"pem": await _pem(runtime, row)} for row in rows]
     if as_json:
         return to_json(rows)
-    columns = ["kid", "algorithm", "state", "signs_from", "retires_at"]
+    columns = ["kid", "algorithm", "purpose", "state", "signs_from", "retires_at"]
     return _pem_file(rows) if pem else table(rows, columns)
 
 
@@ -54,24 +57,29 @@ async def key_rotate(
     at_once: Annotated[
         bool, typer.Option("--now", help="Sign with it at once, without publishing it first.")
     ] = False,
+    id_tokens: Annotated[
+        bool, typer.Option("--id-tokens", help="The key of ID tokens (RS256), not access tokens'.")
+    ] = False,
 ) -> Output:
     """Make a new key. The present ones verify until their last tokens have expired.
 
     With --now a key that is published and has yet to sign never signs: the new one does.
     """
     from app.tokens import keys
+    from app.tokens.models import ACCESS_TOKENS, ID_TOKENS
 
     async with runtime.work(operator()) as work:
         made = await keys.rotate_key(
             work,
             runtime.cipher,
-            algorithm=runtime.settings.signing_algorithm,
+            algorithm="RS256" if id_tokens else runtime.settings.signing_algorithm,
+            purpose=ID_TOKENS if id_tokens else ACCESS_TOKENS,
             publication=timedelta(0) if at_once else runtime.settings.key_publication,
             overlap=runtime.key_overlap,
         )
     await runtime.keyring.load()
     now = runtime.now()
-    row = _row(made, signing=runtime.keyring.signing(now).kid, now=now)
+    row = _row(made, signing=runtime.keyring.signing_now(now), now=now)
     when = written(made.signs_from)
     return Output(row, f"Made the key {made.kid} ({made.algorithm}), signing from {when}")
 
@@ -100,17 +108,18 @@ async def key_rewrap(runtime: Runtime) -> str:
         return f"Rewrapped {await keys.rewrap_keys(work, runtime.cipher)} keys"
 
 
-def _row(each: SigningKey, *, signing: str, now: datetime) -> dict[str, Any]:
-    """The key, and what it does now, while the one of the id `signing` signs."""
+def _row(each: SigningKey, *, signing: set[str], now: datetime) -> dict[str, Any]:
+    """The key, and what it does now, while those of the ids `signing` sign."""
     if each.retires_at is not None and each.retires_at <= now:
         state = "retired"
-    elif each.kid == signing:
+    elif each.kid in signing:
         state = "signs"
     else:
         state = "published" if each.signs_from > now else "verifies"
     return {
         "kid": each.kid,
         "algorithm": each.algorithm,
+        "purpose": each.purpose,
         "state": state,
         "signs_from": each.signs_from,
         "retires_at": each.retires_at,

@@ -18,6 +18,9 @@ scope = typer.Typer(help="List, register and remove scopes.", no_args_is_help=Tr
 
 ScopeName = Annotated[str, typer.Argument(metavar="NAME", help="The scope's name.")]
 Description = Annotated[str, typer.Option("--description", help="What it allows.")]
+Resource = Annotated[
+    str | None, typer.Option("--resource", help="The URI of the service that it belongs to.")
+]
 
 
 @command(scope, "list")
@@ -26,18 +29,20 @@ async def scope_list(runtime: Runtime) -> Output:
     from app.access.scopes import registered_scopes
     from app.views import ScopeAnswer
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         found = await registered_scopes(db)
     rows = [ScopeAnswer.of(each).model_dump() for each in found]
-    return Output(rows, table(rows, ["name", "description"]))
+    return Output(rows, table(rows, ["name", "description", "resource"]))
 
 
 @command(scope, "register")
-async def scope_register(work: Work[Caller], name: ScopeName, description: Description) -> str:
+async def scope_register(
+    work: Work[Caller], name: ScopeName, description: Description, resource: Resource = None
+) -> str:
     """Make a scope for another service that trusts these tokens. That alone gives it to no user."""
     from app.access.registry import register_scope
 
-    await register_scope(work, name, description=description)
+    await register_scope(work, name, description=description, resource=resource)
     return f"Registered {name}"
 
 

@@ -31,7 +31,7 @@ async def session_list(runtime: Runtime, name: Name, limit: Limit = 50) -> Outpu
     from app.identity.users import get_user
     from app.views import SessionAnswer
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         user = await get_user(db, name)
         found = await live_sessions(db, user.id, after=None, limit=limit + 1, now=runtime.now())
     rows = [SessionAnswer.model_validate(each).model_dump() for each in found]

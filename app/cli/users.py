@@ -92,7 +92,7 @@ async def user_list(runtime: Runtime, search: Search = None, limit: Limit = 50) 
     from app.identity.users import UserFilter, list_users
     from app.views import UserAnswer
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         users = await list_users(db, UserFilter(name=search), limit=limit + 1)
         held = await scopes_of_each(db, [each.id for each in users], now=runtime.now())
     rows = [{**UserAnswer.of(each).model_dump(), "granted": held[each.id]} for each in users]
@@ -109,7 +109,7 @@ async def user_show(runtime: Runtime, name: Name) -> Output:
     from app.views import GrantAnswer, SecretAnswer, SessionAnswer, UserAnswer
 
     now = runtime.now()
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         user = await get_user(db, name)
         held = await grants_of(db, user.id, now=now)
         signed_in = await live_sessions(db, user.id, after=None, limit=SESSIONS_SHOWN, now=now)
@@ -176,7 +176,7 @@ async def user_password(
     from app.access import accounts
     from app.identity.users import get_user
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         user = await get_user(db, name)
     await accounts.replace_password(
         runtime.database, runtime.hasher, user.id, password=password, caller=operator()
@@ -207,7 +207,7 @@ async def user_secrets(runtime: Runtime, name: Name) -> Output:
     from app.identity.users import get_user
     from app.views import SecretAnswer
 
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         user = await get_user(db, name)
         if user.kind != "service":
             raise ScopegateError(f"{user.username} is a person, who has a password instead")

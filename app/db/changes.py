@@ -23,28 +23,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from app.db.beats import send_beat
+from app.db.beats import Beat, send_beat
 from app.db.clock import DatabaseClock, monotonic
-from app.db.listener import CHANNEL, Connect, FeedDeaf, Listener, ListensElsewhere
+from app.db.events import Follower, Mark, parse_event
+from app.db.listener import CHANNEL, Connect, FeedDeaf, Listeners, ListensElsewhere
 from app.db.outages import Outages
 from app.db.primary import UNREACHABLE, Primary
 from app.db.triggers import Triggers
 
 logger = logging.getLogger(__name__)
 
-BEATS_PER_BOUND = 3
+BEATS_PER_BOUND = 5
 MAX_BACKOFF = 5.0
 """Seconds between two attempts to connect, at the most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something is not what it was: a `user` or their grants, a `session`, an opaque `token`.
+    """Something is not what it was: a `user` or their grants, a `session`, a `client`, a `token`.
 
     Or, without a key, any of a kind: `keys`, `scopes`, `everything`.
     """
 
-    kind: Literal["user", "session", "token", "keys", "scopes", "everything"]
+    kind: Literal["user", "session", "client", "token", "keys", "scopes", "everything"]
     key: uuid.UUID | bytes | None = None
 
 
@@ -56,7 +57,7 @@ def parse_change(payload: str) -> Change:
     kind, _, key = payload.partition(" ")
     try:
         match kind:
-            case "user" | "session":
+            case "user" | "session" | "client":
                 return Change(kind, uuid.UUID(key))
             case "token":
                 return Change(kind, bytes.fromhex(key.removeprefix(r"\x")))
@@ -74,9 +75,6 @@ class ChangeFeed:
     lead now. `bound` is for how many seconds a beat proves anything. Each beat sets the clock too.
     """
 
-    _listener: Listener
-    _successor: Listener | None
-
     def __init__(
         self,
         primary: Primary,
@@ -87,16 +85,23 @@ class ChangeFeed:
         clock: DatabaseClock,
     ) -> None:
         self._primary = primary
-        self._to_listen = to_listen
         self._to_write = to_write
         self.bound = bound
         self._clock = clock
         self._hearers: list[Callable[[Change], None]] = []
+        self._followers: list[Follower] = []
         self._beat_channel = f"{CHANNEL}_beat_{secrets.token_hex(8)}"
+        self._listeners = Listeners(
+            to_listen,
+            self._beat_channel,
+            on_change=self._on_change,
+            on_event=self._on_event,
+            on_beat=self._record_heard_beats,
+        )
         self._number = 0
         """Of the last beat."""
-        self._sent: dict[int, tuple[float, float]] = {}
-        """Committed beats that are not heard yet: when each survey began, when each was sent."""
+        self._sent: dict[int, tuple[float, Beat]] = {}
+        """Committed beats that are not heard yet, and when the survey of each began."""
         self._heard_up_to = self._written_at = -math.inf
         self._outages = Outages(bound=bound)
         self.triggers: Triggers | None = None
@@ -112,6 +117,13 @@ class ChangeFeed:
     def subscribe(self, hearer: Callable[[Change], None]) -> None:
         """Have it called, at once and on the event loop, with every change that is heard."""
         self._hearers.append(hearer)
+
+    def follow(self, follower: Follower) -> None:
+        """Have it told of every event that is heard, and of how far they have been heard.
+
+        It is told of what the database says alone, and not of what this process publishes.
+        """
+        self._followers.append(follower)
 
     def fresh(self) -> bool:
         """Whether every change that was committed more than `bound` seconds ago has been heard.
@@ -160,40 +172,39 @@ class ChangeFeed:
 
         Raises what keeps it from that: FeedDeaf, ListensElsewhere, or an error of `UNREACHABLE`.
         """
-        self._listener, self._successor = await self._listen(), None
+        await self._listeners.begin(self._number)
         began = monotonic()
         try:
             await self._beat()
             async with asyncio.timeout(self.bound):
-                await self._listener.proven.wait()
+                await self._listeners.leader.proven.wait()
             return monotonic() - began
         except TimeoutError:
             raise FeedDeaf from None
         finally:
-            self._listener.close()
+            self._listeners.close()
 
     async def _follow(self) -> None:
         try:
-            self._listener, self._successor = await self._listen(), None
+            await self._listeners.begin(self._number)
         except UNREACHABLE:
             await self._survey()
             raise
         try:
             # What changed before this moment, this process has not heard of.
-            self.publish(EVERYTHING)
+            self._note_gap()
             self._sent.clear()
             self._clock.reset()
-            while not self._listener.lost.is_set():
-                next_at = monotonic() + self.bound / BEATS_PER_BOUND
-                await self._renew()
+            interval = self.bound / BEATS_PER_BOUND
+            while not self._listeners.leader.lost.is_set():
+                next_at = monotonic() + interval
+                await self._listeners.renew(self._number, bound=self.bound, patience=interval)
                 await self._try_beat()
-                await self._listener.wait_until_lost(next_at - monotonic())
+                await self._listeners.leader.wait_until_lost(next_at - monotonic())
                 self._raise_if_deaf()
             raise ConnectionError("the connection was closed")
         finally:
-            self._listener.close()
-            if self._successor:
-                self._successor.close()
+            self._listeners.close()
 
     async def _survey(self) -> None:
         """Decide which server requests must use, although no listener could connect.
@@ -202,33 +213,6 @@ class ChangeFeed:
         """
         with suppress(*UNREACHABLE):
             (await self._to_write()).terminate()
-
-    async def _listen(self) -> Listener:
-        listener = Listener(await self._to_listen(), self._record_heard_beats)
-        try:
-            await listener.listen(self._beat_channel, self._on_change)
-        except BaseException:
-            listener.close()
-            raise
-        listener.since = self._number
-        return listener
-
-    async def _renew(self) -> None:
-        """Open a successor to a listener that has served its time. Nothing is lost meanwhile.
-
-        Both listen until both have heard a beat that was sent after the successor began to listen:
-        then the older has heard of all changes that the newer has not.
-        """
-        now = monotonic()
-        if self._successor and now - self._successor.opened_at > self.bound:
-            self._successor.close()
-            self._successor, self._listener.ends_at = None, now + self.bound
-        if not self._successor and now > self._listener.ends_at:
-            try:
-                async with asyncio.timeout(self.bound / BEATS_PER_BOUND):
-                    self._successor = await self._listen()
-            except UNREACHABLE:
-                self._listener.ends_at = now + self.bound
 
     async def _try_beat(self) -> None:
         try:
@@ -244,7 +228,8 @@ class ChangeFeed:
     async def _beat(self) -> None:
         surveyed_at = monotonic()
         connection = await self._to_write()
-        if self._primary.server_of(self._listener.connection) != self._primary.current:
+        leader = self._listeners.leader
+        if self._primary.server_of(leader.connection) != self._primary.current:
             connection.terminate()
             raise ListensElsewhere
         self._number += 1
@@ -252,13 +237,15 @@ class ChangeFeed:
         # survey must find it within the bound.
         seconds = self.bound * (1 - 1 / BEATS_PER_BOUND)
         beat = await send_beat(connection, self._beat_channel, str(self._number), seconds=seconds)
-        self._clock.sync(beat.now, sent=beat.sent_at, received=beat.answered_at)
+        if not self._clock.sync(beat.now, sent=beat.sent_at, received=beat.answered_at):
+            for follower in self._followers:
+                follower.on_clock_change()
         self._written_at, self.queue_usage, self.failure = surveyed_at, beat.queue_usage, None
         self._outages.end(beat.answered_at)
         self._note(beat.triggers)
         # Only a beat that was committed counts, though it may have been heard already.
         if not beat.triggers.wrong:
-            self._sent[self._number] = (surveyed_at, beat.sent_at)
+            self._sent[self._number] = (surveyed_at, beat)
             self._record_heard_beats()
 
     def _note(self, triggers: Triggers) -> None:
@@ -274,26 +261,40 @@ class ChangeFeed:
                     ", ".join(triggers.wrong),
                 )
         elif before and before != triggers:
-            self.publish(EVERYTHING)
+            self._note_gap()
+
+    def _note_gap(self) -> None:
+        """Tell all that changes may have been missed."""
+        self.publish(EVERYTHING)
+        for follower in self._followers:
+            follower.on_gap()
 
     def _record_heard_beats(self) -> None:
         """Count the beats that were heard, and let a successor take over that heard one."""
-        heard = [number for number in self._sent if number <= self._listener.heard]
-        if heard:
-            self._heard_up_to, sent_at = self._sent[max(heard)]
-            self.lag = monotonic() - sent_at
-            for number in heard:
-                del self._sent[number]
-        old, new = self._listener, self._successor
-        if new and min(old.heard, new.heard) > new.since:
-            self._listener, self._successor = new, None
-            old.close()
+        self._listeners.hand_over()
+        heard = [number for number in self._sent if number <= self._listeners.leader.heard]
+        if not heard:
+            return
+        surveyed_at, beat = self._sent[max(heard)]
+        self._heard_up_to, self.lag = surveyed_at, monotonic() - beat.sent_at
+        for number in heard:
+            del self._sent[number]
+        # Not the beat's own time: since its survey, a newer primary may have committed.
+        through = math.floor(1000 * (beat.now.timestamp() - (beat.answered_at - surveyed_at)))
+        mark = Mark(through, until=math.ceil(1000 * self._clock.latest()), heard_up_to=surveyed_at)
+        for follower in self._followers:
+            follower.on_mark(mark)
 
     def _raise_if_deaf(self) -> None:
         """Raise FeedDeaf when a beat was sent long ago and is still not heard."""
-        if any(monotonic() - sent_at > self.bound for _, sent_at in self._sent.values()):
+        if any(monotonic() - beat.sent_at > self.bound for _, beat in self._sent.values()):
             raise FeedDeaf
 
     def _on_change(self, payload: str) -> None:
         self.changes_heard += 1
         self.publish(parse_change(payload))
+
+    def _on_event(self, payload: str) -> None:
+        event = parse_event(payload)
+        for follower in self._followers:
+            follower.on_event(event)

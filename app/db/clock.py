@@ -25,31 +25,51 @@ def monotonic() -> float:
 
 
 class DatabaseClock:
-    """Call it for the time. It is off by at most half the round trip in which it was set."""
+    """Call it for the time. It is never ahead of the database's, and behind by little.
+
+    By no more than the round trip in which it was set, so no token says that it was issued later
+    than it was.
+    """
 
     def __init__(self) -> None:
         self._epoch = time.time() - monotonic()
+        """What the database's clock is ahead of `monotonic`, at the least."""
         self._error = math.inf
+        """How much more it may be."""
         self._set_at = -math.inf
+        self._distrusted = True
 
     def __call__(self) -> datetime:
         """The time now; by this machine's clock only as long as the database was never asked."""
         return datetime.fromtimestamp(self._epoch + monotonic(), UTC)
 
-    def sync(self, server_time: datetime, *, sent: float, received: float) -> None:
+    def latest(self) -> float:
+        """Return what the time is at the most, in seconds since the epoch."""
+        now = monotonic()
+        return self._epoch + now + self._error_at(now)
+
+    def sync(self, server_time: datetime, *, sent: float, received: float) -> bool:
         """Set the clock to the time that the database returned between two moments of `monotonic`.
 
-        An answer that took so long that the clock is more exact already is ignored.
+        An answer that took so long that the clock is more exact already is ignored. Return False
+        when the answer contradicts the clock: the database's was set, or is another server's.
         """
-        error = (received - sent) / 2
-        if error <= self._error + DRIFT * (received - self._set_at):
-            self._epoch = server_time.timestamp() - (sent + received) / 2
-            self._error = error
-            self._set_at = received
+        epoch, error, known = server_time.timestamp() - received, received - sent, self._set_at
+        before = self._error_at(received)
+        agrees = epoch <= self._epoch + before and epoch + error >= self._epoch - DRIFT * (
+            received - known
+        )
+        if error <= before or self._distrusted or not agrees:
+            self._epoch, self._error, self._set_at = epoch, error, received
+            self._distrusted = False
+        return agrees
 
     def reset(self) -> None:
         """Adopt the next answer, however long it takes: it may be another server's."""
-        self._error = math.inf
+        self._distrusted = True
+
+    def _error_at(self, moment: float) -> float:
+        return self._error + DRIFT * (moment - self._set_at)
 
 
 async def set_clock(clock: DatabaseClock, connection: AsyncConnection) -> None:

@@ -1,7 +1,7 @@
 """Advisory locks: one number each, all in one place.
 
 They are held until the transaction ends, and given in the order in which they are asked for. A
-transaction that takes several takes users first, then LOOKALIKE_NAMES, then LAST_ADMIN.
+transaction that takes several takes users first, then CLIENT_IDS, LOOKALIKE_NAMES and LAST_ADMIN.
 """
 
 from enum import IntEnum
@@ -18,6 +18,7 @@ class Lock(IntEnum):
     HOUSEKEEPING = 0x5C09E6A8
     LAST_ADMIN = 0x5C09E6A9
     LOOKALIKE_NAMES = 0x5C09E6AA
+    CLIENT_IDS = 0x5C09E6AB
     TRIGGERS = 0x7216_6E25
 
 

@@ -6,18 +6,22 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.engine import sqlstate_of
 from app.db.schema import current_revision, head_revision
 from app.db.triggers import restore_triggers
 from app.errors import ScopegateError
 from app.settings import MIGRATIONS, Settings
 
 MIGRATION_TIMEOUT = timedelta(minutes=10)
+RAISED = "P0001"
+"""The SQLSTATE of RAISE EXCEPTION."""
 
 
 class CannotMigrate(ScopegateError):
-    """This version has no migrations that start from the database's revision."""
+    """There are no migrations from the database's revision, or its content is in their way."""
 
 
 def alembic_config() -> Config:
@@ -44,6 +48,11 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
             await connection.run_sync(run)
     except CommandError as error:
         raise CannotMigrate(f"the database can't be migrated by this version: {error}") from error
+    except DBAPIError as error:
+        if sqlstate_of(error) != RAISED:
+            raise
+        # A migration says itself why it can't go on.
+        raise CannotMigrate(str(error.orig)) from None
 
 
 async def restore(engine: AsyncEngine) -> None:

@@ -28,18 +28,86 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+-- function scopegate_notify_client
+CREATE OR REPLACE FUNCTION scopegate_notify_client()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pg_notify('scopegate', 'client ' || OLD.id);
+    PERFORM pg_notify('scopegate_events', 'client-changed ' || OLD.client_id);
+    RETURN NULL;
+END $function$;
+
 -- function scopegate_notify_row
 CREATE OR REPLACE FUNCTION scopegate_notify_row()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+DECLARE
+    events constant text := 'scopegate_events';
+    ended uuid[];
+    each uuid;
 BEGIN
     IF TG_OP <> 'INSERT' THEN
         PERFORM pg_notify('scopegate', TG_ARGV[0] || ' ' || (to_jsonb(OLD) ->> TG_ARGV[1]));
     END IF;
     IF TG_OP <> 'DELETE' THEN
         PERFORM pg_notify('scopegate', TG_ARGV[0] || ' ' || (to_jsonb(NEW) ->> TG_ARGV[1]));
+    END IF;
+    IF TG_TABLE_NAME <> 'users' THEN
+        -- Postgres sends equal notifications of a transaction once.
+        IF TG_OP <> 'INSERT' THEN
+            PERFORM pg_notify(events, 'grants-changed ' || OLD.user_id);
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            PERFORM pg_notify(events, 'grants-changed ' || NEW.user_id);
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        PERFORM pg_notify(events, 'account-purged ' || OLD.id);
+        RETURN NULL;
+    END IF;
+    IF NEW.session_epoch > OLD.session_epoch THEN
+        -- A session that stays has the new epoch already.
+        IF NEW.disabled_at IS NOT NULL OR NOT EXISTS (
+            SELECT FROM SCHEMA.sessions
+            WHERE user_id = NEW.id AND epoch >= NEW.session_epoch AND ended_at IS NULL
+                AND expires_at > now() AND idle_expires_at > now()
+        ) THEN
+            PERFORM pg_notify(events, 'session-revoked ' || OLD.id);
+        ELSE
+            ended := ARRAY(
+                SELECT id FROM SCHEMA.sessions
+                WHERE user_id = OLD.id AND epoch >= OLD.session_epoch
+                    AND epoch < NEW.session_epoch AND ended_at IS NULL
+                    AND expires_at > now() AND idle_expires_at > now()
+                LIMIT 101
+            );
+            -- The session of a login that overlaps with this can't be seen yet. So its tokens are
+            -- asked about.
+            PERFORM pg_notify(events, 'grants-changed ' || OLD.id);
+            IF cardinality(ended) <= 100 THEN
+                FOREACH each IN ARRAY ended LOOP
+                    PERFORM pg_notify(events, 'session-revoked ' || OLD.id || ' ' || each);
+                END LOOP;
+            END IF;
+        END IF;
+    END IF;
+    IF OLD.disabled_at IS NULL AND NEW.disabled_at IS NOT NULL THEN
+        PERFORM pg_notify(events, 'account-disabled ' || OLD.id);
+    ELSIF OLD.disabled_at IS NOT NULL AND NEW.disabled_at IS NULL THEN
+        PERFORM pg_notify(events, 'account-enabled ' || OLD.id);
+    END IF;
+    IF (OLD.id, OLD.username, OLD.kind, OLD.created_at)
+        IS DISTINCT FROM (NEW.id, NEW.username, NEW.kind, NEW.created_at)
+        OR NEW.session_epoch < OLD.session_epoch
+    THEN
+        PERFORM pg_notify(events, 'grants-changed ' || OLD.id);
+        PERFORM pg_notify(events, 'grants-changed ' || NEW.id);
     END IF;
     RETURN NULL;
 END $function$;
@@ -51,20 +119,37 @@ CREATE OR REPLACE FUNCTION scopegate_notify_session()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
+    events constant text := 'scopegate_events';
     counted constant text := 'scopegate.sessions_notified';
     notified integer := coalesce(nullif(current_setting(counted, true), ''), '0');
+    event text := 'session-revoked ';
 BEGIN
     IF EXISTS (
         SELECT FROM SCHEMA.users WHERE id = OLD.user_id AND session_epoch > OLD.epoch
     ) THEN
         RETURN NULL;  -- The user's row has notified that this session ended.
     END IF;
-    IF notified < TG_ARGV[0]::integer THEN
-        PERFORM set_config(counted, (notified + 1)::text, true);
-        PERFORM pg_notify('scopegate', 'session ' || OLD.id);
-    ELSE
+    IF notified >= 100 THEN
         -- Postgres sends equal notifications of a transaction once.
         PERFORM pg_notify('scopegate', 'user ' || OLD.user_id);
+        PERFORM pg_notify(events, 'grants-changed ' || OLD.user_id);
+        RETURN NULL;
+    END IF;
+    PERFORM set_config(counted, (notified + 1)::text, true);
+    IF notified < TG_ARGV[0]::integer THEN
+        PERFORM pg_notify('scopegate', 'session ' || OLD.id);
+    ELSE
+        PERFORM pg_notify('scopegate', 'user ' || OLD.user_id);
+    END IF;
+    IF TG_OP = 'UPDATE' AND NEW.ended_at IS NULL AND NEW.expires_at > now()
+        AND NEW.idle_expires_at > now() AND NEW.epoch >= OLD.epoch
+        AND NEW.user_id = OLD.user_id AND NEW.id = OLD.id
+    THEN
+        event := 'grants-changed ';  -- It ends sooner than before, but not yet.
+    END IF;
+    -- If the user was erased with it, their row has notified.
+    IF EXISTS (SELECT FROM SCHEMA.users WHERE id = OLD.user_id) THEN
+        PERFORM pg_notify(events, event || OLD.user_id || ' ' || OLD.id);
     END IF;
     RETURN NULL;
 END $function$;
@@ -77,6 +162,11 @@ CREATE OR REPLACE FUNCTION scopegate_notify_table()
 AS $function$
 BEGIN
     PERFORM pg_notify('scopegate', TG_ARGV[0]);
+    PERFORM pg_notify('scopegate_events', CASE TG_ARGV[0]
+        WHEN 'scopes' THEN 'scopes-changed'
+        WHEN 'keys' THEN 'keys-changed'
+        ELSE 'everything'
+    END);
     RETURN NULL;
 END $function$;
 
@@ -89,12 +179,18 @@ AS $function$
 DECLARE
     counted constant text := 'scopegate.tokens_notified';
     notified integer := coalesce(nullif(current_setting(counted, true), ''), '0');
+    event text := 'everything';
 BEGIN
     IF notified < TG_ARGV[0]::integer THEN
         PERFORM set_config(counted, (notified + 1)::text, true);
         PERFORM pg_notify('scopegate', 'token ' || encode(OLD.digest, 'hex'));
+        event := 'token-revoked ' || OLD.token_id;
     ELSE
         PERFORM pg_notify('scopegate', 'everything');
+    END IF;
+    -- Of a token that went with its session, the session's row says it.
+    IF EXISTS (SELECT FROM SCHEMA.sessions WHERE id = OLD.session_id) THEN
+        PERFORM pg_notify('scopegate_events', event);
     END IF;
     RETURN NULL;
 END $function$;
@@ -115,6 +211,24 @@ CREATE TRIGGER never_removed_young BEFORE DELETE ON audit_entries FOR EACH ROW W
 
 -- trigger audit_entries.never_rewritten
 CREATE TRIGGER never_rewritten BEFORE UPDATE OR TRUNCATE ON audit_entries FOR EACH STATEMENT EXECUTE FUNCTION refuse_to_rewrite_the_audit_log();
+
+-- trigger clients.clients_notify_delete
+CREATE TRIGGER clients_notify_delete AFTER DELETE ON clients FOR EACH ROW EXECUTE FUNCTION scopegate_notify_client();
+
+-- trigger clients.clients_notify_truncate
+CREATE TRIGGER clients_notify_truncate AFTER TRUNCATE ON clients FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
+
+-- trigger clients.clients_notify_update
+CREATE TRIGGER clients_notify_update AFTER UPDATE ON clients FOR EACH ROW WHEN (old.id IS DISTINCT FROM new.id OR old.client_id::text IS DISTINCT FROM new.client_id::text OR old.scopes IS DISTINCT FROM new.scopes OR old.trusted IS DISTINCT FROM new.trusted OR old.deleted_at IS DISTINCT FROM new.deleted_at) EXECUTE FUNCTION scopegate_notify_client();
+
+-- trigger consents.consents_notify_delete
+CREATE TRIGGER consents_notify_delete AFTER DELETE ON consents FOR EACH ROW EXECUTE FUNCTION scopegate_notify_row('user', 'user_id');
+
+-- trigger consents.consents_notify_truncate
+CREATE TRIGGER consents_notify_truncate AFTER TRUNCATE ON consents FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
+
+-- trigger consents.consents_notify_update
+CREATE TRIGGER consents_notify_update AFTER UPDATE ON consents FOR EACH ROW WHEN (old.id IS DISTINCT FROM new.id OR old.user_id IS DISTINCT FROM new.user_id OR old.registration_id IS DISTINCT FROM new.registration_id OR old.scopes IS DISTINCT FROM new.scopes OR old.implied IS DISTINCT FROM new.implied) EXECUTE FUNCTION scopegate_notify_row('user', 'user_id');
 
 -- trigger grants.grants_notify_insert
 CREATE TRIGGER grants_notify_insert AFTER INSERT OR DELETE OR UPDATE ON grants FOR EACH ROW EXECUTE FUNCTION scopegate_notify_row('user', 'user_id');

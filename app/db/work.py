@@ -3,17 +3,25 @@
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, Self, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+)
 
 from app.db.changes import Change
 from app.errors import DomainError
 
 Clock = Callable[[], datetime]
+Reader = AsyncConnection | AsyncSession
+"""What executes a statement that needs no ORM."""
+Connect = Callable[[], AbstractAsyncContextManager[Reader]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +121,13 @@ class Database:
     """The database as one process uses it: units of work that change it, sessions that read it."""
 
     sessions: async_sessionmaker[AsyncSession]
-    """For reading. Housekeeping, the throttle and migrations write with them too, in transactions
-    of their own: what is neither audited nor published."""
+    """With transactions. Housekeeping and imports write with them too: what is neither audited nor
+    published."""
+    reading: async_sessionmaker[AsyncSession]
+    """Without: every statement is a transaction of its own, so BEGIN and COMMIT cost no round trip.
+    For reading, and for what one statement writes."""
+    connect: Connect
+    """Such a connection without a session: the cheapest way to read a few columns."""
     now: Clock
     publish: Callable[[Change], None]
     """Tells this process of a change."""
@@ -123,13 +136,34 @@ class Database:
     audited: Counter[str] = field(default_factory=Counter)
     """The audit entries that this process has committed, by action."""
 
+    @classmethod
+    def of(
+        cls,
+        engine: AsyncEngine,
+        now: Clock,
+        publish: Callable[[Change], None],
+        *,
+        password_grant: bool = True,
+    ) -> Self:
+        """Return the database that this engine leads to."""
+        autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        return cls(
+            async_sessionmaker(engine, expire_on_commit=False),
+            async_sessionmaker(autocommit, expire_on_commit=False),
+            autocommit.connect,
+            now,
+            publish,
+            password_grant=password_grant,
+        )
+
     @asynccontextmanager
-    async def work(self, actor: ActorT) -> AsyncIterator[Work[ActorT]]:
+    async def work(self, actor: ActorT, *, at_once: bool = False) -> AsyncIterator[Work[ActorT]]:
         """Yield a unit of work. Commit it at the end, or roll it back if an error is raised.
 
-        An error whose class sets `keeps_writes` commits all the same.
+        An error whose class sets `keeps_writes` commits all the same. `at_once` is for work that
+        one statement does: every statement is committed at once, and nothing is rolled back.
         """
-        async with self.sessions() as db:
+        async with (self.reading if at_once else self.sessions)() as db:
             work = Work(db, actor, self.now(), self)
             try:
                 yield work

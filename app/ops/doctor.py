@@ -216,7 +216,7 @@ async def _keys(runtime: Runtime) -> Finding:
     await keyring.load()
     if keyring.unreadable:
         return Finding("keys", "wrong", ", ".join(keyring.unreadable), str(UnreadableKey()))
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         kept, now = await list_keys(db), await _now(db)
     if not kept:
         return Finding("keys", "ok", "none yet: the first start makes one")
@@ -234,7 +234,7 @@ async def _keys(runtime: Runtime) -> Finding:
 
 async def _admin(runtime: Runtime) -> Finding:
     password_grant = runtime.settings.password_grant
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         if await has_lasting_admin(db, password_grant=password_grant, now=await _now(db)):
             return Finding("admin", "ok", "an enabled user holds admin without end and can sign in")
     remedy = "run scopegate grant NAME admin for a user with a password or a secret (with "

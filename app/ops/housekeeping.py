@@ -12,11 +12,19 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from app.audit.models import AuditEntry
 from app.db.locks import Lock, try_lock
-from app.identity.models import FailureBudget, KnownNetwork, Session, User
+from app.identity.models import (
+    Consent,
+    FailureBudget,
+    KnownNetwork,
+    Registration,
+    Session,
+    User,
+)
 from app.identity.networks import KNOWN_FOR
 from app.identity.throttle import SLACK
-from app.tokens.models import OpaqueToken, SigningKey
+from app.tokens.models import AuthorizationCode, OpaqueToken, SigningKey
 
+CODES_KEPT = timedelta(days=1)
 BATCH = 1000
 """Rows per transaction: few enough that no request waits for it."""
 
@@ -38,6 +46,22 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
     cutoff = now - kept
     return [
         Chore("sessions of earlier epochs", partial(_end_earlier_epochs, now=now)),
+        Chore(
+            "authorization codes",
+            # Kept for a while: a code that comes again ends what was issued for it.
+            _removal(
+                AuthorizationCode.digest, where=AuthorizationCode.expires_at <= now - CODES_KEPT
+            ),
+        ),
+        Chore(
+            "consents of deleted clients",
+            _removal(
+                Consent.id,
+                where=Consent.registration_id.in_(
+                    select(Registration.id).where(Registration.deleted_at.is_not(None))
+                ),
+            ),
+        ),
         Chore("opaque tokens", _removal(OpaqueToken.digest, where=OpaqueToken.expires_at <= now)),
         Chore(
             "sessions",

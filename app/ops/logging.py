@@ -8,14 +8,14 @@ import logging
 import sys
 import traceback
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json.encoder import encode_basestring_ascii as quote
 
 import structlog
+from pydantic_core import to_json
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.ops.log_output import LogOutput
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ def configure_logging(settings: Settings) -> None:
                 pad_event_to=0,
             )
         ]
-    handler = logging.StreamHandler(sys.stdout)
+    output = LogOutput(sys.stdout)
+    handler = LogHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -52,7 +53,37 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
 
 
-@dataclass(frozen=True, slots=True)
+class LogHandler(logging.Handler):
+    """Hands records to the output, as the formatter writes them."""
+
+    def __init__(self, output: LogOutput) -> None:
+        self.output = output
+        super().__init__()
+
+    def createLock(self) -> None:  # noqa: N802 - logging's own name
+        """Have one lock for both: with two, a thread could wait for each of them."""
+        self.lock = self.output.lock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        try:
+            self.output.line(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+        except Exception:  # noqa: BLE001 - as every handler of logging's own does
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self.output.close()
+        super().close()
+
+
+def log_output() -> LogOutput | None:
+    """Return where this process's log goes; None where `configure_logging` has not been called."""
+    handlers = logging.getLogger().handlers
+    return next((each.output for each in handlers if isinstance(each, LogHandler)), None)
+
+
+@dataclass(slots=True)  # Not frozen: that takes three times as long.
 class Answered:
     """A request that was answered: what its line in the log says."""
 
@@ -69,52 +100,46 @@ class Answered:
 
 
 class RequestLog:
-    """Logs requests, in one line each, where `configure_logging` has been called."""
+    """Logs requests, in one line each, where `configure_logging` has been called.
+
+    Without a crash, past the formatter: it takes a third of the time of a whole request that needs
+    no database query.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._production = settings.environment == "production"
+        self._line = _json_line if settings.environment == "production" else _plain_line
 
     def log(self, answered: Answered) -> None:
         """Log an answered request, with the exception if it crashed."""
-        if not logger.isEnabledFor(logging.INFO):
+        output = log_output()
+        if output is None:
             return
-        request_id, trace_id, crash = answered.request_id, answered.trace_id, answered.crash
-        method, route, status = answered.method, answered.route, answered.status
-        user = answered.user_id and str(answered.user_id)
-        duration = round(answered.seconds * 1000, 2)
-        database = round(answered.in_database * 1000, 2)
-        if self._production and crash is None:
-            # The same line as the formatter's, made by hand: the formatter takes a third of the
-            # time of a whole request that needs no database query.
-            now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
-            trace = f', "trace_id": {quote(trace_id)}' if trace_id else ""
-            line = (
-                f'{{"event": "request", "level": "info", "logger": "{__name__}", '
-                f'"timestamp": "{now}Z", "request_id": {quote(request_id)}, '
-                f'"user_id": {quote(user) if user else "null"}, "method": {quote(method)}, '
-                f'"route": {quote(route) if route else "null"}, "status": {status}, '
-                f'"duration_ms": {duration}, "database_ms": {database}{trace}}}\n'
-            )
-            # As logging does: a line that can't be written is no reason to fail the request.
-            with suppress(OSError):
-                sys.stdout.write(line)
-                sys.stdout.flush()
-            return
-        logger.log(
-            logging.ERROR if crash else logging.INFO,
-            "request",
-            extra={
-                "request_id": request_id,
-                "user_id": user,
-                "method": method,
-                "route": route,
-                "status": status,
-                "duration_ms": duration,
-                "database_ms": database,
-                **({"trace_id": trace_id} if trace_id else {}),
-            },
-            exc_info=crash,
-        )
+        fields: dict[str, object] = {
+            "request_id": answered.request_id,
+            "user_id": answered.user_id,
+            "method": answered.method,
+            "route": answered.route,
+            "status": answered.status,
+            "duration_ms": round(answered.seconds * 1000, 2),
+            "database_ms": round(answered.in_database * 1000, 2),
+        }
+        if answered.trace_id:
+            fields["trace_id"] = answered.trace_id
+        if answered.crash:
+            logger.error("request", extra=fields, exc_info=answered.crash)
+        else:
+            now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+            output.line(self._line(now, fields))
+
+
+def _json_line(now: str, fields: dict[str, object]) -> bytes:
+    head = {"event": "request", "level": "info", "logger": __name__, "timestamp": now}
+    return to_json({**head, **fields}) + b"\n"
+
+
+def _plain_line(now: str, fields: dict[str, object]) -> bytes:
+    told = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+    return f"{now} [info     ] request [{__name__}] {told}\n".encode("utf-8", "backslashreplace")
 
 
 def trace_without_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

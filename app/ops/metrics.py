@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from app.audit.actions import Action
 from app.db.servers import ServerReplaced
+from app.ops.logging import log_output
 from app.runtime import Runtime
 from app.tokens.keyring import NoSigningKey
 
@@ -29,6 +30,7 @@ OTHER = "other"
 """The label in place of a route, for requests that no API route takes: pages, unknown paths."""
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """Other methods count as OTHER, because a client may invent any number of them."""
+FRAMES = ("hello", "set", "beat", "everything", "bye")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -68,7 +70,8 @@ class Requests(Collector):
 def render_metrics(runtime: Runtime, requests: Requests, worker: int | None = None) -> bytes:
     """Return all metrics of this process, as they are now; of several workers, with its number."""
     registry = CollectorRegistry()
-    for collector in (requests, Enforcement(runtime), Logins(runtime), ResourceMetrics(runtime)):
+    collectors = (Enforcement, EventStreams, Logins, ResourceMetrics)
+    for collector in (requests, *(each(runtime) for each in collectors)):
         registry.register(Labelled(collector, {} if worker is None else {"worker": str(worker)}))
     return generate_latest(registry)
 
@@ -170,6 +173,39 @@ class Enforcement(Collector):
         )
 
 
+class EventStreams(Collector):
+    """The streams by which other services follow what happens."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as Prometheus' client asks for them."""
+        streams = self._runtime.streams
+        yield GaugeMetricFamily("scopegate_event_streams_open", "Open event streams.", len(streams))
+        yield GaugeMetricFamily(
+            "scopegate_event_streams_limit",
+            "Event streams that may be open; past it they are refused.",
+            self._runtime.settings.max_streams,
+        )
+        sent = CounterMetricFamily(
+            "scopegate_event_frames", "Frames sent on event streams.", labels=["frame"]
+        )
+        for name in FRAMES:
+            sent.add_metric([name], streams.sent[name])
+        yield sent
+        yield CounterMetricFamily(
+            "scopegate_event_overflows",
+            "Times that an event stream was too far behind and was told to forget everything.",
+            streams.overflows,
+        )
+        yield GaugeMetricFamily(
+            "scopegate_event_lag_seconds",
+            "For how long the oldest event has been heard that some stream has yet to send.",
+            streams.lag,
+        )
+
+
 class Logins(Collector):
     """Logins by outcome, audit entries, and the hashing queue."""
 
@@ -215,7 +251,7 @@ class Logins(Collector):
 
 
 class ResourceMetrics(Collector):
-    """What a process works with: its connections to the database, its signing key."""
+    """What a process works with: its connections to the database, its log, its signing key."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -231,6 +267,12 @@ class ResourceMetrics(Collector):
             "scopegate_database_connections_limit",
             "Connections that the pool may have.",
             self._runtime.pool.size(),
+        )
+        output = log_output()
+        yield CounterMetricFamily(
+            "scopegate_log_lines_dropped",
+            "Lines of the log that were dropped, because stdout took no more.",
+            output.dropped if output else 0,
         )
         now = self._runtime.now()
         try:

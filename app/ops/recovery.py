@@ -38,7 +38,7 @@ class NothingLost(Conflict):
 
 async def find_loss(runtime: Runtime) -> LostTimeline:
     """Return the loss to recover from. Raises NothingLost."""
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         lost = await db.scalar(
             select(LostTimeline).where(LostTimeline.recovered_at.is_(None)).limit(1)
         )

@@ -36,6 +36,8 @@ MAX_CHUNKS = 512
 MAX_PIPELINED = 16
 PIECE = 4 * 1024
 """Bytes that are parsed between two checks of the limits."""
+LAST_FRAMES = 0.2
+"""Seconds that a client has to take the last frames of an event stream at a shutdown."""
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -183,6 +185,12 @@ class Connection(FramedProtocol):
         """End that deadline: the client has read some of its answer."""
         self._taking_due = None
         super().resume_writing()
+
+    def shutdown(self) -> None:
+        """Let the request under way finish. No event stream holds a shutdown up, however slow."""
+        super().shutdown()
+        if self.cycle is not None and "stream" in self.cycle.scope["state"]:
+            self.loop.call_later(LAST_FRAMES, self.transport.abort)
 
     async def _ask(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable

@@ -5,10 +5,14 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -19,7 +23,7 @@ from app.db.url import unproven_servers
 from app.errors import ConfigurationError, ScopegateError
 from app.ops.logging import configure_logging
 from app.server.connections import MakeApp, ServerConfig
-from app.server.memory import share_one_heap
+from app.server.memory import keep_pages_shared, share_one_heap
 from app.server.workers import Worker
 from app.setting_types import is_any_address
 from app.settings import Settings
@@ -60,7 +64,9 @@ def serve(settings: Settings, make_app: MakeApp, *, workers: int) -> None:
         text = "serving at %s, console at %s/console, documentation at %s/docs"
         logger.info(text, *[settings.token_issuer] * 3)
         if workers > 1:
-            _supervise(workers, listener, make_app)
+            # This imports uvloop, once for all of them.
+            config.get_loop_factory()
+            _supervise(workers, listener, settings, make_app)
         else:
             _run(Server(config, settings), listener)
     logger.info("stopped")
@@ -70,6 +76,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, which drains at the first signal and then returns."""
 
     _announced = False
+    _draining = False
 
     def __init__(self, config: ServerConfig, settings: Settings) -> None:
         super().__init__(config)
@@ -96,6 +103,9 @@ class Server(uvicorn.Server):
         if self._stop_at is not None and not self._announced:
             self._announced = True
             logger.info(SHUTTING_DOWN)
+        if self._stop_at is not None and not self._draining:
+            self._draining = True
+            self.config.loaded_app.state.runtime.streams.drain()
         over = self._stop_at is not None and self._stop_at <= time.monotonic()
         return await super().on_tick(counter) or over
 
@@ -150,7 +160,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"can't listen on {host}, port {port}: {why}") from None
 
 
-def _supervise(count: int, listener: socket.socket, make_app: MakeApp) -> None:
+def _supervise(count: int, listener: socket.socket, settings: Settings, make_app: MakeApp) -> None:
     """Keep `count` workers until a signal, then wait for them to finish; a second one kills them.
 
     A worker that ends by itself is replaced.
@@ -163,9 +173,11 @@ def _supervise(count: int, listener: socket.socket, make_app: MakeApp) -> None:
             signals.append(number)
 
     _catch(STOP_SIGNALS, hear)
+    keep_pages_shared()
     with tempfile.TemporaryDirectory(prefix="scopegate-") as folder:
         all_workers = [Worker(Path(folder), number) for number in range(count)]
-        running = {worker: _start_worker(listener, worker, make_app) for worker in all_workers}
+        start = partial(_start_worker, listener, settings, make_app)
+        running = {worker: start(worker) for worker in all_workers}
         while running:
             wait([process.sentinel for process in running.values()], timeout=POLL_INTERVAL)
             ended = [worker for worker, process in running.items() if not process.is_alive()]
@@ -184,29 +196,49 @@ def _supervise(count: int, listener: socket.socket, make_app: MakeApp) -> None:
             elif ended and not signals:
                 logger.warning("a worker has ended, another one starts")
                 time.sleep(RESPAWN_PAUSE)
-                running |= {worker: _start_worker(listener, worker, make_app) for worker in ended}
+                running |= {worker: start(worker) for worker in ended}
     if len(signals) > 1:
         signal.signal(signals[-1], signal.SIG_DFL)
         signal.raise_signal(signals[-1])
 
 
-def _start_worker(listener: socket.socket, worker: Worker, make_app: MakeApp) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(
-        target=_work, args=(listener, worker, make_app)
-    )
+def _start_worker(
+    listener: socket.socket, settings: Settings, make_app: MakeApp, worker: Worker
+) -> BaseProcess:
+    process = _process_class()(target=_work, args=(listener, settings, make_app, worker))
     # A child inherits ignored signals. So it ignores Ctrl-C while it starts, and SIGHUP always: its
-    # parent handles both.
+    # parent handles both. A forked child also inherits its parent's handler of SIGTERM, so no
+    # SIGTERM may reach it before it has removed that.
     of_terminals = [each for each in STOP_SIGNALS if each != signal.SIGTERM]
     handlers = {each: signal.signal(each, signal.SIG_IGN) for each in of_terminals}
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     process.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     for each, handler in handlers.items():
         signal.signal(each, handler)
     return process
 
 
-def _work(listener: socket.socket, worker: Worker, make_app: MakeApp) -> None:
-    # Unpickling `make_app` has imported the app: that starts no thread.
+def _process_class() -> type[ForkProcess | SpawnProcess]:
+    """Return ForkProcess where that is safe: it shares the memory of all that is imported.
+
+    A lock that another thread holds would stay held in the child. And the libraries of macOS may
+    run threads of their own.
+    """
+    alone = threading.active_count() == 1
+    return ForkProcess if sys.platform == "linux" and alone else SpawnProcess
+
+
+def _work(listener: socket.socket, settings: Settings, make_app: MakeApp, worker: Worker) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    # Spawned, it has only imported the app so far, to unpickle `make_app`: that starts no thread.
     share_one_heap()
-    settings = Settings()
+    # What waits in its parent's log is for its parent to write.
+    logging.getLogger().handlers.clear()
     configure_logging(settings)
-    _run(WorkerServer(ServerConfig(settings, make_app, worker), settings), listener)
+    try:
+        _run(WorkerServer(ServerConfig(settings, make_app, worker), settings), listener)
+    finally:
+        # A forked process ends without Python's own end, which writes the log's last lines.
+        logging.shutdown()

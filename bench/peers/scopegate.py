@@ -5,15 +5,17 @@ the mark that every public route bears here: a dependency that does nothing.
 """
 
 import uuid
+from types import SimpleNamespace
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
+from app import main
 from app.api.dependencies import ReadDep
 from app.api.items import ItemAnswer
 from app.api.me import Me
+from app.api.routing import Router, RoutesByPath
 from app.api.security import PUBLIC, CanReadItems
 from app.items.items import get_item
-from app.main import create_app as create_scopegate
 from app.ops.logging import configure_logging
 from app.server.memory import share_one_heap
 from app.settings import Settings
@@ -26,24 +28,23 @@ SCOPED_PATH = "/bench/scoped"
 
 
 def create_app() -> FastAPI:
-    """Scopegate with these routes before its own.
+    """Scopegate with these routes before its own, made and found as its own are.
 
-    They are included as its own are, and looked through first: a route costs more the more come
-    before it, and nobody shall say that the bare ones were slow for that.
+    But for the bare ones: the app would not start with routes that don't say who may call them.
     """
     settings = Settings()
     # As a serving process does: a line a request has its price.
     share_one_heap()
     configure_logging(settings)
-    app = create_scopegate(settings)
-    own = app.router.routes[:]
-    router = APIRouter()
-    router.add_api_route(BARE_PATH, bare)
-    router.add_api_route(PUBLIC_PATH, bare, dependencies=[PUBLIC])
-    router.add_api_route(SCOPED_PATH, scoped)
-    router.add_api_route(BARE_ITEM_PATH, bare_item)
-    app.include_router(router)
-    app.router.routes[:] = app.router.routes[len(own) :] + own
+    declared, undeclared = Router(), Router()
+    declared.add_api_route(PUBLIC_PATH, bare, dependencies=[PUBLIC])
+    declared.add_api_route(SCOPED_PATH, scoped)
+    main.ROUTERS = (SimpleNamespace(router=declared), *main.ROUTERS)  # type: ignore[assignment]
+    app = main.create_app(settings)
+    undeclared.add_api_route(BARE_PATH, bare)
+    undeclared.add_api_route(BARE_ITEM_PATH, bare_item)
+    routes = undeclared.routes + app.router.routes[1:]
+    app.router.routes[:] = [RoutesByPath(routes), *routes]
     return app
 
 

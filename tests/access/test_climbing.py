@@ -26,6 +26,7 @@ from app.access.models import Grant
 from app.access.registry import register_scope
 from app.db.work import Actor
 from app.identity.account_writes import add_user, make_secret
+from app.identity.candidates import Authentication
 from app.identity.models import User
 from app.identity.users import Kind, NewUser, user_of_id
 from app.runtime import Runtime
@@ -160,11 +161,12 @@ class AuthorityMachine(RuleBasedStateMachine):
         return caller, self.issued(caller, asked), target, self.wait(self.token(caller, asked))
 
     async def token(self, caller: Account, asked: set[str] | None) -> dict[str, str]:
-        async with self.runtime.work(Actor()) as work:
+        async with self.runtime.work(Actor(), at_once=True) as work:
+            user = await user_of_id(work.db, caller.id)
             issued = await password_grant(
                 work,
                 self.runtime.issuer,
-                user=await user_of_id(work.db, caller.id),
+                person=Authentication(user.id, user.password_hash or "", at=work.now),
                 client=None,
                 requested=asked,
             )

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.access.authority import BeyondAuthority
 from app.access.grants import grant, grant_to_newcomers, revoke
-from app.access.holdings import granted_scopes
+from app.access.holdings import granted_until
 from app.access.models import Grant
 from app.access.scopes import ScopeNotRegistered
 from app.errors import Refused
@@ -32,8 +32,8 @@ async def test_granting_again_renews_the_terms_and_revoking_again_is_nothing(
         row = await work.db.scalar(select(Grant).where(Grant.user_id == user.id))
         assert row
         assert (row.expires_at, row.reason, row.granted_by) == (later, "b", admin.id)
-        assert await granted_scopes(work.db, user.id, now=work.now) == {"read:items"}
-        assert await granted_scopes(work.db, user.id, now=later) == set()
+        assert (await granted_until(work.db, user.id, now=work.now)).keys() == {"read:items"}
+        assert (await granted_until(work.db, user.id, now=later)).keys() == set()
         assert await revoke(work, user.id, "read:items")
         assert not await revoke(work, user.id, "read:items")
 
@@ -68,8 +68,11 @@ async def test_revoking_takes_one_scope_of_one_user_and_tells_which(runtime: Run
     async with runtime.work(await signed_in(runtime, admin, "admin")) as work:
         assert await revoke(work, user.id, "read:items")
         now = work.now
-        assert await granted_scopes(work.db, user.id, now=now) == {"write:items"}
-        assert await granted_scopes(work.db, other.id, now=now) == {"read:items", "write:items"}
+        assert (await granted_until(work.db, user.id, now=now)).keys() == {"write:items"}
+        assert (await granted_until(work.db, other.id, now=now)).keys() == {
+            "read:items",
+            "write:items",
+        }
         assert await told(work.db, "grant.revoked") == [
             (admin.id, user.id, {"scope": "read:items"})
         ]

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from app.access.grants import grant
-from app.access.principals import Counts, Principals, load_holder
+from app.access.holders import load_holder
+from app.access.principals import Counts, Principals
 from app.identity.models import Session
 from app.runtime import Runtime
 from tests.conftest import following, settings_for

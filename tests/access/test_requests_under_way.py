@@ -16,10 +16,9 @@ from app.access.authority import (
     managed_user,
 )
 from app.access.grants import grant, revoke
-from app.access.holdings import granted_scopes
-from app.db.work import Actor
+from app.access.holdings import granted_until
 from app.errors import InvalidToken
-from app.identity.login import LoginRefused, change_password, confirm_login
+from app.identity.login import change_password
 from app.identity.session_writes import end_session, end_sessions_of
 from app.identity.users import user_of_id
 from app.runtime import Runtime
@@ -58,7 +57,7 @@ async def test_a_request_under_way_of_somebody_who_was_put_out_changes_nothing(
     async with runtime.work(caller) as work:
         with pytest.raises((InvalidToken, BeyondAuthority)):
             await grant(work, user.id, "read:items")
-        assert await granted_scopes(work.db, user.id, now=work.now) == set()
+        assert (await granted_until(work.db, user.id, now=work.now)).keys() == set()
 
 
 @pytest.mark.parametrize("put_out", [disable, sign_out])
@@ -108,26 +107,6 @@ async def test_who_is_put_out_registers_and_removes_no_scope(
     assert [(await each).status_code for each in (putting, removing)] == [401, 401]
     scopes = (await own_client.get("/scopes", headers=await bearer(own_client, root))).json()
     assert "x:y" not in {each["name"] for each in scopes["items"]}
-
-
-async def test_logins_do_not_overtake_whoever_disables_the_account(own_runtime: Runtime) -> None:
-    """Or else an account that keeps signing in could not be disabled."""
-    user = await make_user(own_runtime)
-
-    async def sign_in() -> None:
-        async with own_runtime.work(Actor()) as work:
-            await confirm_login(work.db, await user_of_id(work.db, user.id))
-
-    async with own_runtime.work(Actor()) as work:
-        await confirm_login(work.db, await user_of_id(work.db, user.id))
-        disabling = asyncio.create_task(disable(own_runtime, Caller(user_id=user.id)))
-        await asyncio.wait({disabling}, timeout=0.2)
-        signing_in = asyncio.create_task(sign_in())
-        done, _ = await asyncio.wait({disabling, signing_in}, timeout=0.2)
-        assert not done, "one waits for the login before, the other for the disabling"
-    await disabling
-    with pytest.raises(LoginRefused):
-        await signing_in
 
 
 async def test_who_is_being_disabled_grants_nothing_any_more(own_runtime: Runtime) -> None:

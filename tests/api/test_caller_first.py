@@ -9,9 +9,10 @@ import pytest
 from fastapi import APIRouter, Body, FastAPI, Request, Security
 
 import app.main
-from app.access.principals import Principal
+from app.access.holders import Principal
 from app.api.default_deny import refuse_undeclared_routes
-from app.api.security import CAN_INTROSPECT, CanWriteItems, Router, current_principal
+from app.api.routing import Router
+from app.api.security import CAN_INTROSPECT, CanWriteItems, current_principal
 from app.errors import ConfigurationError
 from app.runtime import Runtime
 from tests.conftest import client_of

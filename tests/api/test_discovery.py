@@ -85,8 +85,8 @@ async def test_the_metadata_passes_authlib_s_validation(runtime: Runtime, path: 
     async with at(runtime, f"https://example.com{path}") as client:
         metadata = AuthorizationServerMetadata((await client.get(WELL_KNOWN)).json())
     metadata.validate()
-    assert metadata["response_types_supported"] == ["none"]
-    assert "authorization_endpoint" not in metadata
+    assert metadata["response_types_supported"] == ["code"]
+    assert metadata["authorization_endpoint"] == f"https://example.com{path}/authorize"
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 
 from app.api.errors import add_error_handlers
-from app.api.security import OAuthRoute
+from app.api.routing import OAuthRoute
 
 
 class Refusal(Exception):

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from app.access.grants import revoke
 from app.identity.models import Session
 from app.runtime import Runtime
+from tests.support.audit import told
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, Someone, make_user, sign_in
 from tests.support.services import make_service
@@ -38,6 +39,16 @@ async def test_an_expired_access_token_still_signs_out(
     clock.move(seconds=901)
     assert (await client.post("/revoke", data={"token": pair.token})).status_code == 200
     assert await pair.refresh() == 400
+
+
+async def test_a_sign_out_by_a_token_is_audited_as_its_users_own(
+    client: httpx2.AsyncClient, runtime: Runtime, alice: Someone
+) -> None:
+    pair = await sign_in(client, alice)
+    await client.post("/revoke", data={"token": pair.token})
+    async with runtime.sessions() as db:
+        ((actor, subject, _),) = await told(db, "session.ended")
+    assert (actor, subject) == (alice.id, alice.id)
 
 
 async def test_revoking_no_token_is_200_and_a_missing_one_400(

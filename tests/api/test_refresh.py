@@ -194,4 +194,5 @@ async def test_the_password_grant_switches_off_and_refresh_goes_on(
         assert (await client.post("/token", data=data)).status_code == 400
         await pair_of(await refresh(client, pair))
         metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
-        assert metadata["grant_types_supported"] == ["refresh_token", "client_credentials"]
+        grants = ["authorization_code", "refresh_token", "client_credentials"]
+        assert metadata["grant_types_supported"] == grants

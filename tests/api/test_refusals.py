@@ -168,7 +168,7 @@ async def test_a_right_password_that_is_not_so_any_more_at_the_end_is_audited(
     if put_out == "given another password":
         new = {"password_hash": "another"}
     async with own_runtime.work(OPERATOR) as work:
-        await work.db.execute(text("LOCK TABLE known_networks, grants"))
+        await work.db.execute(text("LOCK TABLE grants"))
         signing_in = asyncio.create_task(login(own_client, user))
         await until_waiting(own_runtime, "relation")
         await work.db.execute(update(User).where(User.id == user.id).values(new))
@@ -195,7 +195,7 @@ async def test_a_refusal_as_late_as_the_token_itself_is_audited(
     runtime: Runtime, alice: Someone, portal: ServiceAccount
 ) -> None:
     class TooLarge(Issuer):
-        async def issue(self, *_: object, **__: object) -> Issued:
+        def write(self, *_: object, **__: object) -> Issued:
             raise InvalidScope("The token would be too large: ask for less.")
 
     issuer = TooLarge(**{name: getattr(runtime.issuer, name) for name in Issuer.__slots__})

@@ -153,9 +153,13 @@ async def test_metadata_is_true_and_its_issuer_is_that_of_tokens(
         assert (await client.post(path, data={"x": "y"})).status_code in {400, 401}
     jwks = await client.get(metadata["jwks_uri"].removeprefix(issuer))
     assert jwks.status_code == 200
-    assert metadata["response_types_supported"] == ["none"]
+    assert metadata["response_types_supported"] == ["code"]
+    assert metadata["code_challenge_methods_supported"] == ["S256"]
+    assert metadata["authorization_response_iss_parameter_supported"] is True
+    assert metadata["request_uri_parameter_supported"] is False
     assert metadata["grant_types_supported"] == [
         "password",
+        "authorization_code",
         "refresh_token",
         "client_credentials",
     ]

@@ -145,7 +145,7 @@ async def test_unknown_parameters_are_ignored(client: httpx2.AsyncClient, alice:
     assert (await post(client, body)).status_code == 200
 
 
-@pytest.mark.parametrize("grant_type", ["authorization_code", "nonsense", "PASSWORD"])
+@pytest.mark.parametrize("grant_type", ["implicit", "nonsense", "PASSWORD"])
 async def test_unknown_grants_are_unsupported(
     client: httpx2.AsyncClient, alice: Someone, grant_type: str
 ) -> None:

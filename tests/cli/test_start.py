@@ -1,4 +1,4 @@
-"""Commands start fast: what takes long to import is imported when it is used."""
+"""Commands start fast: what takes long to import is imported when it is used. And they end fast."""
 
 import subprocess
 import sys
@@ -28,6 +28,23 @@ def test_help_imports_nothing_that_takes_long() -> None:
         [sys.executable, "-c", HELP, "scopegate", *commands()], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
+END = """
+import gc, sys
+from app.cli import main
+sys.argv = ["scopegate", "--version"]
+try:
+    main()
+finally:
+    print(gc.get_freeze_count() > 0)
+"""
+
+
+@pytest.mark.system
+def test_the_end_of_a_command_collects_no_garbage() -> None:
+    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == ["True"]
 
 
 async def test_the_version_is_printed() -> None:

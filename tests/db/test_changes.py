@@ -2,12 +2,14 @@
 
 import uuid
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
 from app.db.changes import EVERYTHING, Change, parse_change
 from app.db.clock import DatabaseClock
+from app.db.events import Event, parse_event
 from app.errors import Conflict
 from app.runtime import Runtime
 from tests.conftest import client_of
@@ -23,6 +25,7 @@ async def alice(own_runtime: Runtime) -> Someone:
     return await make_user(own_runtime, "read:items")
 
 
+ID = uuid.UUID("01890000-0000-7000-8000-000000000001")
 OF_ALICE = {
     "UPDATE users SET disabled_at = now() WHERE id = :user": "user",
     "UPDATE users SET username = 'other' WHERE id = :user": "user",
@@ -107,6 +110,27 @@ def test_what_is_not_understood_may_be_anything(payload: str) -> None:
     assert parse_change(payload) == EVERYTHING
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "",
+        " ",
+        "account-disabled",
+        "account-disabled x",
+        f"account-disabled {ID} {ID}",
+        f"session-revoked {ID} {ID} {ID}",
+        f"scopes-changed {ID}",
+        f"a-later-version {ID}",
+    ],
+)
+def test_an_event_that_is_not_understood_may_be_anything(payload: str) -> None:
+    assert parse_event(payload) == Event("everything")
+
+
+def test_a_session_that_ended_is_told_with_its_user() -> None:
+    assert parse_event(f"session-revoked {ID} {ID}") == Event("session-revoked", (ID, ID))
+
+
 def test_a_token_is_told_by_its_digest() -> None:
     assert parse_change(r"token \x00ff") == Change("token", b"\x00\xff")
 
@@ -135,10 +159,37 @@ async def test_the_clock_is_the_databases(own_runtime: Runtime, clock: MovableCl
     clock.move(days=400)
     database_clock.sync(clock(), sent=0.0, received=0.1)
     assert (database_clock() - far).days >= 399
-    now = database_clock()
-    clock.move(days=400)
-    database_clock.sync(clock(), sent=0.0, received=60.0)
-    assert database_clock() - now < clock() - far, "an answer that took a minute tells little"
+    now, slow = database_clock(), clock() + timedelta(seconds=50)
+    assert database_clock.sync(slow, sent=0.0, received=60.0)
+    assert database_clock() - now < timedelta(seconds=1), "an answer that took a minute tells less"
     database_clock.reset()
-    database_clock.sync(clock(), sent=0.0, received=60.0)
-    assert (database_clock() - now).days >= 399, "another server's clock is another clock"
+    assert database_clock.sync(slow, sent=0.0, received=60.0)
+    assert now - database_clock() > timedelta(seconds=1), "another server's clock is another clock"
+
+
+def test_the_clock_is_never_ahead_of_the_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So no token says that it was issued later than it was. `latest` is never behind."""
+    passed = 0.0
+    monkeypatch.setattr("app.db.clock.monotonic", lambda: passed)
+    database_clock, answered = DatabaseClock(), datetime(2027, 1, 4, tzinfo=UTC)
+    # The database read its clock at some moment of these four seconds.
+    database_clock.sync(answered, sent=0.0, received=4.0)
+    passed = 4.0
+    assert database_clock() == answered
+    assert database_clock.latest() == (answered + timedelta(seconds=4)).timestamp()
+    passed = 1004.0
+    drift = timedelta(seconds=1)
+    assert database_clock.latest() == (answered + timedelta(seconds=1004) + drift).timestamp()
+
+
+@pytest.mark.parametrize("seconds", [-3600, -1, 1, 3600])
+def test_a_clock_that_was_set_is_noticed_and_adopted(
+    monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    monkeypatch.setattr("app.db.clock.monotonic", lambda: 10.0)
+    database_clock, time = DatabaseClock(), datetime(2027, 1, 4, tzinfo=UTC)
+    assert database_clock.sync(time, sent=0.0, received=0.1)
+    assert database_clock.sync(time + timedelta(seconds=9.9), sent=9.9, received=10.0)
+    later = time + timedelta(seconds=9.9 + seconds)
+    assert not database_clock.sync(later, sent=9.9, received=10.0)
+    assert database_clock() == later

@@ -9,7 +9,6 @@ import uuid
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -17,7 +16,8 @@ from sqlalchemy import func, select, text
 
 from app.db.changes import EVERYTHING, Change
 from app.db.clock import monotonic
-from app.db.listener import Listener
+from app.db.events import Event, Mark
+from app.db.listener import Listener, Listeners
 from app.runtime import Runtime
 from tests.conftest import client_of, following, running, settings_for
 from tests.support.factories import Someone, bearer, make_user
@@ -26,6 +26,27 @@ from tests.support.feeds import BOUND, FEEDS, feed_of, heard_by, terminate_feeds
 from tests.support.postgres_programs import libpq_url
 from tests.support.processes import until
 from tests.support.statements import execute
+
+
+class HeardEvents:
+    """Notes what events are about, and gaps as None."""
+
+    def __init__(self) -> None:
+        self.heard: list[uuid.UUID | None] = []
+        self.marks: list[Mark] = []
+
+    def on_event(self, event: Event) -> None:
+        self.heard.append(event.ids[0])
+
+    def on_mark(self, mark: Mark) -> None:
+        self.marks.append(mark)
+
+    def on_gap(self) -> None:
+        self.heard.append(None)
+
+    def on_clock_change(self) -> None:
+        raise AssertionError
+
 
 QUEUE_SIZE = "max_notify_queue_pages"
 TOO_MANY_FOR_A_FLOAT = 1100  # doublings: the largest float is below 2 ** 1024
@@ -200,16 +221,23 @@ async def test_a_planned_reconnection_forgets_nothing_and_misses_no_change(
     monkeypatch.setattr("app.db.changes.BEATS_PER_BOUND", 200)
     listeners: list[asyncpg.Connection] = []
     feed = feed_of(own_database_url, bound=60, opened=listeners)
+    events = HeardEvents()
+    feed.follow(events)
     made: list[Change] = []
     async with heard_by(feed) as heard:
+        events.heard.clear()
         while len(listeners) < 30:
             user_id = uuid.uuid4()
             made.append(Change("user", user_id))
             async with own_runtime.engine.begin() as connection:
                 told = select(func.pg_notify("scopegate", f"user {user_id}"))
                 await connection.execute(told)
+                event = f"account-enabled {user_id}"
+                await connection.execute(select(func.pg_notify("scopegate_events", event)))
         await until(lambda: set(made) <= set(heard))
         assert EVERYTHING not in heard
+        await until(lambda: len(events.heard) >= len(made))
+        assert events.heard == [change.key for change in made], "once each, and in order"
         assert feed.fresh()
         await until(lambda: sum(not each.is_closed() for each in listeners) <= 2)
 
@@ -220,14 +248,15 @@ async def test_a_successor_that_hears_nothing_never_takes_over(
     listeners: list[asyncpg.Connection] = []
     feed = feed_of(own_database_url, bound=BOUND, opened=listeners)
     async with heard_by(feed) as heard:
-        listen = Listener.listen
+        listen = Listeners._listen
 
-        async def deaf(listener: Listener, *how: Any) -> None:
-            await listen(listener, *how)
+        async def deaf(listeners: Listeners, number: int) -> Listener:
+            listener = await listen(listeners, number)
             await listener.connection.execute("UNLISTEN *")
+            return listener
 
-        monkeypatch.setattr(Listener, "listen", deaf)
-        feed._listener.ends_at = 0
+        monkeypatch.setattr(Listeners, "_listen", deaf)
+        feed._listeners.leader.ends_at = 0
         await until(lambda: len(listeners) > 2)
         assert listeners[1].is_closed()
         assert not listeners[0].is_closed()

@@ -130,3 +130,18 @@ async def test_a_migration_does_not_wait_long_on_a_lock(engine: AsyncEngine) -> 
             await connection.run_sync(ask)
     assert seen == ["5s"]
     await engine.dispose()
+
+
+async def test_scopes_that_are_openid_connects_now_stop_the_migration_with_a_clear_line(
+    engine: AsyncEngine,
+) -> None:
+    """A service that asks for one would take tokens of applications that hold no grant for it."""
+    await upgrade(engine, "0012")
+    async with engine.begin() as connection:
+        await connection.execute(text("INSERT INTO scopes VALUES ('email', 'Send e-mail')"))
+    with pytest.raises(CannotMigrate, match=r"^every client may .* for services: email\. Register"):
+        await upgrade(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM scopes WHERE name = 'email'"))
+    await upgrade(engine)
+    await engine.dispose()

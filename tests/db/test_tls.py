@@ -119,7 +119,10 @@ async def tls(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     upstream, shown = make_url(server_url), list[str]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with (
+            contextlib.closing(writer),
+            contextlib.suppress(OSError, asyncio.IncompleteReadError),
+        ):
             assert (await reader.readexactly(8))[4:] == SSL_REQUEST
             writer.write(b"S")
             await writer.start_tls(context)

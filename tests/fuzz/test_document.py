@@ -19,7 +19,8 @@ from tests.fuzz.conftest import PATIENT
 from tests.support.factories import OPERATOR, PASSWORD, make_user
 from tests.support.processes import serving
 
-pytestmark = pytest.mark.system
+# Measured, it would take minutes, and it runs nothing that the other tests do not.
+pytestmark = [pytest.mark.system, pytest.mark.long]
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 EVERY_PHASE = ("examples", "coverage", "fuzzing", "stateful")
 DRAWN = ("examples", "fuzzing", "stateful")

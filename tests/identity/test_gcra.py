@@ -61,7 +61,7 @@ async def test_the_statement_charges_what_gcra_charges_in_any_order_of_events(
 
     async def charge_and_compare(limit: FailureLimit, pauses: list[int]) -> None:
         model, now = Model(limit), 0
-        attempt = throttle.Attempt({limit: b"key"}, user_id=None, network=HOME, admitted_at=start)
+        attempt = throttle.Attempt({limit: b"key"}, user_id=None, network=HOME, made_at=start)
         async with runtime.sessions() as db:
             for pause in pauses:
                 now += pause

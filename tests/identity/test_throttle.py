@@ -10,8 +10,8 @@ from sqlalchemy import event, select, text
 from app.audit.models import AuditEntry
 from app.db.work import Actor, Origin
 from app.identity import throttle
+from app.identity.candidates import find_candidates
 from app.identity.models import FailureBudget, KnownNetwork
-from app.identity.networks import remember_network
 from app.identity.throttle import (
     ACCOUNT,
     ACCOUNT_AND_ADDRESS,
@@ -31,6 +31,7 @@ from tests.support.throttle import (
     budgets,
     fail,
     numbered,
+    remember,
     sign_in,
     wait_of,
 )
@@ -70,7 +71,7 @@ async def test_the_wait_is_capped_and_what_was_announced_is_true(
 ) -> None:
     async with runtime.work(OPERATOR) as work:
         source = AttemptSource("alice", None, HOME)
-        attempt = await runtime.throttle.admit(work.db, LOGIN, source, now=work.now)
+        attempt = runtime.throttle.attempt(LOGIN, source, now=work.now)
         for _ in range(500):
             await throttle.charge(work.db, attempt, now=work.now)
     wait = await wait_of(runtime)
@@ -91,7 +92,7 @@ async def test_addresses_of_one_64_are_one_and_of_two_are_two(runtime: Runtime) 
 async def test_somebody_known_in_a_64_is_known_in_all_of_it(runtime: Runtime) -> None:
     alice = await make_user(runtime)
     async with runtime.work(Actor(origin=Origin(address="2001:db8:0:1::1"))) as work:
-        await remember_network(work, alice.id)
+        await remember(work, alice.id)
     for number in range(ACCOUNT.burst):
         await fail(runtime, alice.username, address=numbered(number))
     await fail(runtime, alice.username, address="2001:db8:0:1::2", user=alice)
@@ -107,18 +108,18 @@ async def test_a_login_from_a_known_address_waits_for_no_other_and_is_remembered
 ) -> None:
     alice = await make_user(own_runtime)
     async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
-        await remember_network(work, alice.id)
+        await remember(work, alice.id)
     first = clock()
     async with own_runtime.sessions() as held:
         await held.execute(select(KnownNetwork).with_for_update())
         async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             await work.db.execute(text("SET LOCAL lock_timeout = '1s'"))
-            await remember_network(work, alice.id)
+            await remember(work, alice.id)
     clock.move(hours=25)
     for moment in (first, clock()):
         async with own_runtime.work(Actor(origin=Origin(address=HOME))) as work:
             assert await work.db.scalar(select(KnownNetwork.signed_in_at)) == moment
-            await remember_network(work, alice.id)
+            await remember(work, alice.id)
 
 
 async def test_a_known_address_does_not_save_whoever_guesses_there(runtime: Runtime) -> None:
@@ -150,12 +151,11 @@ async def test_all_spellings_of_a_name_are_one_account(runtime: Runtime, spellin
 async def test_no_name_no_address_and_no_password_is_in_the_table(runtime: Runtime) -> None:
     typed = "my password, typed as a name"
     await fail(runtime, typed, address=HOME)
-    async with runtime.sessions() as db:
+    async with runtime.reading() as db:
         keys = list(await db.scalars(select(FailureBudget.key)))
-        # Nor a digest that whoever has a list of names could make.
-        again = throttle.Throttle(["another secret"], runtime.sessions)
-        source = AttemptSource(typed, None, HOME)
-        other = await again.admit(db, LOGIN, source, now=runtime.now())
+    # Nor a digest that whoever has a list of names could make.
+    again = throttle.Throttle(["another secret"], runtime.database.connect)
+    other = again.attempt(LOGIN, AttemptSource(typed, None, HOME), now=runtime.now())
     assert len(keys) == len(LOGIN)
     assert {len(key) for key in keys} == {32}
     assert not set(keys) & set(other.budgets.values())
@@ -201,19 +201,32 @@ async def test_the_look_before_a_login_uses_indexes_however_much_there_is(
             "INSERT INTO failure_budgets SELECT sha256(n::text::bytea), now() "
             "FROM generate_series(1, 20000) n"
         )
-        await connection.exec_driver_sql("ANALYZE known_networks, failure_budgets")
+        await connection.exec_driver_sql(
+            "INSERT INTO users (id, username, username_key) "
+            "SELECT gen_random_uuid(), n, n FROM generate_series(1, 20000) n"
+        )
+        await connection.exec_driver_sql(
+            "INSERT INTO client_secrets (id, user_id, digest) "
+            "SELECT gen_random_uuid(), id, sha256(id::text::bytea) FROM users"
+        )
+        await connection.exec_driver_sql(
+            "ANALYZE users, known_networks, failure_budgets, client_secrets"
+        )
         sent: list[tuple[str, Any]] = []
 
         def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-            sent.append((statement, parameters))
+            if "failure_budgets" in statement:
+                sent.append((statement, parameters))
 
         event.listen(runtime.engine.sync_engine, "before_cursor_execute", note)
-        source = AttemptSource("alice", alice.id, HOME)
-        await runtime.throttle.admit(db, LOGIN, source, now=runtime.now())
+        source = AttemptSource("alice", None, HOME)
+        attempt = runtime.throttle.attempt(LOGIN, source, now=runtime.now())
+        assert await find_candidates(runtime.throttle, [alice.username], attempt)
         event.remove(runtime.engine.sync_engine, "before_cursor_execute", note)
         ((statement, parameters),) = sent
         explained = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
         plan = "\n".join(explained.scalars())
+    assert "uq_users_username_key" in plan
     assert "pk_known_networks" in plan
     assert "pk_failure_budgets" in plan
     assert "Seq Scan" not in plan

@@ -20,7 +20,7 @@ INSTALLED = TOOLS / "node_modules"
 INSTALLED_LOCK = INSTALLED / "installed-lock.json"
 """A copy of the lock that was installed last, so that npm runs only after a change."""
 PROGRAMS = INSTALLED / ".bin"
-CHECKED = [str(PROJECT / "app"), str(PROJECT / "tests")]
+CHECKED = [str(PROJECT / name) for name in ("app", "examples", "tests")]
 
 
 def main(*options: str) -> int:

@@ -20,7 +20,8 @@ def test_a_machine_without_npm_says_so_and_ci_fails(
 
 def test_the_types_come_from_the_api_and_the_pages_configuration() -> None:
     types = declarations()
-    assert "type ScopeAnswer = { name: string; description: string; built_in: boolean; };" in types
+    scope = "name: string; description: string; resource: string | null; built_in: boolean;"
+    assert f"type ScopeAnswer = {{ {scope} }};" in types
     assert 'type KindConfig = { name: "person" | "service"; text: string; };' in types
     assert "expires_at?: string | null;" in types
     assert '"PUT /users/{user_id}/grants/{scope}"' in types

@@ -8,8 +8,9 @@ import httpx2
 import pytest
 from sqlalchemy import func, insert, select, text, update
 
+from app.access.client_registry import delete_client
 from app.db.locks import Lock
-from app.identity.models import FailureBudget, KnownNetwork, Session
+from app.identity.models import Consent, FailureBudget, KnownNetwork, Session
 from app.identity.networks import KNOWN_FOR
 from app.identity.throttle import SLACK
 from app.ops.background import background_work
@@ -17,8 +18,9 @@ from app.ops.housekeeping import BATCH, prune
 from app.runtime import Runtime
 from app.server.memory import trim_heap
 from app.tokens.keys import rotate_key
-from app.tokens.models import OpaqueToken, SigningKey
+from app.tokens.models import AuthorizationCode, OpaqueToken, SigningKey
 from tests.conftest import settings_for
+from tests.support.browsing import PersonsBrowser, register
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, login, make_user
 from tests.support.housekeeping import KEPT, house
@@ -100,6 +102,26 @@ async def test_budgets_that_are_whole_and_networks_of_long_ago_go(
         await work.db.execute(update(KnownNetwork).values(signed_in_at=clock() - KNOWN_FOR))
     await house(own_runtime.sessions, now=clock())
     assert await count(own_runtime, KnownNetwork) == 0
+
+
+async def test_codes_go_a_day_after_their_end_and_consents_with_their_client(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    alice = await make_user(own_runtime, "read:items")
+    app, other = [await register(own_runtime, name) for name in ("app", "other")]
+    browser = PersonsBrowser.of(own_runtime)
+    async with browser.client:
+        await browser.sign_in(alice)
+        await browser.code(app)
+        await browser.code(other)
+    async with own_runtime.work(OPERATOR) as work:
+        await delete_client(work, "app")
+    await house(own_runtime.sessions, now=clock())
+    assert await count(own_runtime, AuthorizationCode) == 2, "one that comes again is recognised"
+    assert await count(own_runtime, Consent) == 1
+    clock.move(seconds=24 * 3600 + 61)
+    await house(own_runtime.sessions, now=clock())
+    assert await count(own_runtime, AuthorizationCode) == 0
 
 
 async def test_while_one_replica_is_at_it_another_leaves_it(own_runtime: Runtime) -> None:

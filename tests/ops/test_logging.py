@@ -1,5 +1,6 @@
 """What a serving process writes: a line an event, and nothing that is anybody's secret."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,7 @@ async def test_a_crash_is_logged_once_with_where_and_without_what(
     async with httpx2.AsyncClient(transport=transport, base_url="http://scopegate.test") as client:
         with logging_as_production(runtime.settings):
             assert (await client.get("/crash")).status_code == 500
+            await asyncio.sleep(0)  # The line is written at the end of the turn.
     output = capsys.readouterr()
     # Beside the client's own.
     (line,) = [line for line in lines_of(output.out) if line["logger"].startswith("app.")]

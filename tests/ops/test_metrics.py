@@ -14,7 +14,8 @@ from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, settings_for
 from tests.support.factories import PASSWORD, bearer, login, make_user
 from tests.support.metrics import Found, read, total
-from tests.support.processes import SERVE, Service, children_of, command, eventually, serving
+from tests.support.processes import SERVE, Service, command, eventually, serving
+from tests.support.serving import workers_of
 
 TOKEN = "a-metrics-token-for-the-tests-0123456789"
 SCRAPE = {"Authorization": f"Bearer {TOKEN}"}
@@ -105,11 +106,9 @@ def test_a_scrape_of_one_worker_tells_what_all_have_counted(settings: dict[str, 
             assert total(scrape(service), count, route="/items", status="401") == asked
         assert total(scrape(service), "scopegate_feed_fresh") == 2
         # One that is replaced begins anew under its number; the other's counts stay.
-        before = children_of(service.process.pid, "spawn_main")
+        before = workers_of(service)
         os.kill(before[0], signal.SIGKILL)
-        eventually(
-            lambda: len(set(children_of(service.process.pid, "spawn_main")) - {before[0]}) == 2
-        )
+        eventually(lambda: len(set(workers_of(service)) - {before[0]}) == 2)
         eventually(lambda: total(scrape(service), "scopegate_feed_fresh") == 2)
         after = scrape(service)
         assert 0 < total(after, count, route="/items", status="401") < asked

@@ -134,7 +134,7 @@ def test_a_collector_is_told_of_requests_and_their_statements(
     assert {frozenset(line) for line in lines} == {frozenset(REQUEST_KEYS | {"trace_id"})}
 
     statements = collector.statements_of(login)
-    assert {"SELECT", "INSERT"} <= {span.name for span in statements}
+    assert {"SELECT", "WITH"} <= {span.name for span in statements}
     for span in statements:
         assert span.trace_id == login.trace_id
         assert span.start_time_unix_nano < span.end_time_unix_nano

@@ -14,23 +14,19 @@ import pytest
 
 from app.main import create_app
 from app.server.serving import POLL_INTERVAL, STOP_SIGNALS, _supervise
+from tests.conftest import settings_for
 from tests.support.factories import PASSWORD
 from tests.support.processes import (
     PATIENCE,
     SERVE,
     eventually,
+    resident,
     serving,
 )
 from tests.support.serving import refuses_connections, workers_of
 
 pytestmark = pytest.mark.system
 HASH_BYTES = 19 * 2**20
-
-
-def resident(process: int, what: str = "VmRSS") -> int:
-    """Bytes of memory that a process has now; `VmHWM` is the most that it ever had."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return 1024 * int(status.partition(f"{what}:")[2].split()[0])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc, and Linux' /proc")
@@ -88,7 +84,7 @@ def test_a_worker_is_told_to_end_once_however_long_it_takes(
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
             stopped = pool.submit(stop)
-            _supervise(1, listener, create_app)
+            _supervise(1, listener, settings_for("postgresql://u@127.0.0.1:1/n"), create_app)
             stopped.result()
     finally:
         for each, handler in handlers.items():
@@ -119,3 +115,19 @@ def test_a_worker_that_is_killed_is_replaced_and_none_outlives_its_parent(
         service.process.wait(PATIENCE)
         eventually(lambda: not any(map(runs, workers)))
         assert refuses_connections(service)
+
+
+def test_a_worker_that_replaces_another_has_the_settings_of_the_others(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """What was changed since counts from the next start on, for all of them at once."""
+    env_file = tmp_path / ".env"
+    env_file.write_text("SCOPEGATE_ISSUER=http://first.example")
+    with serving([*SERVE, "--workers", "2"], cwd=tmp_path, **settings) as service:
+        env_file.write_text("SCOPEGATE_ISSUER=http://second.example")
+        eventually(lambda: len(workers_of(service)) == 2)
+        for worker in workers_of(service):
+            os.kill(worker, signal.SIGKILL)
+        eventually(service.is_ready)
+        found = httpx2.get(f"{service.url}/.well-known/openid-configuration").json()
+    assert found["issuer"] == "http://first.example"
