@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -39,6 +39,7 @@ from app.api.middleware import (
     own_path,
 )
 from app.api.routing import CallerFirstRoute, RoutesByPath
+from app.api.security import bearer
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
 from app.ops.tracing import configured_tracing
@@ -99,6 +100,20 @@ TAGS = [
 """In the order in which /docs shows them."""
 
 
+class Scopegate(FastAPI):
+    """A FastAPI application whose OpenAPI document tells of the grants that are on."""
+
+    has_password_grant = True
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        document = super().openapi()
+        if not self.has_password_grant:
+            scheme = document["components"]["securitySchemes"][bearer.scheme_name]
+            scheme["flows"].pop("password", None)
+        return document
+
+
 def create_app(settings: Settings | None = None, worker: Worker | None = None) -> FastAPI:
     """The application, of one process or of one of several workers.
 
@@ -109,7 +124,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     requests = Requests()
     tracing = configured_tracing()
 
-    app = FastAPI(
+    app = Scopegate(
         title="Scopegate",
         version=version("scopegate"),
         description="Users, scopes and tokens. To try the routes: Authorize, then Try it out.",
@@ -123,6 +138,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
         # Below a path, that of the issuer is the one which clients see.
         servers=[{"url": path}] if (path := discovery.path_of(settings.token_issuer)) else None,
     )
+    app.has_password_grant = settings.password_grant
     app.state.requests, app.state.worker = requests, worker
     app.state.look = Look.of(settings)
     app.router.route_class = CallerFirstRoute

@@ -175,7 +175,9 @@ class ClientAnswer(Listed):
 
     client_id: str
     name: str
-    redirect_uris: list[str]
+    redirect_uris: list[str] = Field(
+        description="Those of the clients that ship begin with `/`: they are below the issuer."
+    )
     post_logout_redirect_uris: list[str]
     scopes: list[str] | None = Field(
         description="The most that its tokens may have. Null: every scope but `admin`."

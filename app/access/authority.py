@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from sqlalchemy import Select, and_, exists, select
+from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.holders import Principal, load_holder
@@ -169,7 +169,7 @@ async def keep_an_admin(work: Work[Caller], user_id: uuid.UUID) -> None:
     # If two transactions each remove one of the last two admins, one waits here and then finds no
     # other admin.
     await take_lock(work.db, Lock.LAST_ADMIN)
-    admins = _admins(password_grant=work.database.password_grant, now=work.now)
+    admins = _admins(now=work.now)
     if not await work.db.scalar(admins.where(Grant.user_id == user_id)):
         return
     lasting = admins.where(Grant.user_id != user_id, Grant.expires_at.is_(None))
@@ -177,18 +177,18 @@ async def keep_an_admin(work: Work[Caller], user_id: uuid.UUID) -> None:
         raise LastAdmin
 
 
-async def has_lasting_admin(db: AsyncSession, *, password_grant: bool, now: datetime) -> bool:
+async def has_lasting_admin(db: AsyncSession, *, now: datetime) -> bool:
     """Return whether an enabled account that can authenticate holds `admin` without end."""
-    lasting = _admins(password_grant=password_grant, now=now).where(Grant.expires_at.is_(None))
+    lasting = _admins(now=now).where(Grant.expires_at.is_(None))
     return await db.scalar(lasting) is not None
 
 
-def _admins(*, password_grant: bool, now: datetime) -> Select[uuid.UUID]:
+def _admins(*, now: datetime) -> Select[uuid.UUID]:
     # An account that can't authenticate can't undo anything, so it doesn't count as an admin.
-    can_authenticate = and_(User.kind == "service", exists().where(ClientSecret.user_id == User.id))
-    # Without the password grant no person can.
-    if password_grant:
-        can_authenticate |= and_(User.kind == "person", User.password_hash.is_not(None))
+    can_authenticate = or_(
+        and_(User.kind == "service", exists().where(ClientSecret.user_id == User.id)),
+        and_(User.kind == "person", User.password_hash.is_not(None)),
+    )
     return (
         select(Grant.user_id)
         .join(User, User.id == Grant.user_id)

@@ -19,9 +19,9 @@ from app.access.scopes import IDENTITY, require_registered
 from app.audit.log import record
 from app.db.changes import Change
 from app.db.work import Work
-from app.errors import Refused
+from app.errors import Conflict, Refused
 from app.identity import account_writes
-from app.identity.clients import FIRST_PARTY_CLIENT, NewSecret
+from app.identity.clients import CONSOLE_CLIENT, DOCS_CLIENT, FIRST_PARTY_CLIENT, NewSecret
 from app.identity.models import ID_TOKEN_ALGORITHM, Registration
 from app.identity.names import normalise_username
 from app.identity.registrations import get_registration, require_free_client_id
@@ -59,6 +59,12 @@ class ClientChanges(TypedDict, total=False):
     trusted: bool
     refresh_grace: int | None
     id_token_signed_response_alg: str
+
+
+class ShippedClient(Conflict):
+    """The service's own pages sign people in by it."""
+
+    text = "This client is a part of Scopegate: it can't be changed or deleted."
 
 
 async def register_client(
@@ -99,11 +105,10 @@ async def register_client(
 async def change_client(work: Work[Caller], client_id: str, changes: ClientChanges) -> Registration:
     """Change a client. Tokens that were issued lose what its ceiling loses, at once.
 
-    Raises ClientNotFound, and what `register_client` raises.
+    Raises ClientNotFound, ShippedClient, and what `register_client` raises.
     """
     await confirm_caller(work)
-    registration = await get_registration(work.db, client_id, lock=True)
-    require_ceiling(work.actor, registration.scopes, trusted=registration.trusted)
+    registration = await _changeable(work, client_id)
     before = _told(registration)
     if "name" in changes:
         registration.name = _check_name(changes["name"])
@@ -133,7 +138,8 @@ async def change_client(work: Work[Caller], client_id: str, changes: ClientChang
 async def delete_client(work: Work[Caller], client_id: str) -> None:
     """Delete a client: all its sessions and consents end, and so does a confidential one's account.
 
-    Raises ClientNotFound, BeyondAuthority, LastAdmin, or what `confirm_caller` raises.
+    Raises ClientNotFound, ShippedClient, BeyondAuthority, LastAdmin, or what `confirm_caller`
+    raises.
     """
     found = await get_registration(work.db, client_id)
     if found.account_id is None:
@@ -141,13 +147,24 @@ async def delete_client(work: Work[Caller], client_id: str) -> None:
     else:
         # First: it locks users, who come before all else.
         await accounts.disable(work, found.account_id)
-    registration = await get_registration(work.db, client_id, lock=True)
-    require_ceiling(work.actor, registration.scopes, trusted=registration.trusted)
+    registration = await _changeable(work, client_id)
     # The row alone: sessions and consents count only with a client. There may be millions.
     registration.deleted_at = work.now
     work.publish(Change("client", registration.id))
     await work.db.flush()
     record(work, "client.deleted", client_id=client_id)
+
+
+async def _changeable(work: Work[Caller], client_id: str) -> Registration:
+    """Return the client if the caller may change it. Until the commit, nobody else does.
+
+    Raises ClientNotFound, ShippedClient, or BeyondAuthority.
+    """
+    found = await get_registration(work.db, client_id, lock=True)
+    if client_id in {CONSOLE_CLIENT, DOCS_CLIENT}:
+        raise ShippedClient
+    require_ceiling(work.actor, found.scopes, trusted=found.trusted)
+    return found
 
 
 async def _ceiling(work: Work[Caller], scopes: Sequence[str] | None) -> list[str] | None:

@@ -15,6 +15,7 @@ MAX_REDIRECT_URI = 2000
 """Characters."""
 MAX_REDIRECT_URIS = 20
 """Of one client."""
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 # RFC 3986's characters, without `#` (a fragment) and `*` (which looks like a wildcard).
 _REST = r"[A-Za-z0-9\-._~:/?@!$&'()+,;=%]*"
@@ -93,6 +94,23 @@ def _is_redirect_uri(uri: str) -> bool:
 def _authority(uri: str) -> str:
     rest = uri.partition(":")[2]
     return re.split("[/?]", rest[2:], maxsplit=1)[0] if rest.startswith("//") else ""
+
+
+def addresses(uris: Iterable[str], *, issuer: str) -> list[str]:
+    """Return the URIs as requests name them: those of our own pages begin with `/`.
+
+    A loopback host has several names, and a person's machine may have given the service any port.
+    """
+    found: list[str] = []
+    for uri in uris:
+        if not uri.startswith("/"):
+            found.append(uri)
+        elif of_loopback := _LOOPBACK.fullmatch(issuer):
+            others = [issuer.replace(of_loopback["host"], host, 1) for host in LOOPBACK_HOSTS]
+            found += [each + uri for each in dict.fromkeys([issuer, *others])]
+        else:
+            found.append(issuer + uri)
+    return found
 
 
 def matching_redirect_uri(uri: str, registered: Iterable[str]) -> RedirectUri | None:

@@ -10,6 +10,7 @@ from app.access.client_registry import (
     MOST_GRACE,
     ClientChanges,
     NewClient,
+    ShippedClient,
     change_client,
     delete_client,
     register_client,
@@ -35,6 +36,7 @@ router = Router(prefix="/clients", tags=["clients"], responses=PROTECTED | refus
 
 NO_SUCH_SCOPE = {404: "There is no scope read:orders: see the list of scopes."}
 NOT_FOUND = refusals(404, texts={404: str(ClientNotFound())})
+SHIPPED = refusals(409, texts={409: str(ShippedClient())})
 ClientName = Annotated[Text, Field(min_length=1, max_length=MAX_REMARK)]
 Uri = Annotated[Text, Field(max_length=MAX_REDIRECT_URI)]
 Uris = Annotated[list[Uri], Field(max_length=MAX_REDIRECT_URIS)]
@@ -140,7 +142,9 @@ async def get_client(client_id: ClientId, _: CanReadClients, db: ReadDep) -> Cli
     return ClientAnswer.of(await get_registration(db, client_id))
 
 
-@router.patch("/{client_id}", summary="Change client", responses=NOT_FOUND | refusals(413))
+@router.patch(
+    "/{client_id}", summary="Change client", responses=NOT_FOUND | SHIPPED | refusals(413)
+)
 async def patch_client(
     client_id: ClientId, change: ClientChange, work: CanWriteClients
 ) -> ClientAnswer:
@@ -148,7 +152,9 @@ async def patch_client(
     return ClientAnswer.of(await change_client(work, client_id, change.given()))
 
 
-@router.delete("/{client_id}", summary="Delete client", status_code=204, responses=NOT_FOUND)
+@router.delete(
+    "/{client_id}", summary="Delete client", status_code=204, responses=NOT_FOUND | SHIPPED
+)
 async def remove_client(client_id: ClientId, work: CanWriteClients) -> None:
     """Delete the client. All its sessions and consents end."""
     await delete_client(work, client_id)

@@ -15,9 +15,11 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.types import Scope
 
 from app.access.scopes import ADMIN
+from app.api.dependencies import runtime_of
 from app.api.routing import CallerFirstRoute, Router
 from app.api.security import PUBLIC
 from app.audit.actions import WARNINGS, Action
+from app.identity.clients import CONSOLE_CLIENT
 from app.identity.users import Kind
 
 FILES = Path(__file__).parents[1] / "console"
@@ -93,6 +95,8 @@ class KindConfig(BaseModel):
 class ConsoleConfig(BaseModel):
     """What the page's scripts need to know and the API does not return."""
 
+    client_id: str = Field(description="What the page is called when it signs a user in.")
+    issuer: str = Field(description="Where the service is, as its tokens say.")
     admin: str = Field(description="The scope that satisfies every requirement.")
     actions: list[ActionConfig]
     kinds: list[KindConfig]
@@ -101,9 +105,16 @@ class ConsoleConfig(BaseModel):
     )
 
     @classmethod
-    def of(cls, app: FastAPI) -> "ConsoleConfig":
+    def of(cls, app: FastAPI, *, issuer: str) -> "ConsoleConfig":
         """Return the configuration for the page that this app serves."""
-        return cls(admin=ADMIN, actions=ACTIONS, kinds=KINDS, routes=_required_scopes(app))
+        return cls(
+            client_id=CONSOLE_CLIENT,
+            issuer=issuer,
+            admin=ADMIN,
+            actions=ACTIONS,
+            kinds=KINDS,
+            routes=_required_scopes(app),
+        )
 
 
 # Built at import: a new action or kind without a text stops the process at start-up.
@@ -144,13 +155,13 @@ async def console(request: Request) -> HTMLResponse:
     state = request.app.state
     # Made once: every client may ask for it.
     if not hasattr(state, "console"):
-        state.console = _page(request.app)
+        state.console = _page(request.app, issuer=runtime_of(request).settings.token_issuer)
     return HTMLResponse(state.console, headers=HEADERS)
 
 
-def _page(app: FastAPI) -> str:
+def _page(app: FastAPI, *, issuer: str) -> str:
     # Without "<" no text can end the block. In JSON it only occurs inside strings.
-    config = ConsoleConfig.of(app).model_dump_json().replace("<", r"\u003c")
+    config = ConsoleConfig.of(app, issuer=issuer).model_dump_json().replace("<", r"\u003c")
     return (FILES / "index.html").read_text("utf-8").replace(CONFIG_MARK, config)
 
 

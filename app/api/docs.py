@@ -32,5 +32,12 @@ def add_docs(app: FastAPI) -> None:
 
 @router.get("/docs")
 async def docs() -> FileResponse:
-    """The interactive documentation. Its Authorize button is a real login."""
+    """The interactive documentation. Its Authorize button is a real sign-in."""
     return FileResponse(FILES / "docs.html", headers={"Content-Security-Policy": POLICY})
+
+
+@router.get("/docs/signed-in")
+async def signed_in() -> FileResponse:
+    """Return the page that hands the code of a sign-in to /docs, whose window opened it."""
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+    return FileResponse(FILES / "signed_in.html", headers=headers)

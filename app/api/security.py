@@ -2,10 +2,12 @@
 
 import hmac
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, Security
 from fastapi.openapi.models import HTTPBase as HTTPBaseModel
+from fastapi.openapi.models import OAuth2 as OAuth2Model
+from fastapi.openapi.models import OAuthFlowAuthorizationCode
 from fastapi.params import Security as SecurityInFunction
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from fastapi.security.base import SecurityBase
@@ -28,9 +30,12 @@ from app.errors import (
 bearer = OAuth2PasswordBearer(
     tokenUrl="token",
     scopes=SHIPPED,
-    description="Sign in with a user's name and password. Where no scope is ticked, the token gets "
-    "all that the user holds.",
+    description="Where no scope is ticked, the token gets all that the user holds.",
     auto_error=False,
+)
+# What /docs signs in by. The class knows the password flow alone.
+cast(OAuth2Model, bearer.model).flows.authorizationCode = OAuthFlowAuthorizationCode(
+    authorizationUrl="authorize", tokenUrl="token", scopes=SHIPPED
 )
 FOUND = "scopegate.principal"
 """Where a request's ASGI scope has its principal, once that is found."""

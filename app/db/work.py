@@ -131,20 +131,11 @@ class Database:
     now: Clock
     publish: Callable[[Change], None]
     """Tells this process of a change."""
-    password_grant: bool = True
-    """Whether a person can sign in with a password: else no person counts as the last admin."""
     audited: Counter[str] = field(default_factory=Counter)
     """The audit entries that this process has committed, by action."""
 
     @classmethod
-    def of(
-        cls,
-        engine: AsyncEngine,
-        now: Clock,
-        publish: Callable[[Change], None],
-        *,
-        password_grant: bool = True,
-    ) -> Self:
+    def of(cls, engine: AsyncEngine, now: Clock, publish: Callable[[Change], None]) -> Self:
         """Return the database that this engine leads to."""
         autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         return cls(
@@ -153,7 +144,6 @@ class Database:
             autocommit.connect,
             now,
             publish,
-            password_grant=password_grant,
         )
 
     @asynccontextmanager

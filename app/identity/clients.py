@@ -16,6 +16,8 @@ from app.identity.models import ClientSecret, User
 
 FIRST_PARTY_CLIENT = "scopegate"
 """The `client_id` in a token that no registered client asked for. No service can be called so."""
+CONSOLE_CLIENT, DOCS_CLIENT = "scopegate-console", "scopegate-docs"
+"""The clients that ship with the service: /console and /docs."""
 
 MAX_SECRETS = 2
 SECRET_PREFIX = "sgs_"

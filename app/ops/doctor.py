@@ -233,12 +233,10 @@ async def _keys(runtime: Runtime) -> Finding:
 
 
 async def _admin(runtime: Runtime) -> Finding:
-    password_grant = runtime.settings.password_grant
     async with runtime.reading() as db:
-        if await has_lasting_admin(db, password_grant=password_grant, now=await _now(db)):
+        if await has_lasting_admin(db, now=await _now(db)):
             return Finding("admin", "ok", "an enabled user holds admin without end and can sign in")
-    remedy = "run scopegate grant NAME admin for a user with a password or a secret (with "
-    remedy += "SCOPEGATE_PASSWORD_GRANT=false a secret), "
+    remedy = "run scopegate grant NAME admin for a user with a password or a secret, "
     remedy += "or, while there are no users, scopegate migrate --first-admin"
     found = "no enabled user holds admin without end and can sign in"
     return Finding("admin", "wrong", found, remedy)

@@ -22,7 +22,6 @@ from app.tokens.authorization import (
     AuthorizationRequest,
     Reply,
     parse_request,
-    reply_of,
     single,
 )
 from app.tokens.codes import PageUsed, issue_code
@@ -56,10 +55,9 @@ async def authorize_by_form(request: Request) -> Response:
 async def authorize(request: Request, actor: ActorDep) -> Response:
     """Give the client a code, once the person is signed in and has agreed."""
     browser, parameters = await Browser.of(request), query_of(request)
-    registration, _ = await client_of(browser, parameters)
-    reply, _ = reply_of(registration, parameters)
+    registration, reply = await client_of(browser, parameters)
     try:
-        wanted = parse_request(registration, parameters)
+        wanted = parse_request(registration, reply, parameters)
         login = _signed_in(browser, wanted)
         if login is None:
             return browser.keep(see_other(f"sign-in?{spelled(parameters)}"))
@@ -74,15 +72,14 @@ async def consent(request: Request, actor: ActorDep) -> Response:
     """Do what the person has decided on the consent page."""
     parameters, form = query_of(request), await form_of(request)
     browser, query = await Browser.of(request), spelled(parameters)
-    registration, _ = await client_of(browser, parameters)
-    reply, _ = reply_of(registration, parameters)
+    registration, reply = await client_of(browser, parameters)
     shown = single(form, "shown") or ""
     bound_to = _bound_to(registration, reply, query, shown)
     ticket = browser.check_form(request, single(form, "token") or "", *bound_to)
     if browser.login is None:
         return see_other(f"authorize?{query}")
     try:
-        wanted = parse_request(registration, parameters)
+        wanted = parse_request(registration, reply, parameters)
         if _signed_in(browser, wanted) is None:
             return see_other(f"sign-in?{query}")
         asked = await _ask_for(browser, browser.login, wanted, query)

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from app.access.own_account import end_own_sessions
-from app.access.redirects import RedirectUri
+from app.access.redirects import RedirectUri, addresses
 from app.api.dependencies import ActorDep
 from app.api.forms import parse_pairs
 from app.api.routing import Router
@@ -65,7 +65,8 @@ class LogoutRequest:
             registration = await find_registration(db, client_id) if client_id else None
         # A client that was deleted asks for nothing any more.
         hint = hint if registration else None
-        back_to = _back_to(registration, single(parameters, "post_logout_redirect_uri"))
+        uri, issuer = single(parameters, "post_logout_redirect_uri"), runtime.settings.token_issuer
+        back_to = _back_to(registration, uri, issuer=issuer)
         said: dict[str, str | None] = {
             # A page's address has no token: it names the client that the token told.
             "client_id": client_id,
@@ -93,11 +94,14 @@ class LogoutRequest:
         return answer if self.browser.is_new else self.browser.forget(answer)
 
 
-def _back_to(registration: Registration | None, uri: str | None) -> RedirectUri | None:
+def _back_to(
+    registration: Registration | None, uri: str | None, *, issuer: str
+) -> RedirectUri | None:
     """Return where the person goes back to. Raises WrongLogout."""
     if uri is None:
         return None
-    if registration is None or uri not in registration.post_logout_redirect_uris:
+    known = registration.post_logout_redirect_uris if registration else ()
+    if uri not in addresses(known, issuer=issuer):
         raise WrongLogout
     return RedirectUri(uri)
 

@@ -16,7 +16,7 @@ from app.identity.registrations import find_registration
 from app.pages.account import end_login
 from app.pages.browser import Browser, ForeignForm, form_of, query_of, spelled
 from app.pages.rendering import PageRoute, page, see_other
-from app.tokens.authorization import UnknownClient, reply_of, single
+from app.tokens.authorization import Reply, UnknownClient, reply_of, single
 from app.tokens.browser import open_browser_session
 
 router = Router(route_class=PageRoute, include_in_schema=False, dependencies=[OWN_PAGE])
@@ -87,7 +87,8 @@ async def _ask(
     """Return the sign-in page. Raises UnknownClient or WrongRedirect."""
     registration, leads_to = None, ""
     if parameters:
-        registration, leads_to = await client_of(browser, parameters)
+        registration, reply = await client_of(browser, parameters)
+        leads_to = reply.redirect_uri.form_action
     query = spelled(parameters)
     response = page(
         "sign_in.html",
@@ -104,7 +105,9 @@ async def _ask(
     return browser.keep(response)
 
 
-async def client_of(browser: Browser, parameters: dict[str, list[str]]) -> tuple[Registration, str]:
+async def client_of(
+    browser: Browser, parameters: dict[str, list[str]]
+) -> tuple[Registration, Reply]:
     """Return the client of an authorization request, and where its answers may go.
 
     Raises UnknownClient, or WrongRedirect when an answer may go nowhere.
@@ -114,5 +117,5 @@ async def client_of(browser: Browser, parameters: dict[str, list[str]]) -> tuple
         registration = await find_registration(db, client_id) if client_id else None
     if registration is None:
         raise UnknownClient
-    reply, _ = reply_of(registration, parameters)
-    return registration, reply.redirect_uri.form_action
+    issuer = browser.runtime.settings.token_issuer
+    return registration, reply_of(registration, parameters, issuer=issuer)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.client_limits import within_ceiling
 from app.access.holdings import Granted
-from app.access.redirects import RedirectUri, matching_redirect_uri
+from app.access.redirects import RedirectUri, addresses, matching_redirect_uri
 from app.access.resources import MAX_RESOURCES, within_resources
 from app.access.scopes import ADMIN, IDENTITY, parse_scope, registered_of, registered_scopes
 from app.db.base import is_storable
@@ -58,6 +58,8 @@ class Reply:
     """Where answers go, once the client and its redirect URI are known good."""
 
     redirect_uri: RedirectUri
+    given: str | None
+    """The redirect URI as the request had it; None: it was left out."""
     state: str | None
 
 
@@ -67,7 +69,6 @@ class AuthorizationRequest:
 
     registration: Registration
     reply: Reply
-    given_redirect_uri: str | None
     scopes: frozenset[str] | None
     challenge: str
     prompt: frozenset[str]
@@ -87,7 +88,7 @@ class AuthorizationRequest:
         """Return what a code for these scopes is bound to."""
         return CodeTerms(
             self.registration.id,
-            self.given_redirect_uri,
+            self.reply.given,
             self.challenge,
             scopes,
             self.nonce,
@@ -99,15 +100,16 @@ class AuthorizationRequest:
 
         Without any asked for: the ceiling ∩ granted. Raises AuthorizationError when it is nothing.
         """
-        held = frozenset(granted)
+        held, ceiling = frozenset(granted), self.registration.scopes
         if self.scopes is not None:
             # An admin holds every scope that is registered.
             asked = self.scopes
             held = await registered_of(db, asked) if ADMIN in held else held & asked
             held |= asked & IDENTITY.keys()
-        elif ADMIN in held:
-            held |= {each.name for each in await registered_scopes(db)}
-        ceiling = self.registration.scopes
+        else:
+            if ADMIN in held:
+                held |= {each.name for each in await registered_scopes(db)}
+            held |= IDENTITY.keys() & set(ceiling or ())
         found = within_ceiling(held, None if ceiling is None else frozenset(ceiling))
         try:
             found = await within_resources(db, found, self.resources)
@@ -129,24 +131,23 @@ def single(parameters: Parameters, name: str) -> str | None:
     return values[0] if len(values) == 1 and values[0] else None
 
 
-def reply_of(registration: Registration, parameters: Parameters) -> tuple[Reply, str | None]:
-    """Return where the client's answers go, and the redirect URI as it was given.
-
-    Raises WrongRedirect.
-    """
+def reply_of(registration: Registration, parameters: Parameters, *, issuer: str) -> Reply:
+    """Return where the client's answers go. Raises WrongRedirect."""
     values = [each for each in parameters.get("redirect_uri", ()) if each]
     if len(values) > 1 or (not values and len(registration.redirect_uris) != 1):
         raise WrongRedirect
     given = values[0] if values else None
-    uri = matching_redirect_uri(given or registration.redirect_uris[0], registration.redirect_uris)
+    registered = addresses(registration.redirect_uris, issuer=issuer)
+    uri = matching_redirect_uri(given or registered[0], registered)
     if uri is None:
         raise WrongRedirect
-    return Reply(uri, single(parameters, "state")), given
+    return Reply(uri, given, single(parameters, "state"))
 
 
-def parse_request(registration: Registration, parameters: Parameters) -> AuthorizationRequest:
-    """Return what the client asks for. Raises WrongRedirect, or AuthorizationError after that."""
-    reply, given = reply_of(registration, parameters)
+def parse_request(
+    registration: Registration, reply: Reply, parameters: Parameters
+) -> AuthorizationRequest:
+    """Return what the client asks for. Raises AuthorizationError."""
     for name in sorted(PARAMETERS & parameters.keys()):
         if len(parameters[name]) > 1:
             raise AuthorizationError("invalid_request", f"The parameter {name} is repeated.")
@@ -168,7 +169,6 @@ def parse_request(registration: Registration, parameters: Parameters) -> Authori
     return AuthorizationRequest(
         registration,
         reply,
-        given,
         _scopes(single(parameters, "scope")),
         _challenge(parameters),
         prompt,

@@ -85,9 +85,7 @@ async def lasting_admins(runtime: Runtime) -> int:
 
 async def has_admin(runtime: Runtime) -> bool:
     async with runtime.sessions() as db:
-        return await has_lasting_admin(
-            db, password_grant=runtime.settings.password_grant, now=runtime.now()
-        )
+        return await has_lasting_admin(db, now=runtime.now())
 
 
 async def test_the_last_admin_stays_unless_an_operator_insists(runtime: Runtime) -> None:
@@ -108,24 +106,33 @@ async def test_the_last_admin_stays_unless_an_operator_insists(runtime: Runtime)
     assert await lasting_admins(runtime) == 0
 
 
-async def test_without_the_password_grant_a_person_is_no_admin_who_can_help(
+async def test_the_last_admin_may_be_a_service_account_whose_only_secret_then_stays(
+    runtime: Runtime,
+) -> None:
+    async with runtime.work(OPERATOR) as work:
+        robot, secret = await create_service(work, username="robot")
+    assert not await has_admin(runtime)
+    async with runtime.work(OPERATOR) as work:
+        await grant(work, robot.id, "admin")
+    assert await has_admin(runtime)
+    async with runtime.work(OPERATOR) as work:
+        with pytest.raises(LastAdmin):
+            await revoke(work, robot.id, "admin")
+        with pytest.raises(LastAdmin):
+            await accounts.revoke_secret(work, robot.id, secret.id)
+
+
+async def test_without_the_password_grant_a_person_is_still_an_admin(
     own_database_url: str,
 ) -> None:
-    """They can't sign in, so the only secret of a service account with admin stays."""
+    """They sign in at the page."""
     settings = settings_for(own_database_url, password_grant=False)
     async with Runtime.open(settings) as runtime:
-        await make_user(runtime, "admin")
-        async with runtime.work(OPERATOR) as work:
-            robot, secret = await create_service(work, username="robot")
-        assert not await has_admin(runtime)
-        async with runtime.work(OPERATOR) as work:
-            await grant(work, robot.id, "admin")
+        root = await make_user(runtime, "admin")
         assert await has_admin(runtime)
         async with runtime.work(OPERATOR) as work:
             with pytest.raises(LastAdmin):
-                await revoke(work, robot.id, "admin")
-            with pytest.raises(LastAdmin):
-                await accounts.revoke_secret(work, robot.id, secret.id)
+                await revoke(work, root.id, "admin")
 
 
 async def test_who_would_leave_admin_to_somebody_waits_until_it_is_sure_that_they_stay(

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.access.client_registry import change_client
+from app.access.client_registry import ShippedClient, change_client
 from app.identity.account_writes import create_service
 from app.runtime import Runtime
 from tests.support.audit import told
@@ -39,8 +39,9 @@ async def test_a_client_is_registered_read_listed_changed_and_deleted(
     await post(client, root, client_id="b")
     page = (await client.get("/clients?limit=1", headers=root)).json()
     assert ([each["client_id"] for each in page["items"]], page["next"]) == (["app"], "app")
-    page = (await client.get("/clients?limit=1&after=app", headers=root)).json()
-    assert ([each["client_id"] for each in page["items"]], page["next"]) == (["b"], None)
+    page = (await client.get("/clients?limit=3&after=app", headers=root)).json()
+    rest = ["b", "scopegate-console", "scopegate-docs"]
+    assert ([each["client_id"] for each in page["items"]], page["next"]) == (rest, None)
     change = {"name": "Another", "scopes": ["read:items"], "refresh_grace": 20}
     changed = await client.patch("/clients/app", json=change, headers=root)
     assert {name: changed.json()[name] for name in change} == change
@@ -56,6 +57,19 @@ async def test_a_client_is_registered_read_listed_changed_and_deleted(
         assert detail == {"client_id": "app", **change}
         ((_, _, detail),) = await told(db, "client.deleted")
         assert detail == {"client_id": "app"}
+
+
+@pytest.mark.parametrize("client_id", ["scopegate-console", "scopegate-docs"])
+async def test_a_client_that_ships_is_shown_and_nobody_changes_or_deletes_it(
+    client: httpx2.AsyncClient, root: dict[str, str], client_id: str
+) -> None:
+    shown = (await client.get(f"/clients/{client_id}", headers=root)).json()
+    assert shown["trusted"]
+    for method, body in (("PATCH", {"trusted": False}), ("DELETE", None)):
+        answer = await client.request(method, f"/clients/{client_id}", json=body, headers=root)
+        assert answer.status_code == 409
+        assert answer.json() == {"detail": str(ShippedClient())}
+    assert (await client.get(f"/clients/{client_id}", headers=root)).json() == shown
 
 
 async def test_an_id_is_made_where_none_is_given(

@@ -6,6 +6,8 @@ from typing import Any
 import httpx2
 
 from app.access.scopes import SHIPPED
+from app.main import create_app
+from app.settings import Settings
 from tests.support.factories import PASSWORD, Someone
 
 
@@ -27,7 +29,15 @@ async def test_openapi_lists_the_scopes_and_where_tokens_come_from(
 ) -> None:
     document = (await client.get("/openapi.json")).json()
     scheme = document["components"]["securitySchemes"]["OAuth2PasswordBearer"]
-    assert scheme["flows"] == {"password": {"scopes": SHIPPED, "tokenUrl": "token"}}
+    code = {"scopes": SHIPPED, "authorizationUrl": "authorize", "tokenUrl": "token"}
+    password = {"scopes": SHIPPED, "tokenUrl": "token"}
+    assert scheme["flows"] == {"password": password, "authorizationCode": code}
+
+
+async def test_openapi_does_not_tell_of_the_password_grant_where_it_is_off() -> None:
+    document = create_app(Settings(_env_file=None, password_grant=False)).openapi()
+    scheme = document["components"]["securitySchemes"]["OAuth2PasswordBearer"]
+    assert list(scheme["flows"]) == ["authorizationCode"]
 
 
 async def test_openapi_declares_refusals_and_the_token_form(client: httpx2.AsyncClient) -> None:
@@ -184,4 +194,5 @@ async def test_the_root_leads_to_the_console_and_the_documentation(
     assert {"console", "docs"} <= set(links)
     for link in links:
         assert not link.startswith(("/", "http")), "relative, below whatever path a proxy adds"
-        assert (await client.get(f"/{link}")).status_code == 200
+        page = await client.get(f"/{link}", follow_redirects=True)
+        assert page.status_code == 200, "the account too: by its sign-in page"

@@ -145,3 +145,33 @@ async def test_scopes_that_are_openid_connects_now_stop_the_migration_with_a_cle
         await connection.execute(text("DELETE FROM scopes WHERE name = 'email'"))
     await upgrade(engine)
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("taken", "freed"),
+    [
+        (
+            "INSERT INTO users (id, username, username_key, kind) VALUES "
+            "(gen_random_uuid(), 'Scopegate-Docs', 'scopegate-docs', 'service')",
+            "DELETE FROM users",
+        ),
+        (
+            "INSERT INTO clients (id, client_id, name, redirect_uris, post_logout_redirect_uris, "
+            "trusted, id_token_signed_response_alg) VALUES "
+            "(gen_random_uuid(), 'Scopegate-Docs', 'x', '{}', '{}', false, 'RS256')",
+            "UPDATE clients SET deleted_at = now()",
+        ),
+    ],
+)
+async def test_an_id_that_a_shipped_client_has_now_stops_the_migration_with_a_clear_line(
+    engine: AsyncEngine, taken: str, freed: str
+) -> None:
+    await upgrade(engine, "0014")
+    async with engine.begin() as connection:
+        await connection.execute(text(taken))
+    with pytest.raises(CannotMigrate, match=r"others have their ids: Scopegate-Docs\. Rename"):
+        await upgrade(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text(freed))
+    await upgrade(engine)
+    await engine.dispose()

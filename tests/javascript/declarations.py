@@ -39,7 +39,7 @@ def declarations() -> str:
         **app.openapi()["components"]["schemas"],
         **config["$defs"],
         "ConsoleConfig": config,
-        "Route": {"enum": list(ConsoleConfig.of(app).routes)},
+        "Route": {"enum": list(ConsoleConfig.of(app, issuer="").routes)},
     }
     types = [f"  type {name} = {type_of(schema)};\n" for name, schema in schemas.items()]
     return f"{HEAD}declare namespace Api {{\n{''.join(types)}}}\n"

@@ -190,22 +190,67 @@ def test_tokens_are_renewed_in_time_and_an_ended_session_asks_to_sign_in(
         expect(page.get_by_role("status")).to_contain_text("Your session has ended")
 
 
-@pytest.mark.parametrize("leave", ["sign out", "reload"])
-def test_whoever_leaves_has_no_session_any_more(settings: dict[str, Any], leave: str) -> None:
+def test_a_reload_keeps_you_signed_in_by_a_session_of_the_new_page(
+    settings: dict[str, Any],
+) -> None:
     with serving(**settings) as service, console(service) as page:
         with page.expect_response(f"{service.url}/token") as answer:
             sign_in(page, "root")
         token = answer.value.json()
-        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+        find(page, "alice")
+        here = page.url
         assert status(service, "/users/me", token) == 200
-        if leave == "reload":
-            page.reload()
-            expect(page.get_by_role("status")).to_contain_text("because the page was reloaded")
-        else:
-            page.get_by_role("button", name="Sign out").click()
-            expect(page.get_by_role("status")).to_contain_text("You are signed out")
-        expect(page.get_by_label("Password")).to_have_value("")
+        page.reload()
+        expect(page.get_by_role("heading", name="alice")).to_be_visible()
+        assert page.url == here
         eventually(lambda: status(service, "/users/me", token) == 401)
+
+
+def test_signing_out_ends_the_session_of_the_page_and_that_of_the_browser(
+    settings: dict[str, Any],
+) -> None:
+    with serving(**settings) as service, console(service) as page:
+        with page.expect_response(f"{service.url}/token") as answer:
+            sign_in(page, "root")
+        token = answer.value.json()
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("status")).to_have_text("You are signed out.")
+        assert page.url == f"{service.url}/console"
+        assert status(service, "/users/me", token) == 401
+        assert page.context.cookies() == []
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_label("Password")).to_have_value("")
+        sign_in(page, "root")
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+
+
+def test_an_answer_to_a_sign_in_that_this_page_did_not_ask_for_is_not_taken(
+    settings: dict[str, Any],
+) -> None:
+    """By such a link an attacker would have somebody work in the attacker's account."""
+    with serving(**settings) as service, console(service) as page:
+        sign_in(page, "root")
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{service.url}/console?code=sgc_of-an-attacker&state=x")
+        expect(page.get_by_role("status")).to_have_text("Sign in again.")
+        assert f"{service.url}/token" not in asked
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+
+
+def test_without_the_password_grant_people_sign_in_all_the_same(settings: dict[str, Any]) -> None:
+    with serving(**settings, password_grant=False) as service, console(service) as page:
+        sign_in(page, "root")
+        expect(page.get_by_role("heading", name="Users")).to_be_visible()
+
+
+def test_at_another_address_the_console_says_where_it_is(settings: dict[str, Any]) -> None:
+    issuer = "https://auth.example"
+    with serving(**settings, issuer=issuer) as service, console(service) as page:
+        expect(page.get_by_role("status")).to_contain_text(f"{issuer}/console")
+        expect(page.get_by_role("button", name="Sign in")).to_have_count(0)
 
 
 def test_a_phone_shows_every_page_without_scrolling_sideways(settings: dict[str, Any]) -> None:

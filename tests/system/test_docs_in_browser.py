@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from app.access.scopes import SHIPPED
 from tests.conftest import SECRET
@@ -48,7 +48,7 @@ def test_below_a_path_that_a_proxy_strips_the_page_shows_signs_in_and_calls(
         sign_in(page, "alice", scope="read:items")
         assert json.loads(answer_of_me(page))["scopes"] == ["read:items"]
         page.goto(f"{issuer}/console")
-        page.wait_for_selector("input[type=password]")
+        expect(page.get_by_role("heading", name="alice")).to_be_visible()
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,20 @@ class Proxied:
 
 
 def sign_in(page: Page, username: str, *, scope: str) -> None:
-    """Press Authorize, fill the form, tick one scope."""
+    """Press Authorize, tick one scope, and sign in at the page that opens."""
     page.click("button.authorize")
-    page.wait_for_selector("#oauth_username:focus")
+    page.wait_for_selector(".auth-container")
     asked = page.locator(".auth-container input:not([type=checkbox]):visible")
-    assert asked.count() == 2, "a name and a password, and no other way to sign in"
+    assert asked.count() == 0, "no name and no password is typed here"
+    assert page.locator(".auth-btn-wrapper button.authorize").count() == 1, "one way to sign in"
     listed = page.inner_text(".scopes")
     assert all(name in listed and text in listed for name, text in SHIPPED.items())
-    page.fill("#oauth_username", username)
-    page.fill("#oauth_password", PASSWORD)
     page.click(f"label[for^='{scope}']")
-    page.click(".auth-btn-wrapper button.authorize")
+    with page.expect_popup() as opened:
+        page.click(".auth-btn-wrapper button.authorize")
+    opened.value.get_by_label("Username").fill(username)
+    opened.value.get_by_label("Password").fill(PASSWORD)
+    opened.value.get_by_role("button", name="Sign in").click()
     page.wait_for_selector("button:has-text('Logout')")
     page.click("button.btn-done")
 

@@ -3,12 +3,14 @@
 
 /** @import { Child } from "./lib/dom.js" */
 
-import { api, messageOf, SignedOut, signOut } from "./lib/api.js";
+import { api, endSession, messageOf, SignedOut, signIn, signOut } from "./lib/api.js";
 import { closeDialogs } from "./lib/dialog.js";
 import { button, el, find } from "./lib/dom.js";
 import { missingScopes, satisfies } from "./lib/permissions.js";
+import { leaveToSignIn, takeAnswer, wrongAddress } from "./lib/sign-in.js";
 import { accountPage } from "./pages/account.js";
 import { auditPage } from "./pages/audit.js";
+import { clientsPage } from "./pages/clients.js";
 import { scopesPage } from "./pages/scopes.js";
 import { signInPage } from "./pages/sign-in.js";
 import { userPage } from "./pages/user.js";
@@ -45,6 +47,7 @@ const PAGES = new Map([
   ["users", { title: "Users", content: usersPage, route: "GET /users" }],
   ["user", { content: userPage, route: "GET /users/{user_id}" }],
   ["scopes", { title: "Scopes", content: scopesPage, route: "GET /scopes" }],
+  ["clients", { title: "Clients", content: clientsPage, route: "GET /clients" }],
   ["audit", { title: "Audit", content: auditPage, route: "GET /audit" }],
   ["account", { title: "Account", content: accountPage, route: "GET /users/me" }],
 ]);
@@ -178,9 +181,9 @@ function askToSignIn(message) {
   bar.hidden = true;
   notices.replaceChildren();
   document.title = "Sign in · Scopegate";
-  main.replaceChildren(...signInPage({ message, onSignIn: navigate }));
+  main.replaceChildren(...signInPage(message));
   main.removeAttribute("aria-busy");
-  find("input", HTMLInputElement, main).focus();
+  (main.querySelector("button") ?? main).focus();
 }
 
 /**
@@ -221,16 +224,27 @@ function report(error, show = notifyOf) {
 async function leave() {
   try {
     await signOut();
-    askToSignIn("You are signed out.");
   } catch (error) {
     const reason = messageOf(error);
     askToSignIn(`You are signed out here, but the session may still be active. ${reason}`);
   }
 }
 
-function wasReloaded() {
-  const [navigation] = performance.getEntriesByType("navigation");
-  return navigation instanceof PerformanceNavigationTiming && navigation.type === "reload";
+/** Sign in: by the answer in the address, or else by asking for one. */
+async function start() {
+  try {
+    const answer = takeAnswer();
+    if (answer) {
+      await signIn(answer);
+      await navigate();
+    } else if (wrongAddress()) {
+      askToSignIn("");
+    } else {
+      await leaveToSignIn();
+    }
+  } catch (error) {
+    askToSignIn(messageOf(error));
+  }
 }
 
 // Event listeners are async functions: what they throw arrives here, so no error is lost.
@@ -239,11 +253,11 @@ addEventListener("unhandledrejection", (event) => {
   report(event.reason);
 });
 addEventListener("hashchange", follow);
-// The tokens are lost with the page: end the session too.
-addEventListener("pagehide", () => void signOut().catch(() => {}));
-// The browser can restore a page from its cache: the session has ended, so show none of its content.
+// The tokens are lost with the page: end their session too.
+addEventListener("pagehide", () => void endSession().catch(() => {}));
+// The browser can restore a page from its cache: its session has ended, so it begins anew.
 addEventListener("pageshow", ({ persisted }) => {
-  if (persisted) askToSignIn("You are signed out because you left the page.");
+  if (persisted) location.reload();
 });
 find("#sign-out", HTMLButtonElement).addEventListener("click", leave);
-askToSignIn(wasReloaded() ? "You are signed out because the page was reloaded." : "");
+await start();

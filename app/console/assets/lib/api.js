@@ -1,12 +1,15 @@
 // @ts-check
 /** Calls to the API, and the tokens for them. The tokens are in this module's memory alone. */
 
-/** The service's root, whatever its prefix: this file is <root>/console/assets/lib/api.js. */
-const ROOT = new URL("../../../", import.meta.url);
+/** @import { Answer } from "./sign-in.js" */
+
+import { config } from "./config.js";
+import { HERE, leaveToSignOut, ROOT } from "./sign-in.js";
+
 /** A token is renewed after this share of its lifetime, so that none expires during a request. */
 const RENEWED_AFTER = 2 / 3;
 
-/** @typedef {{access: string, refresh: string, renewAt: number}} Tokens */
+/** @typedef {{access: string, refresh: string, id: string, renewAt: number}} Tokens */
 
 /** @type {Tokens | null} */
 let tokens = null;
@@ -38,21 +41,29 @@ export function messageOf(error) {
 }
 
 /**
- * Start a session.
+ * Start a session with what the sign-in has answered.
  *
- * @param {string} username
- * @param {string} password
+ * @param {Answer} answer
  */
-export async function signIn(username, password) {
-  tokens = tokensOf(await requestTokens({ grant_type: "password", username, password }));
+export async function signIn({ code, verifier }) {
+  const grant_type = "authorization_code";
+  const given = { grant_type, code, code_verifier: verifier, redirect_uri: HERE };
+  tokens = tokensOf(await requestTokens(given));
 }
 
-/** Forget the tokens and end the session. */
-export async function signOut() {
+/** Forget the tokens and end the page's session. Whoever has signed in to the browser stays so. */
+export async function endSession() {
   const refresh = tokens?.refresh;
   tokens = null;
   // keepalive: the browser completes the request although the page goes away.
   if (refresh) await read(await postForm("revoke", { token: refresh }, { keepalive: true }));
+}
+
+/** End the page's session and the browser's, and leave the page. */
+export async function signOut() {
+  const id = tokens?.id ?? "";
+  await endSession();
+  leaveToSignOut(id);
 }
 
 /** @typedef {Record<string, string | number | null | undefined>} Query */
@@ -146,7 +157,7 @@ async function replaceTokens(old) {
   try {
     const answer = await requestTokens({ grant_type: "refresh_token", refresh_token: old.refresh });
     // A sign-out during the request wins: then there are no tokens to replace.
-    if (tokens === old) tokens = tokensOf(answer);
+    if (tokens === old) tokens = { ...tokensOf(answer), id: old.id };
   } catch (error) {
     if (!(error instanceof Refusal) || error.status !== 400) throw error;
     tokens = null;
@@ -158,14 +169,14 @@ async function replaceTokens(old) {
  * @param {Api.TokenAnswer} answer
  * @returns {Tokens}
  */
-function tokensOf({ access_token, refresh_token, expires_in }) {
+function tokensOf({ access_token, refresh_token, id_token, expires_in }) {
   const renewAt = Date.now() + expires_in * 1000 * RENEWED_AFTER;
-  return { access: access_token, refresh: refresh_token ?? "", renewAt };
+  return { access: access_token, refresh: refresh_token ?? "", id: id_token ?? "", renewAt };
 }
 
 /** @param {Record<string, string>} parameters */
 async function requestTokens(parameters) {
-  return read(await postForm("token", parameters));
+  return read(await postForm("token", { ...parameters, client_id: config.client_id }));
 }
 
 /**

@@ -65,6 +65,18 @@ export function field(label, attributes, hint) {
 }
 
 /**
+ * Create a text of several lines with its label.
+ *
+ * @param {string} label
+ * @param {Attributes} attributes
+ * @param {string} [text]
+ * @param {string} [hint]
+ */
+export function area(label, attributes, text, hint) {
+  return labelled(label, el("textarea", attributes, text), hint);
+}
+
+/**
  * Create a list of options with its label.
  *
  * @param {string} label
