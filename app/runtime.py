@@ -13,6 +13,7 @@ from cryptography.fernet import MultiFernet
 from sqlalchemy import URL, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from app.access.client_documents import ClientDocuments
 from app.access.principals import Principals
 from app.access.scopes import SHIPPED, registered_of
 from app.db.beats import NoStandby
@@ -65,6 +66,7 @@ class Runtime:
     access_tokens: AccessTokens
     streams: Streams
     page_tokens: PageTokens
+    client_documents: ClientDocuments | None
 
     @classmethod
     @asynccontextmanager
@@ -73,9 +75,8 @@ class Runtime:
     ) -> AsyncIterator["Runtime"]:
         """A runtime on a migrated database; all that it holds is closed at the end.
 
-        The time is the database's, unless another clock is given. The change feed is not followed
-        yet: until it runs, nothing is remembered and the database is asked each time.
-        With `recovering`, the database may have gone back to an older timeline.
+        The time is the database's, unless another clock is given. Until the change feed is
+        followed, the database is asked each time. With `recovering`, it may have gone back.
         Raises ConfigurationError when the database is not migrated, or its keys were made under
         another secret.
         """
@@ -226,6 +227,7 @@ def assemble(
         ),
         streams=Streams(feed, clock, issuer=settings.token_issuer, limit=settings.max_streams),
         page_tokens=PageTokens(secret_keys),
+        client_documents=ClientDocuments.of(settings),
     )
 
 

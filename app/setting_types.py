@@ -27,6 +27,7 @@ ORIGIN = re.compile(
     r"|(?!(https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]+)?"
 )
 DEFAULT_PORT = re.compile(r"https://.*:443|http://.*:80")
+DOCUMENT_HOST = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]*)?")
 HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 # Clients compare issuers byte by byte, so nothing in it that a URL library would write otherwise:
 # no query and no fragment (RFC 8414 §2), user name, percent-escape, empty segment or dots alone.
@@ -199,6 +200,12 @@ def _refuse_what_is_no_host(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _refuse_what_is_no_document_host(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(DOCUMENT_HOST.fullmatch, value)):
+        raise ValueError("hosts are names, or names and ports: app.example,127.0.0.1:8080")
+    return value
+
+
 def _refuse_what_is_no_name(value: str) -> str:
     if not value.isprintable() or not 0 < len(value.strip()) <= LONGEST_BRAND:
         raise ValueError(f"a name is one line of at most {LONGEST_BRAND} characters")
@@ -213,6 +220,7 @@ WholeSeconds = Annotated[Seconds, AfterValidator(_refuse_parts_of_a_second)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[Words, AfterValidator(_refuse_what_is_no_origin)]
 Hosts = Annotated[Words, AfterValidator(_refuse_what_is_no_host)]
+DocumentHosts = Annotated[Words, AfterValidator(_refuse_what_is_no_document_host)]
 ListenHost = Annotated[str, AfterValidator(_without_brackets)]
 Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_read_networks)

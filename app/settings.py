@@ -9,10 +9,10 @@ from pydantic_settings import SettingsConfigDict
 
 from app.database_settings import DatabaseSettings
 from app.env_file import PREFIX
+from app.page_settings import PageSettings
 from app.setting_types import (
     HOW_TO_MAKE_A_SECRET,
     Audience,
-    BrandName,
     Delay,
     Hosts,
     Issuer,
@@ -38,7 +38,7 @@ MIGRATIONS = (PACKAGE if INSTALLED else PROJECT) / "migrations"
 SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
 
 
-class Settings(DatabaseSettings):
+class Settings(DatabaseSettings, PageSettings):
     """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
 
     model_config = SettingsConfigDict(
@@ -224,20 +224,6 @@ class Settings(DatabaseSettings):
             "(`Strict-Transport-Security`); `0`: no word of it."
         ),
     ] = timedelta(0)
-    brand_name: Annotated[
-        BrandName, Field(description="What the pages where people sign in call this service.")
-    ] = "Scopegate"
-    brand_logo: Annotated[
-        Path | None,
-        Field(description="The logo on these pages: an SVG or PNG file of at most 256 KiB."),
-    ] = None
-    templates: Annotated[
-        Path | None,
-        Field(
-            description="A folder whose templates replace those of these pages: see "
-            "[Brand the pages](../how-to/brand-the-pages.md)."
-        ),
-    ] = None
     cors_origins: Annotated[
         Origins,
         Field(

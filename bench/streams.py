@@ -1,7 +1,8 @@
 """Streams: what a hundred of them do to a protected route of the process that sends them.
 
-Each round measures the route alone, with that many streams open, and while all of them are told of
-changes, there and back. `python -m bench.streams` does it, on a Postgres of the bench's own.
+Each round measures the route alone, beside changes that no stream is told of, with that many
+streams open, and while all of them are told of changes, there and back.
+`python -m bench.streams` does it, on a Postgres of the bench's own.
 """
 
 import argparse
@@ -38,8 +39,9 @@ CHANGE = (
     "SELECT pg_notify('scopegate_events', 'account-enabled ' || gen_random_uuid()) "
     "FROM generate_series(1, $1::int)"
 )
-ALONE, OPEN, TOLD = (
+ALONE, CHANGING, OPEN, TOLD = (
     "no stream",
+    f"no stream, {A_SECOND} changes a second",
     f"{STREAMS} streams",
     f"{STREAMS} streams, {A_SECOND} changes a second",
 )
@@ -112,8 +114,9 @@ async def measure(effort: Effort) -> Found:
             for number in range(1, effort.rounds + 1):
                 ways: list[tuple[str, AbstractAsyncContextManager[None]]] = [
                     (ALONE, nullcontext()),
-                    (OPEN, _streams(server.port, stream, found)),
-                    (TOLD, _streams(server.port, stream, found, changing=database)),
+                    (CHANGING, _streams(server.port, stream, found, 0, changing=database)),
+                    (OPEN, _streams(server.port, stream, found, STREAMS)),
+                    (TOLD, _streams(server.port, stream, found, STREAMS, changing=database)),
                 ]
                 for what, going_on in ways if number % 2 else ways[::-1]:
                     async with going_on:
@@ -137,12 +140,12 @@ async def _request_of_a_stream(port: int) -> bytes:
 
 @asynccontextmanager
 async def _streams(
-    port: int, stream: bytes, found: Found, changing: str | None = None
+    port: int, stream: bytes, found: Found, count: int, changing: str | None = None
 ) -> AsyncIterator[None]:
     """Hold the streams open meanwhile, and change something all along if a database is given."""
     loop = asyncio.get_running_loop()
     opened = [
-        await loop.create_connection(lambda: Reader(stream), HOST, port) for _ in range(STREAMS)
+        await loop.create_connection(lambda: Reader(stream), HOST, port) for _ in range(count)
     ]
     readers = [reader for _, reader in opened]
     async with asyncio.timeout(PATIENCE):
@@ -152,7 +155,7 @@ async def _streams(
     yield
     done.set()
     if changes:
-        found.due += await changes * STREAMS
+        found.due += await changes * count
         await asyncio.sleep(SETTLED)
     found.told += sum(each.told for each in readers)
     found.overflows += sum(each.forgot for each in readers)
@@ -177,7 +180,7 @@ async def _change(database: str, done: asyncio.Event) -> int:
 def section(found: Found) -> Section:
     """All that was found."""
     rows = []
-    for what in (ALONE, OPEN, TOLD):
+    for what in (ALONE, CHANGING, OPEN, TOLD):
         for connections in CONNECTIONS:
             p99 = Spread.of([each.p99 * 1e3 for each in found.loads[what, connections]])
             rise = found.rise(what, connections)

@@ -64,6 +64,7 @@ class Metadata(BaseModel):
     acr_values_supported: list[str]
     claims_supported: list[str]
     claims_parameter_supported: bool
+    client_id_metadata_document_supported: bool
 
 
 class Jwks(BaseModel):
@@ -142,4 +143,5 @@ async def _metadata(runtime: Runtime, db: AsyncSession) -> Metadata:
         acr_values_supported=[PASSWORD_ALONE],
         claims_supported=[*CLAIMS, "preferred_username"],
         claims_parameter_supported=False,
+        client_id_metadata_document_supported=runtime.client_documents is not None,
     )

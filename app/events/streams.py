@@ -23,14 +23,14 @@ VERSION = 1
 """Of the protocol. A client that knows only an earlier one asks about each token."""
 MAX_BEHIND = 1000
 """Frames that a stream may be behind; then it gets `everything` instead."""
-PAUSE, PAUSE_A_STREAM, MAX_PAUSE = 0.02, 0.001, 0.2
+PAUSE, PAUSE_A_STREAM, MAX_PAUSE = 0.005, 0.0012, 0.2
 """Seconds between two writes to a stream while many changes are made: more where many streams are
 open, because a write costs about the same whether it has one frame or a hundred."""
 WITHOUT_PAUSE = 4
 """Writes that may follow each other at once, after a quiet time: few changes never wait."""
-WOKEN_AT_ONCE = 2
+WOKEN_AT_ONCE = 1
 """Streams that write in one turn of the event loop: requests are served between two turns."""
-TURN = 0.001
+TURN = 0.0006
 """Seconds between two such turns while many changes are made."""
 
 Reason = Literal["draining", "expired", "revoked", "lost"]

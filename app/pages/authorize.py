@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import Response
 
+from app.access.client_documents import is_document_url, shown_name
 from app.access.consents import covers, find_consent, give_consent, imply_consent
+from app.access.documented_clients import keep_documented
 from app.access.holdings import granted_until
 from app.access.scopes import IDENTITY, OPENID, registered_scopes
 from app.api.dependencies import ActorDep
@@ -87,6 +89,8 @@ async def consent(request: Request, actor: ActorDep) -> Response:
         offered = asked.scopes & set(shown.split())
         allowed = _allowed(form, offered)
         async with browser.runtime.work(actor.signed_in_as(asked.login.user_id)) as work:
+            if is_document_url(registration.client_id):
+                registration = await keep_documented(work, registration)
             given = await give_consent(work, registration, shown=offered, allowed=allowed)
             return await _give_code(work, asked, given, scopes=allowed, ticket=ticket)
     except PageUsed:
@@ -99,7 +103,10 @@ def _bound_to(
     registration: Registration, reply: Reply, query: str, shown: str
 ) -> tuple[str, str, str, str, str]:
     """Return what a consent page is bound to, as the person saw it: also where answers go."""
-    return PAGE, str(registration.id), reply.redirect_uri.uri, query, shown
+    # An id that is registered can be deleted, and be somebody else's a moment later.
+    client_id = registration.client_id
+    client = client_id if is_document_url(client_id) else str(registration.id)
+    return PAGE, client, reply.redirect_uri.uri, query, shown
 
 
 def _signed_in(browser: Browser, wanted: AuthorizationRequest) -> BrowserLogin | None:
@@ -169,7 +176,7 @@ async def _ask_for_consent(asked: Asked) -> Response:
     response = page(
         "consent.html",
         may_lead_to=redirect_uri.form_action,
-        client=asked.request.registration.name,
+        client=shown_name(asked.request.registration),
         host=redirect_uri.host,
         on_device=redirect_uri.is_on_device,
         username=asked.login.username,
@@ -197,7 +204,7 @@ async def _give_code(
     code = await issue_code(
         work,
         runtime.issuer,
-        asked.request.terms(scopes),
+        asked.request.terms(given.registration_id, scopes),
         login=asked.login,
         consent_id=given.id,
         ticket=ticket,

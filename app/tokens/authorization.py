@@ -4,6 +4,7 @@ First the client, then its redirect URI: until both are known good, nothing is s
 is wrong after that is told to the client there.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,10 +85,10 @@ class AuthorizationRequest:
             return True
         return self.max_age is not None and now - signed_in_at > timedelta(seconds=self.max_age)
 
-    def terms(self, scopes: frozenset[str]) -> CodeTerms:
+    def terms(self, registration_id: uuid.UUID, scopes: frozenset[str]) -> CodeTerms:
         """Return what a code for these scopes is bound to."""
         return CodeTerms(
-            self.registration.id,
+            registration_id,
             self.reply.given,
             self.challenge,
             scopes,

@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -24,13 +27,14 @@ from app.access.registry import register_scope
 from app.runtime import Runtime
 from scopegate_client import Scopegate
 from scopegate_client.mcp import AnswerUnavailable, ScopegateTokenVerifier
-from tests.conftest import settings_for
+from tests.conftest import SECRET, settings_for
 from tests.support.apps import serving_app
 from tests.support.browsing import PersonsBrowser, answered, register
+from tests.support.described import describing, make_certificate
 from tests.support.documents import Document
 from tests.support.factories import OPERATOR, Someone
 from tests.support.orders import WAYS, Beside, TakeAway, bearer, scopegate_beside
-from tests.support.processes import PATIENCE, free_port, until
+from tests.support.processes import PATIENCE, free_port, serving, until
 
 pytestmark = pytest.mark.system
 
@@ -164,6 +168,18 @@ class Assistant:
         return AuthorizationCodeResult(**self._answer)
 
 
+class Unregistered(Assistant):
+    """One that describes itself."""
+
+    info: OAuthClientInformationFull | None = None
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:  # type: ignore[override]
+        return self.info
+
+    async def set_client_info(self, info: OAuthClientInformationFull) -> None:
+        self.info = info
+
+
 async def test_the_sdks_client_signs_a_person_in_for_one_mcp_server(beside: Beside) -> None:
     """It finds Scopegate by the server's metadata, and names the server as the resource."""
     user, port = await beside.user(), free_port()
@@ -196,3 +212,45 @@ async def test_the_sdks_client_signs_a_person_in_for_one_mcp_server(beside: Besi
         assert httpx2.post(url, headers=bearer(token)).status_code != 401
         beside.administer("PATCH", f"/users/{user.id}", json={"disabled": True})
         await until(lambda: httpx2.post(url, headers=bearer(token)).status_code == 401)
+
+
+async def test_the_sdks_client_describes_itself_and_need_not_be_registered(
+    beside: Beside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(make_certificate(tmp_path)))
+    user, port = await beside.user(), free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
+    async with (
+        Runtime.open(settings_for(beside.database_url)) as runtime,
+        runtime.work(OPERATOR) as work,
+    ):
+        await register_scope(work, "read:orders", description="See orders", resource=url)
+    async with describing(tmp_path) as described:
+        described.changes = {"redirect_uris": [CALLBACK]}
+        settings: dict[str, Any] = {
+            "client_id_metadata": True,
+            "client_id_metadata_hosts": "localhost",
+        }
+        with serving(database_url=beside.database_url, secret_keys=SECRET, **settings) as service:
+            scopegate = Scopegate(
+                service.url, client_id="orders", client_secret=beside.client_secret, audience=url
+            )
+            assistant = Unregistered(replace(beside, service=service), user)
+            signing_in = OAuthClientProvider(
+                url,
+                OAuthClientMetadata(redirect_uris=[CALLBACK]),
+                assistant,
+                assistant.browse,
+                assistant.come_back,
+                client_metadata_url=described.url,
+            )
+            with serving_app(mcp_app(scopegate, url), port):
+                await until(lambda: scopegate.state.fresh)
+                async with (
+                    httpx2.AsyncClient(auth=signing_in, timeout=PATIENCE) as http,
+                    Client(streamable_http_client(url, http_client=http)) as client,
+                ):
+                    assert await is_answered(client)
+        assert assistant.info
+        assert assistant.info.client_id == described.url
+        assert len(described.asked) == 1
