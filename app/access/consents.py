@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import Uuid, bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -47,10 +47,15 @@ async def find_consent(
     db: AsyncSession, user_id: uuid.UUID, registration_id: uuid.UUID
 ) -> Consent | None:
     """Return what the person has let this client do so far, if anything."""
-    statement = select(Consent).where(
-        Consent.user_id == user_id, Consent.registration_id == registration_id
-    )
-    return await db.scalar(statement.execution_options(populate_existing=True))
+    values = {"user_id": user_id, "registration_id": registration_id}
+    return await db.scalar(_CONSENT, values, execution_options={"populate_existing": True})
+
+
+# Built once, because every sign-in runs it.
+_CONSENT = select(Consent).where(
+    Consent.user_id == bindparam("user_id", type_=Uuid()),
+    Consent.registration_id == bindparam("registration_id", type_=Uuid()),
+)
 
 
 def covers(consent: Consent | None, scopes: AbstractSet[str]) -> bool:

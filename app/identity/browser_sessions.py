@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import DateTime, LargeBinary, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.crypto import digest
@@ -33,16 +33,21 @@ async def find_browser_login(
     db: AsyncConnection | AsyncSession, cookie: str, *, now: datetime
 ) -> BrowserLogin | None:
     """Return who is signed in with this cookie; None when the session has ended."""
-    statement = (
-        select(
-            Session.id, User.id, User.username, BrowserSession.signed_in_at, BrowserSession.methods
-        )
-        .join(Session, Session.id == BrowserSession.session_id)
-        .join(User, User.id == Session.user_id)
-        .where(BrowserSession.digest == digest(cookie), is_live(now))
-    )
-    row = (await db.execute(statement)).one_or_none()
+    values = {"digest": digest(cookie), "now": now}
+    row = (await db.execute(_LOGIN, values)).one_or_none()
     return BrowserLogin(*row) if row else None
+
+
+# Built once, because every page asks for it.
+_LOGIN = (
+    select(Session.id, User.id, User.username, BrowserSession.signed_in_at, BrowserSession.methods)
+    .join(Session, Session.id == BrowserSession.session_id)
+    .join(User, User.id == Session.user_id)
+    .where(
+        BrowserSession.digest == bindparam("digest", type_=LargeBinary()),
+        is_live(bindparam("now", type_=DateTime(timezone=True))),
+    )
+)
 
 
 async def replace_cookie(work: Work[Actor], session_id: uuid.UUID, *, old: str, new: str) -> bool:

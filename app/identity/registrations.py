@@ -2,7 +2,7 @@
 
 import uuid
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import String, bindparam, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.base import is_storable
@@ -29,10 +29,14 @@ async def find_registration(db: AsyncSession, client_id: str) -> Registration | 
     """Return the client with this id, to the letter; None for one that was deleted."""
     if not is_storable(client_id):
         return None
-    statement = select(Registration).where(
-        Registration.client_id == client_id, Registration.deleted_at.is_(None)
-    )
-    return await db.scalar(statement)
+    return await db.scalar(_BY_CLIENT_ID, {"client_id": client_id})
+
+
+# Built once, because every sign-in runs it.
+_BY_CLIENT_ID = select(Registration).where(
+    Registration.client_id == bindparam("client_id", type_=String()),
+    Registration.deleted_at.is_(None),
+)
 
 
 async def is_registered(db: AsyncSession, account_id: uuid.UUID) -> bool:

@@ -39,7 +39,7 @@ def started(page: Page, service: Service, application: Application, **changes: s
     """Come from the application, whose page is there in place of the real one."""
     host = f"{'://'.join(urlsplit(application.redirect_uri)[:2])}/**"
     page.route(host, lambda route: route.fulfill(body="<h1>Back</h1>", content_type="text/html"))
-    asking = application.asking(scope="read:items write:items read:audit", **changes)
+    asking = application.asking(**{"scope": "read:items write:items read:audit"} | changes)
     page.goto(f"{service.url}/authorize?{urlencode(asking)}")
 
 
@@ -165,6 +165,40 @@ def test_by_the_keyboard_alone_a_person_changes_their_password_and_ends_sessions
             page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_contain_text("Your password is changed")
         look("changed")
+    assert found == []
+
+
+@pytest.mark.npm
+def test_axe_finds_nothing_on_the_pages_that_applications_lead_to(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    script = axe()
+    found: list[tuple[str, str, str, object]] = []
+    device = Application("tool", "http://127.0.0.1:49152/callback")
+    with serving(**settings) as service, page_of(service, viewport=PHONE) as page:
+
+        def look(where: str) -> None:
+            for scheme, viewport in (("dark", PHONE), ("light", DESK)):
+                page.emulate_media(color_scheme=scheme)
+                page.set_viewport_size(viewport)
+                fits(page, tmp_path / f"{where}-{scheme}.png")
+                found.extend((where, scheme, *each) for each in violations(page, script))
+
+        page.goto(f"{service.url}/authorize?client_id=no-such")
+        look("error")
+        started(page, service, Application("orders"))
+        look("sign-in-for-an-application")
+        sign_in(page)
+        expect(page.get_by_role("button", name="Allow")).to_be_visible()
+        look("consent")
+        started(page, service, device, scope="openid profile")
+        expect(page.get_by_role("button", name="Allow")).to_be_visible()
+        look("consent-of-a-device")
+        page.goto(f"{service.url}/logout")
+        expect(page.get_by_role("heading", name="Sign out?")).to_be_visible()
+        look("logout")
+        page.goto(f"{service.url}/")
+        look("start")
     assert found == []
 
 
