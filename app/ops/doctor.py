@@ -221,12 +221,13 @@ async def _keys(runtime: Runtime) -> Finding:
     if not kept:
         return Finding("keys", "ok", "none yet: the first start makes one")
     try:
-        signing = keyring.signing(now).kid
+        keyring.signing(now)
     except ScopegateError as error:
         return Finding("keys", "wrong", str(error), "run scopegate key rotate --now")
+    signing = keyring.signing_now(now)
     ages = [
-        f"{each.kid} ({each.algorithm}, {(now - each.created_at).days} days old"
-        f"{', signs' if each.kid == signing else ''})"
+        f"{each.kid} ({each.algorithm} for {each.purpose}, {(now - each.created_at).days} days old"
+        f"{', signs' if each.kid in signing else ''})"
         for each in kept
     ]
     return Finding("keys", "ok", ", ".join(ages))

@@ -125,6 +125,9 @@ async def client_of(
 
 async def _find_client(runtime: Runtime, client_id: str) -> Registration | None:
     """Return the client that is registered, or that describes itself, where that is allowed."""
+    if client_id == runtime.settings.token_audience:
+        # Its ID tokens would pass for access tokens where only the audience is looked at.
+        return None
     if not is_document_url(client_id):
         async with runtime.reading() as db:
             return await find_registration(db, client_id)

@@ -1,5 +1,7 @@
 """What attacks on the sign-in have found: each stays mended."""
 
+from dataclasses import replace
+
 import httpx2
 import pytest
 from sqlalchemy import text, update
@@ -140,3 +142,13 @@ async def test_a_proxy_cant_ask_for_scopes_that_any_client_has(
         asked = f"/forward-auth?scope={scope}"
         answer = await signed_in.client.get(asked, headers=tokens.header)
         assert answer.status_code == status, scope
+
+
+async def test_a_client_that_is_called_like_the_audience_signs_nobody_in(
+    runtime: Runtime, app: Application
+) -> None:
+    """Its ID tokens have the audience of access tokens."""
+    settings = runtime.settings.model_copy(update={"audience": app.client_id})
+    browser = PersonsBrowser.of(replace(runtime, settings=settings))
+    async with browser.client:
+        assert (await browser.authorize(app, scope="openid")).status_code == 400
