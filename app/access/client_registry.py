@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 
 from app.access import accounts
 from app.access.authority import Caller, confirm_caller, require_ceiling
+from app.access.client_documents import is_document_url
 from app.access.grants import check_remark
 from app.access.redirects import check_redirect_uris
 from app.access.scopes import IDENTITY, require_registered
@@ -120,6 +121,8 @@ async def change_client(work: Work[Caller], client_id: str, changes: ClientChang
     if "scopes" in changes:
         registration.scopes = await _ceiling(work, changes["scopes"])
     if "trusted" in changes:
+        if changes["trusted"] and is_document_url(client_id):
+            raise Refused("A client that describes itself is never trusted: register it.")
         registration.trusted = changes["trusted"]
     if "refresh_grace" in changes:
         registration.refresh_grace = _check_grace(changes["refresh_grace"])

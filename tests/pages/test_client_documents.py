@@ -13,7 +13,9 @@ from sqlalchemy import func, select
 
 from app.access import client_documents, fetching
 from app.access.client_documents import ClientDocuments
+from app.access.client_registry import change_client, delete_client
 from app.access.fetching import is_public
+from app.errors import Refused
 from app.identity.models import Registration
 from app.runtime import Runtime
 from tests.support.audit import told
@@ -103,6 +105,21 @@ async def test_an_admin_who_lets_it_in_gives_it_no_admin(
         assert answered(answer)["error"] == "invalid_scope"
 
 
+async def test_nobody_makes_it_trusted_and_an_admin_may_lower_its_ceiling(
+    runtime: Runtime, own: PersonsBrowser, described: Describing
+) -> None:
+    app = Application(described.url, CALLBACK)
+    tokens = await own.let_in(app, scope="read:items write:items")
+    async with runtime.work(OPERATOR) as work:
+        with pytest.raises(Refused):
+            await change_client(work, described.url, {"trusted": True})
+    async with runtime.work(OPERATOR) as work:
+        await change_client(work, described.url, {"scopes": ["write:items"]})
+    assert await tokens.status("/items") == 403
+    answer = await own.authorize(app, scope="read:items")
+    assert answered(answer)["error"] == "invalid_scope"
+
+
 async def test_what_its_document_says_now_counts(
     own: PersonsBrowser, described: Describing
 ) -> None:
@@ -116,8 +133,6 @@ async def test_what_its_document_says_now_counts(
 async def test_withdrawing_the_consent_or_deleting_the_client_ends_its_sessions(
     runtime: Runtime, own: PersonsBrowser, described: Describing
 ) -> None:
-    from app.access.client_registry import delete_client
-
     app = Application(described.url, CALLBACK)
     for times in (1, 2):
         tokens = await own.let_in(app)
