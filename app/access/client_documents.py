@@ -1,8 +1,7 @@
 """Client id metadata documents: an application's id is a URL, at which it says what it is.
 
-draft-ietf-oauth-client-id-metadata-document. Nobody has registered it. So it is trusted with
-nothing: the person is shown the host that it comes from, and is asked each time that its answers go
-to a device.
+draft-ietf-oauth-client-id-metadata-document. No administrator has registered it. So it is never
+trusted, and the person is shown the host that it comes from.
 """
 
 import asyncio

@@ -159,7 +159,7 @@ async def delete_client(work: Work[Caller], client_id: str) -> None:
 
 
 async def _changeable(work: Work[Caller], client_id: str) -> Registration:
-    """Return the client if the caller may change it. Until the commit, nobody else does.
+    """Return the client if the caller may change it. Until the commit, no one else does.
 
     Raises ClientNotFound, ShippedClient, or BeyondAuthority.
     """

@@ -17,7 +17,7 @@ from app.identity.registrations import find_registration
 async def documented_client(db: AsyncSession, document: ClientDocument) -> Registration:
     """Return the client as its document has it. Nothing is written.
 
-    Until somebody has let it in it has an id of its own each time.
+    Until a person has let it in, it has another id each time.
     """
     found = await find_registration(db, document.client_id)
     if found is None:

@@ -32,7 +32,7 @@ class NotFetched(DomainError):
 
 
 class TooLarge(NotFetched):
-    """It has more bytes than anybody needs."""
+    """It has too many bytes."""
 
     text = "It has more than 5 KB."
 

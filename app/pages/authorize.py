@@ -103,7 +103,7 @@ def _bound_to(
     registration: Registration, reply: Reply, query: str, shown: str
 ) -> tuple[str, str, str, str, str]:
     """Return what a consent page is bound to, as the person saw it: also where answers go."""
-    # An id that is registered can be deleted, and be somebody else's a moment later.
+    # An id that was registered may be deleted, and registered for another application.
     client_id = registration.client_id
     client = client_id if is_document_url(client_id) else str(registration.id)
     return PAGE, client, reply.redirect_uri.uri, query, shown

@@ -2,7 +2,7 @@
 /** Hand what the service has answered to the window of /docs, where Swagger UI waits for it. */
 
 /**
- * What Swagger UI leaves in its window while somebody signs in.
+ * What Swagger UI leaves in its window while a person signs in.
  *
  * @typedef {object} Waiting
  * @property {{name: string, code?: string}} auth

@@ -17,7 +17,7 @@ const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 
 /** @typedef {{code: string, verifier: string}} Answer */
 
-/** Why nobody can sign in to the console at this address; empty where they can. */
+/** Why no user can sign in to the console at this address; empty where they can. */
 export function wrongAddress() {
   const home = new URL(`${config.issuer}/console`);
   const both = [home, location].every(({ hostname }) => LOOPBACK.includes(hostname));
@@ -71,7 +71,7 @@ export function takeAnswer() {
   const { verifier, state, hash } = kept ? JSON.parse(kept) : {};
   history.replaceState(null, "", HERE + (hash ?? location.hash));
   const code = answer.get("code");
-  // Another state: somebody else's answer, which would sign in somebody else.
+  // Another state: the answer to another request, which may sign in another user.
   const isOurs = Boolean(kept) && answer.get("state") === state;
   if (isOurs && code) return { code, verifier };
   if (isOurs && answer.has("error")) throw new Error(reasonOf(answer));
