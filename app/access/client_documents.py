@@ -7,23 +7,26 @@ trusted, and the person is shown the host that it comes from.
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 from app.access.fetching import Fetched, NotFetched, fetch
 from app.access.redirects import LOOPBACK_HOSTS, check_redirect_uris
+from app.audit.limits import EntryLimit
 from app.db.clock import monotonic
 from app.errors import DomainError, Refused, Unavailable
-from app.identity.models import Registration
+from app.identity.networks import network_of
 from app.settings import Settings
 
 KEPT_FOR_LEAST, KEPT_FOR_MOST = 5 * 60, 24 * 60 * 60
 """Seconds for which a document is used before it is fetched again."""
 MOST_KEPT = 1000
-MOST_AT_ONCE = 20
-"""Documents that are being fetched."""
+MOST_AT_ONCE, MOST_OF_A_HOST = 20, 3
+"""Documents that are being fetched, and those of them of one host."""
 MOST_CHARACTERS = 1000
 """Of a URL that is a client id."""
 LONGEST_NAME = 100
@@ -48,6 +51,7 @@ class ClientDocument:
     client_id: str
     """The document's URL."""
     name: str
+    """With the host that the document comes from: everyone may write any name."""
     redirect_uris: tuple[str, ...]
 
 
@@ -56,37 +60,49 @@ def is_document_url(client_id: str) -> bool:
     return client_id.startswith(("https:", "http:"))
 
 
-def shown_name(registration: Registration) -> str:
-    """Return what people see of a client: with its host, where it has given itself its name."""
-    if not is_document_url(registration.client_id):
-        return registration.name
-    return f"{registration.name} ({urlsplit(registration.client_id).hostname})"
+class TooManyLookups(Unavailable):
+    """Strangers can make this service fetch documents: there is a bound."""
+
+    text = "Too many applications are being looked up just now: try again in a minute."
 
 
 class ClientDocuments:
     """The documents that were fetched, as long as they may be used. Errors are not kept."""
 
-    def __init__(self, hosts: Collection[str] = ()) -> None:
+    def __init__(self, hosts: Collection[str] = (), *, issuer: str = "") -> None:
         self._hosts = frozenset(hosts)
         """With any: only documents of these are fetched, on whatever network they are."""
+        self._own = urlsplit(issuer).netloc
+        # Made once: it takes as long as many requests.
+        self._tls = ssl.create_default_context()
+        self._by_network = EntryLimit()
         self._kept: dict[str, tuple[ClientDocument, float]] = {}
         self._fetching: dict[str, asyncio.Task[ClientDocument]] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
         """Return the documents that these settings allow; None for none."""
-        return cls(settings.client_id_metadata_hosts) if settings.client_id_metadata else None
+        if not settings.client_id_metadata:
+            return None
+        return cls(settings.client_id_metadata_hosts, issuer=settings.token_issuer)
 
-    async def get(self, client_id: str) -> ClientDocument:
-        """Return the document with this URL. Raises ClientDocumentRefused or Unavailable."""
+    async def get(self, client_id: str, *, address: str | None, now: datetime) -> ClientDocument:
+        """Return the document with this URL, for a browser at this address.
+
+        Raises ClientDocumentRefused, or Unavailable when too many are asked for.
+        """
         found = self._kept.get(client_id)
         if found is not None and monotonic() < found[1]:
             return found[0]
         url = self._check_url(client_id)
         fetching = self._fetching.get(client_id)
         if fetching is None:
-            if len(self._fetching) >= MOST_AT_ONCE:
-                raise Unavailable("Too many applications are being looked up: try again.")
+            of_host = [each for each in self._fetching if urlsplit(each).netloc == url.netloc]
+            if len(self._fetching) >= MOST_AT_ONCE or len(of_host) >= MOST_OF_A_HOST:
+                raise TooManyLookups
+            # As of audit entries: so many of one network in a minute.
+            if self._by_network.admit(network_of(address), now=now) is None:
+                raise TooManyLookups
             fetching = asyncio.create_task(self._fetch(client_id, url), name=client_id)
             self._fetching[client_id] = fetching
             fetching.add_done_callback(self._fetched)
@@ -115,13 +131,13 @@ class ClientDocuments:
             raise wrong
         if not url.hostname or not has_port or not {".", ".."}.isdisjoint(url.path.split("/")):
             raise wrong
-        if url.path == "/":
+        if url.path == "/" or url.netloc == self._own:
             raise wrong
         return url
 
     async def _fetch(self, client_id: str, url: SplitResult) -> ClientDocument:
         try:
-            fetched = await fetch(url, privately=bool(self._hosts))
+            fetched = await fetch(url, self._tls, privately=bool(self._hosts))
         except NotFetched as error:
             raise ClientDocumentRefused(str(error)) from None
         document = parse_document(client_id, fetched)
@@ -139,7 +155,8 @@ def _is_loopback(url: SplitResult) -> bool:
 
 
 def _lifetime(fetched: Fetched) -> int:
-    found = _MAX_AGE.search(fetched.headers.get("cache-control", "").lower())
+    said = fetched.headers.get("cache-control", "").lower()
+    found = None if "no-store" in said else _MAX_AGE.search(said)
     return min(max(int(found[1]) if found else 0, KEPT_FOR_LEAST), KEPT_FOR_MOST)
 
 
@@ -174,8 +191,8 @@ def _redirect_uris(said: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _name(said: dict[str, Any], client_id: str) -> str:
-    name = said.get("client_name")
+    name, host = said.get("client_name"), urlsplit(client_id).hostname or client_id
     shown = name.strip() if isinstance(name, str) else ""
     if not shown or not shown.isprintable() or len(shown) > LONGEST_NAME:
-        return urlsplit(client_id).hostname or client_id
-    return shown
+        return host
+    return f"{shown} ({host})"

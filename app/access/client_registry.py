@@ -27,6 +27,8 @@ from app.identity.models import ID_TOKEN_ALGORITHM, Registration
 from app.identity.names import normalise_username
 from app.identity.registrations import get_registration, require_free_client_id
 
+DESCRIBED = {"name", "redirect_uris", "post_logout_redirect_uris", "trusted"}
+"""What no one changes of a client that describes itself."""
 LEAST_GRACE, MOST_GRACE = 10, 120
 """Seconds that a client may set as its own refresh grace."""
 ID_TOKEN_ALGORITHMS = (ID_TOKEN_ALGORITHM, "ES256", "EdDSA")
@@ -111,6 +113,8 @@ async def change_client(work: Work[Caller], client_id: str, changes: ClientChang
     await confirm_caller(work)
     registration = await _changeable(work, client_id)
     before = _told(registration)
+    if is_document_url(client_id) and DESCRIBED & changes.keys():
+        raise Refused("This client describes itself: change its scopes, or register another.")
     if "name" in changes:
         registration.name = _check_name(changes["name"])
     if "redirect_uris" in changes:
@@ -121,8 +125,6 @@ async def change_client(work: Work[Caller], client_id: str, changes: ClientChang
     if "scopes" in changes:
         registration.scopes = await _ceiling(work, changes["scopes"])
     if "trusted" in changes:
-        if changes["trusted"] and is_document_url(client_id):
-            raise Refused("A client that describes itself is never trusted: register it.")
         registration.trusted = changes["trusted"]
     if "refresh_grace" in changes:
         registration.refresh_grace = _check_grace(changes["refresh_grace"])

@@ -25,6 +25,9 @@ from app.identity.session_writes import end_sessions_of_consent
 USE_NOTED_AFTER = timedelta(minutes=1)
 """Since the last use that was noted: not each sign-in writes the row."""
 
+MOST_HOSTS = 20
+"""That a consent remembers: those that were agreed to last."""
+
 
 class ApplicationNotFound(NotFound):
     """The person has not let this client in."""
@@ -58,9 +61,9 @@ _CONSENT = select(Consent).where(
 )
 
 
-def covers(consent: Consent | None, scopes: AbstractSet[str]) -> bool:
-    """Whether the person was asked for all of these scopes before, and said yes."""
-    if consent is None or consent.implied:
+def covers(consent: Consent | None, scopes: AbstractSet[str], *, host: str) -> bool:
+    """Whether the person was asked for all of these scopes before, for this host, and said yes."""
+    if consent is None or consent.implied or host not in consent.hosts:
         return False
     missing = scopes - set(consent.scopes)
     return not missing or (ADMIN in consent.scopes and missing.isdisjoint(IDENTITY))
@@ -72,8 +75,12 @@ async def give_consent(
     *,
     shown: AbstractSet[str],
     allowed: AbstractSet[str],
+    host: str,
 ) -> Consent:
-    """Let the client do what is allowed of what was shown to the actor; return the consent."""
+    """Let the client do what is allowed of what was shown to the actor; return the consent.
+
+    `host`: where its answer goes, which was shown too.
+    """
     assert work.actor.user_id is not None
     kept = await _held_consent(work, registration)
     agreed, implied = set(kept.scopes if kept else ()), False
@@ -83,6 +90,7 @@ async def give_consent(
         agreed = agreed if implied else set()
     scopes = (agreed - shown) | allowed
     consent = await _write(work, registration, kept, scopes, implied=implied)
+    consent.hosts = [*(each for each in consent.hosts if each != host), host][-MOST_HOSTS:]
     record(
         work,
         "consent.given",
@@ -130,6 +138,7 @@ async def _write(
             registration_id=registration.id,
             given_at=work.now,
             last_used_at=work.now,
+            hosts=[],
         )
         work.db.add(kept)
     kept.scopes, kept.implied = sorted(scopes), implied

@@ -7,9 +7,11 @@ addresses alone, follows no redirect, reads little, and does not tell what went 
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult
 
 import h11
@@ -19,10 +21,17 @@ from app.errors import DomainError
 MOST_BYTES = 5 * 1024
 MOST_SECONDS = 5.0
 """For all of it: the name, the connection, and the answer."""
+MOST_LOOKUPS = 20
+"""Names that are being looked up. A lookup can't be cancelled, and a stranger's may take long."""
 _PORTS = {"https": 443, "http": 80}
 _PUBLIC = IPv6Network("2000::/3")
-# Through these an address of IPv4 is reached, whichever that is.
-_TUNNELS = [IPv6Network(each) for each in ("2002::/16", "2001::/32")]
+# Through the first two an address of IPv4 is reached, whichever that is. Python's table lacks the
+# others.
+_SPECIAL: list[IPv4Network | IPv6Network] = [
+    *(IPv6Network(each) for each in ("2002::/16", "2001::/32", "3fff::/20")),
+    *(IPv4Network(each) for each in ("192.88.99.0/24", "192.0.0.0/24")),
+]
+_lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
 
 
 class NotFetched(DomainError):
@@ -45,28 +54,28 @@ class Fetched:
     headers: Mapping[str, str]
 
 
-async def fetch(url: SplitResult, *, privately: bool = False) -> Fetched:
+async def fetch(url: SplitResult, tls: ssl.SSLContext, *, privately: bool = False) -> Fetched:
     """Return what is at this https URL; `privately`: on any network, also by http.
 
     Raises NotFetched or TooLarge.
     """
     try:
         async with asyncio.timeout(MOST_SECONDS):
-            return await _fetch(url, privately=privately)
+            return await _fetch(url, tls, privately=privately)
     except (OSError, UnicodeError, h11.RemoteProtocolError):
         # A timeout is an OSError, and what TLS complains of. UnicodeError: of a name that is none.
         raise NotFetched from None
 
 
-async def _fetch(url: SplitResult, *, privately: bool) -> Fetched:
+async def _fetch(url: SplitResult, tls: ssl.SSLContext, *, privately: bool) -> Fetched:
     host, port = url.hostname or "", url.port or _PORTS[url.scheme]
     addresses = await _addresses(host, port)
     # The address that was checked is connected to: the name may lead elsewhere a moment later.
     if not addresses or not (privately or all(map(is_public, addresses))):
         raise NotFetched
-    tls = ssl.create_default_context() if url.scheme == "https" else None
+    secure = url.scheme == "https"
     reader, writer = await asyncio.open_connection(
-        addresses[0], port, ssl=tls, server_hostname=host if tls else None
+        addresses[0], port, ssl=tls if secure else None, server_hostname=host if secure else None
     )
     try:
         return await _get(reader, writer, url)
@@ -75,18 +84,47 @@ async def _fetch(url: SplitResult, *, privately: bool) -> Fetched:
 
 
 async def _addresses(host: str, port: int) -> list[str]:
-    """Return the addresses that this name has."""
+    """Return the addresses that this name has. Raises NotFetched when too many are looked up.
+
+    By a thread of its own: the event loop's lookups share a few threads, which the way to the
+    database needs too.
+    """
+    if not _lookups.acquire(blocking=False):
+        raise NotFetched
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    found: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(outcome: list[str] | Exception) -> None:
+        if found.done():
+            return
+        if isinstance(outcome, Exception):
+            found.set_exception(outcome)
+        else:
+            found.set_result(outcome)
+
+    def look_up() -> None:
+        outcome: list[str] | Exception
+        try:
+            given = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            outcome = [str(address[0]) for *_, address in given]
+        except (OSError, UnicodeError) as error:
+            outcome = error
+        finally:
+            _lookups.release()
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=look_up, name="client-document", daemon=True).start()
+    return await found
 
 
 def is_public(address: str) -> bool:
     """Return whether an address is one of the public internet, for certain."""
     found = ip_address(address)
-    if isinstance(found, IPv6Address):
-        return found in _PUBLIC and found.is_global and not any(found in each for each in _TUNNELS)
-    return found.is_global and not found.is_multicast
+    if any(found in each for each in _SPECIAL) or not found.is_global:
+        return False
+    return found in _PUBLIC if isinstance(found, IPv6Address) else not found.is_multicast
 
 
 async def _get(

@@ -5,8 +5,9 @@ on a person's own machine takes any that is free (RFC 8252 §7.3).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from urllib.parse import urlencode
 
 from app.errors import Refused
@@ -44,7 +45,11 @@ class RedirectUri:
     @property
     def is_on_device(self) -> bool:
         """Whether any program on a device could take its place: no consent is remembered for it."""
-        return _WEB.fullmatch(self.uri) is None or _LOOPBACK.fullmatch(self.uri) is not None
+        found = _WEB.fullmatch(self.uri)
+        if found is None or _LOOPBACK.fullmatch(self.uri):
+            return True
+        address = _address_of(found["host"])
+        return address is not None and address.is_loopback
 
     @property
     def form_action(self) -> str:
@@ -88,7 +93,23 @@ def _is_redirect_uri(uri: str) -> bool:
     if _PRIVATE.fullmatch(uri):
         return "@" not in _authority(uri)
     found = _LOOPBACK.fullmatch(uri) or _WEB.fullmatch(uri)
-    return found is not None and int(found["port"] or 0) < 1 << 16
+    return found is not None and int(found["port"] or 0) < 1 << 16 and _is_host(found["host"])
+
+
+def _is_host(host: str) -> bool:
+    """Whether a browser takes the host for what it looks like, and not for an address."""
+    last = host.rpartition(".")[2]
+    if host in LOOPBACK_HOSTS or not (last == "" or last[0].isdigit()):
+        return True
+    # `127.1`, `0x7f.1` and `2130706433` are addresses too.
+    return _address_of(host) is not None
+
+
+def _address_of(host: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(host)
+    except ValueError:
+        return None
 
 
 def _authority(uri: str) -> str:
@@ -97,9 +118,8 @@ def _authority(uri: str) -> str:
 
 
 def addresses(uris: Iterable[str], *, issuer: str) -> list[str]:
-    """Return the URIs as requests name them: those of our own pages begin with `/`.
-
-    A loopback host has several names, and a person's machine may have given the service any port.
+    """Return the URIs as requests name them. Those of our own pages begin with `/`: they are below
+    the issuer, and on loopback below each name of that host.
     """
     found: list[str] = []
     for uri in uris:
@@ -113,9 +133,13 @@ def addresses(uris: Iterable[str], *, issuer: str) -> list[str]:
     return found
 
 
-def matching_redirect_uri(uri: str, registered: Iterable[str]) -> RedirectUri | None:
+def matching_redirect_uri(
+    uri: str, registered: Sequence[str], *, issuer: str
+) -> RedirectUri | None:
     """Return the request's redirect URI if it is one of those registered; else None."""
-    if any(uri == each or _same_but_for_port(uri, each) for each in registered):
+    known = uri in addresses(registered, issuer=issuer)
+    # Of our own pages there is no other port: another program may listen there.
+    if known or any(_same_but_for_port(uri, each) for each in registered):
         return RedirectUri(uri)
     return None
 

@@ -136,14 +136,14 @@ async def make_client(
     return RegisteredClient.with_secret(answer, secret.value if secret else None)
 
 
-@router.get("/{client_id}", summary="Get client", responses=NOT_FOUND)
+@router.get("/{client_id:path}", summary="Get client", responses=NOT_FOUND)
 async def get_client(client_id: ClientId, _: CanReadClients, db: ReadDep) -> ClientAnswer:
     """One client."""
     return ClientAnswer.of(await get_registration(db, client_id))
 
 
 @router.patch(
-    "/{client_id}", summary="Change client", responses=NOT_FOUND | SHIPPED | refusals(413)
+    "/{client_id:path}", summary="Change client", responses=NOT_FOUND | SHIPPED | refusals(413)
 )
 async def patch_client(
     client_id: ClientId, change: ClientChange, work: CanWriteClients
@@ -153,7 +153,7 @@ async def patch_client(
 
 
 @router.delete(
-    "/{client_id}", summary="Delete client", status_code=204, responses=NOT_FOUND | SHIPPED
+    "/{client_id:path}", summary="Delete client", status_code=204, responses=NOT_FOUND | SHIPPED
 )
 async def remove_client(client_id: ClientId, work: CanWriteClients) -> None:
     """Delete the client. All its sessions and consents end."""

@@ -157,7 +157,7 @@ async def list_own_applications(
 
 
 @router.delete(
-    "/applications/{client_id}",
+    "/applications/{client_id:path}",
     summary="Withdraw my consent",
     status_code=204,
     responses=refusals(404, 422, texts={404: str(ApplicationNotFound())}),

@@ -15,10 +15,10 @@ from pydantic import (
 )
 from starlette.convertors import Convertor, register_url_convertor
 
+from app.access.client_documents import MOST_CHARACTERS as MAX_CLIENT_ID
 from app.access.grants import MAX_REMARK
 from app.access.scopes import MAX_SCOPE, SCOPE_TOKEN, is_scope_name
 from app.db.base import is_storable
-from app.identity.names import MAX_USERNAME
 from app.views import Listed
 
 
@@ -78,7 +78,7 @@ ScopeName = Annotated[
     AfterValidator(_scope_name),
     Field(max_length=MAX_SCOPE, json_schema_extra={"pattern": f"^{SCOPE_TOKEN}$"}),
 ]
-ClientId = Annotated[Text, Path(max_length=MAX_USERNAME)]
+ClientId = Annotated[Text, Path(max_length=MAX_CLIENT_ID)]
 Remark = Annotated[Text, Field(max_length=MAX_REMARK)]
 
 

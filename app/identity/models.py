@@ -177,6 +177,8 @@ class Consent(Identified, Base):
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
     implied: Mapped[bool]
     """Whether a part of it was never asked for, because the client is trusted."""
+    hosts: Mapped[list[str]] = mapped_column(ARRAY(String))
+    """Of the redirect URIs that the person was shown: for another they are asked again."""
     given_at: Mapped[datetime]
     last_used_at: Mapped[datetime]
 

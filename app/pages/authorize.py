@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import Response
 
-from app.access.client_documents import is_document_url, shown_name
+from app.access.client_documents import is_document_url
 from app.access.consents import covers, find_consent, give_consent, imply_consent
 from app.access.documented_clients import keep_documented
 from app.access.holdings import granted_until
@@ -66,6 +66,8 @@ async def authorize(request: Request, actor: ActorDep) -> Response:
         asked = await _ask_for(browser, login, wanted, spelled(parameters))
         return await _answer(asked, actor)
     except AuthorizationError as error:
+        if not await _may_be_told(browser, registration):
+            raise
         return _tell(browser, reply, error)
 
 
@@ -91,12 +93,28 @@ async def consent(request: Request, actor: ActorDep) -> Response:
         async with browser.runtime.work(actor.signed_in_as(asked.login.user_id)) as work:
             if is_document_url(registration.client_id):
                 registration = await keep_documented(work, registration)
-            given = await give_consent(work, registration, shown=offered, allowed=allowed)
+            host = reply.redirect_uri.host
+            given = await give_consent(
+                work, registration, shown=offered, allowed=allowed, host=host
+            )
             return await _give_code(work, asked, given, scopes=allowed, ticket=ticket)
     except PageUsed:
         return see_other(f"authorize?{query}")
     except AuthorizationError as error:
         return _tell(browser, reply, error)
+
+
+async def _may_be_told(browser: Browser, registration: Registration) -> bool:
+    """Whether the client may learn of an error although the person has pressed no button.
+
+    A stranger's document must not learn who visits it, or make this service's address lead there.
+    """
+    if not is_document_url(registration.client_id):
+        return True
+    if browser.login is None:
+        return False
+    async with browser.runtime.reading() as db:
+        return await find_consent(db, browser.login.user_id, registration.id) is not None
 
 
 def _bound_to(
@@ -158,7 +176,9 @@ async def _answer(asked: Asked, actor: Actor) -> Response:
             return await _give_code(work, asked, implied, scopes=asked.scopes)
     async with runtime.reading() as db:
         found = await find_consent(db, asked.login.user_id, registration.id)
-    remembered = not wanted.reply.redirect_uri.is_on_device and covers(found, asked.scopes)
+    remembered = not wanted.reply.redirect_uri.is_on_device and covers(
+        found, asked.scopes, host=wanted.reply.redirect_uri.host
+    )
     if "consent" not in wanted.prompt and remembered and found:
         async with runtime.work(acting) as work:
             return await _give_code(work, asked, found, scopes=asked.scopes)
@@ -176,7 +196,7 @@ async def _ask_for_consent(asked: Asked) -> Response:
     response = page(
         "consent.html",
         may_lead_to=redirect_uri.form_action,
-        client=shown_name(asked.request.registration),
+        client=asked.request.registration.name,
         host=redirect_uri.host,
         on_device=redirect_uri.is_on_device,
         username=asked.login.username,

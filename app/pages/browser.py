@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 from starlette.responses import Response
 
-from app.api.dependencies import runtime_of
+from app.api.dependencies import actor, runtime_of
 from app.api.forms import parse_pairs, read_pairs
 from app.api.middleware import COOKIES
 from app.errors import DomainError
@@ -38,17 +38,19 @@ class Browser:
     cookie: str
     is_new: bool
     login: BrowserLogin | None
+    address: str | None = None
 
     @classmethod
     async def of(cls, request: Request) -> "Browser":
         """Return the browser that sent this request."""
         runtime = runtime_of(request)
+        address = (await actor(request, runtime)).origin.address
         cookie = _sent_cookie(request, cookie_name(runtime))
         if cookie is None:
-            return cls(runtime, new_cookie(), is_new=True, login=None)
+            return cls(runtime, new_cookie(), is_new=True, login=None, address=address)
         async with runtime.reading() as db:
             login = await find_browser_login(db, cookie, now=runtime.now())
-        return cls(runtime, cookie, is_new=False, login=login)
+        return cls(runtime, cookie, is_new=False, login=login, address=address)
 
     def form_token(self, *bound_to: str) -> str:
         """Return the token of a form that is bound to this browser, its user and these."""

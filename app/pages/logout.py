@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 from starlette.responses import Response
 
+from app.access.consents import find_consent
 from app.access.own_account import end_own_sessions
 from app.access.redirects import RedirectUri, addresses
 from app.api.dependencies import ActorDep
@@ -63,8 +64,11 @@ class LogoutRequest:
         client_id = hint.client_id if hint else named
         async with runtime.reading() as db:
             registration = await find_registration(db, client_id) if client_id else None
-        # A client that was deleted asks for nothing any more.
-        hint = hint if registration else None
+            consent = None
+            if registration is not None and browser.login is not None:
+                consent = await find_consent(db, browser.login.user_id, registration.id)
+        # A client that was deleted, or that the person has removed, does nothing unasked.
+        hint = hint if consent else None
         uri, issuer = single(parameters, "post_logout_redirect_uri"), runtime.settings.token_issuer
         back_to = _back_to(registration, uri, issuer=issuer)
         said: dict[str, str | None] = {

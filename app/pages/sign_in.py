@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from starlette.responses import Response
 
-from app.access.client_documents import is_document_url, shown_name
+from app.access.client_documents import is_document_url
 from app.access.documented_clients import documented_client
 from app.api.dependencies import ActorDep, watch_disconnect
 from app.api.routing import Router
@@ -18,7 +18,6 @@ from app.identity.registrations import find_registration
 from app.pages.account import end_login
 from app.pages.browser import Browser, ForeignForm, form_of, query_of, spelled
 from app.pages.rendering import PageRoute, page, see_other
-from app.runtime import Runtime
 from app.tokens.authorization import Reply, UnknownClient, reply_of, single
 from app.tokens.browser import open_browser_session
 
@@ -102,7 +101,7 @@ async def _ask(
         token=browser.form_token(PAGE, query),
         username=username,
         error=str(error) if error else None,
-        client=shown_name(registration) if registration else None,
+        client=registration.name if registration else None,
         host=urlsplit(browser.runtime.settings.token_issuer).hostname,
     )
     return browser.keep(response)
@@ -116,15 +115,16 @@ async def client_of(
     Raises UnknownClient, ClientDocumentRefused, or WrongRedirect when an answer may go nowhere.
     """
     runtime, client_id = browser.runtime, single(parameters, "client_id")
-    registration = await _find_client(runtime, client_id) if client_id else None
+    registration = await _find_client(browser, client_id) if client_id else None
     if registration is None:
         raise UnknownClient
     issuer = runtime.settings.token_issuer
     return registration, reply_of(registration, parameters, issuer=issuer)
 
 
-async def _find_client(runtime: Runtime, client_id: str) -> Registration | None:
+async def _find_client(browser: Browser, client_id: str) -> Registration | None:
     """Return the client that is registered, or that describes itself, where that is allowed."""
+    runtime = browser.runtime
     if client_id == runtime.settings.token_audience:
         # Its ID tokens would pass for access tokens where only the audience is looked at.
         return None
@@ -134,6 +134,8 @@ async def _find_client(runtime: Runtime, client_id: str) -> Registration | None:
     if runtime.client_documents is None:
         return None
     # Before a connection to the database is taken.
-    document = await runtime.client_documents.get(client_id)
+    document = await runtime.client_documents.get(
+        client_id, address=browser.address, now=runtime.now()
+    )
     async with runtime.reading() as db:
         return await documented_client(db, document)

@@ -138,8 +138,9 @@ def reply_of(registration: Registration, parameters: Parameters, *, issuer: str)
     if len(values) > 1 or (not values and len(registration.redirect_uris) != 1):
         raise WrongRedirect
     given = values[0] if values else None
-    registered = addresses(registration.redirect_uris, issuer=issuer)
-    uri = matching_redirect_uri(given or registered[0], registered)
+    registered = registration.redirect_uris
+    wanted = given or addresses(registered, issuer=issuer)[0]
+    uri = matching_redirect_uri(wanted, registered, issuer=issuer)
     if uri is None:
         raise WrongRedirect
     return Reply(uri, given, single(parameters, "state"))

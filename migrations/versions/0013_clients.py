@@ -133,6 +133,7 @@ def _create_consents() -> None:
         sa.Column("registration_id", sa.Uuid(), nullable=False),
         sa.Column("scopes", _strings(), nullable=False),
         sa.Column("implied", sa.Boolean(), nullable=False),
+        sa.Column("hosts", _strings(), nullable=False),
         sa.Column("given_at", _timestamp(), nullable=False),
         sa.Column("last_used_at", _timestamp(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_consents")),

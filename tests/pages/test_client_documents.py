@@ -1,19 +1,27 @@
 """Client id metadata documents: applications that nobody has registered sign people in."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import quote
 
 import httpx2
 import pytest
 from sqlalchemy import func, select
 
 from app.access import client_documents, fetching
-from app.access.client_documents import ClientDocuments
-from app.access.client_registry import change_client, delete_client
+from app.access.client_documents import (
+    ClientDocumentRefused,
+    ClientDocuments,
+    TooManyLookups,
+)
+from app.access.client_registry import ClientChanges, change_client, delete_client
 from app.access.fetching import is_public
 from app.errors import Refused
 from app.identity.models import Registration
@@ -21,7 +29,10 @@ from app.runtime import Runtime
 from tests.support.audit import told
 from tests.support.browsing import Application, PersonsBrowser, answered
 from tests.support.described import CALLBACK, Describing, describing, make_certificate
-from tests.support.factories import OPERATOR, Someone, make_user
+from tests.support.factories import OPERATOR, Someone, bearer, make_user
+from tests.support.processes import until
+
+ASKING: dict[str, Any] = {"address": "203.0.113.5", "now": datetime.now(UTC)}
 
 
 @pytest.fixture
@@ -102,7 +113,10 @@ async def test_an_admin_who_lets_it_in_gives_it_no_admin(
         await browser.sign_in(root)
         app = Application(described.url, CALLBACK)
         answer = await browser.authorize(app, scope="admin")
-        assert answered(answer)["error"] == "invalid_scope"
+        assert answer.status_code == 400
+        assert "None of the scopes" in answer.text
+        tokens = await browser.let_in(app, scope=None)
+        assert "admin" not in tokens.tokens["scope"].split()
 
 
 async def test_nobody_makes_it_trusted_and_an_admin_may_lower_its_ceiling(
@@ -111,8 +125,9 @@ async def test_nobody_makes_it_trusted_and_an_admin_may_lower_its_ceiling(
     app = Application(described.url, CALLBACK)
     tokens = await own.let_in(app, scope="read:items write:items")
     async with runtime.work(OPERATOR) as work:
-        with pytest.raises(Refused):
-            await change_client(work, described.url, {"trusted": True})
+        for changes in ({"trusted": True}, {"name": "x"}, {"redirect_uris": [CALLBACK]}):
+            with pytest.raises(Refused):
+                await change_client(work, described.url, cast(ClientChanges, changes))
     async with runtime.work(OPERATOR) as work:
         await change_client(work, described.url, {"scopes": ["write:items"]})
     assert await tokens.status("/items") == 403
@@ -219,6 +234,7 @@ async def test_an_error_is_never_kept(own: PersonsBrowser, described: Describing
     [
         ("", 300),
         ("no-store", 300),
+        ("no-store, max-age=3600", 300),
         ("max-age=10", 300),
         ("public, max-age=3600", 3600),
         ("max-age=999999999", 86400),
@@ -250,6 +266,7 @@ async def test_a_document_is_kept_as_its_headers_say_between_5_minutes_and_a_day
         *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0"),  # noqa: S104
         *("100.64.0.1", "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
         *("::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1", "::127.0.0.1"),
+        *("192.88.99.1", "192.0.0.8", "3fff::1"),
         *("::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b:1::7f00:1"),
         *("2002:7f00:1::1", "2001::1", "fec0::1", "100::1"),
     ],
@@ -359,7 +376,7 @@ async def test_of_many_who_ask_for_one_document_it_is_fetched_once(described: De
     """Also when the first of them goes away."""
     described.waits = asyncio.Event()
     documents = ClientDocuments(["127.0.0.1"])
-    asking = [asyncio.create_task(documents.get(described.url)) for _ in range(5)]
+    asking = [asyncio.create_task(documents.get(described.url, **ASKING)) for _ in range(5)]
     while not described.asked:
         await asyncio.sleep(0.01)
     asking[0].cancel()
@@ -413,4 +430,135 @@ async def test_a_name_that_is_none_is_shown_as_the_host(
         described.changes = {"client_name": name, "client_id": f"{described.url}?{name!r:.3}"}
         described.changes["client_id"] = described.url.replace("client", f"n{abs(hash(name))}")
         page = await own.authorize(Application(described.changes["client_id"], CALLBACK))
-        assert "127.0.0.1 (127.0.0.1)" in page.text
+        assert "<strong>127.0.0.1</strong>" in page.text
+
+
+def slowly(*_: object, **__: object) -> list[Any]:
+    """What looking a name up does where a stranger's name server does not answer."""
+    ANSWERED.wait(10)
+    return []
+
+
+ANSWERED = threading.Event()
+
+
+async def test_names_that_are_looked_up_slowly_stop_no_other_lookup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The way to the database begins with one. Only documents have to wait."""
+    real = socket.getaddrinfo
+
+    def look_up(host: str, *arguments: Any, **named: Any) -> Any:
+        return slowly() if host.endswith(".example") else real(host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(fetching, "MOST_SECONDS", 0.2)
+    ANSWERED.clear()
+    before = threading.active_count()
+    try:
+        for _ in range(3):
+            documents = ClientDocuments()
+            urls = [f"https://{number}.example/client.json" for number in range(20)]
+            asking = [
+                documents.get(url, address=f"203.0.113.{number}", now=datetime.now(UTC))
+                for number, url in enumerate(urls)
+            ]
+            found = await asyncio.gather(*asking, return_exceptions=True)
+            assert {type(each) for each in found} == {ClientDocumentRefused}
+        assert threading.active_count() - before <= fetching.MOST_LOOKUPS
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(5):
+            assert await loop.getaddrinfo("127.0.0.1", 80)
+    finally:
+        ANSWERED.set()
+    await until(lambda: threading.active_count() <= before + 1)
+
+
+async def test_one_network_has_few_documents_fetched_in_a_minute(
+    own: PersonsBrowser, described: Describing
+) -> None:
+    for number in range(11):
+        url = described.url.replace("client", f"n{number}")
+        described.changes = {"client_id": url}
+        answer = await own.authorize(Application(url, CALLBACK))
+        assert answer.status_code == (503 if number == 10 else 200)
+    assert len(described.asked) == 10
+
+
+async def test_of_one_host_few_documents_are_fetched_at_once(described: Describing) -> None:
+    described.waits = asyncio.Event()
+    documents = ClientDocuments(["127.0.0.1"])
+    urls = [described.url.replace("client", f"n{number}") for number in range(4)]
+    asking = [asyncio.create_task(documents.get(url, **ASKING)) for url in urls]
+    with pytest.raises(TooManyLookups):
+        await asking[3]
+    described.waits.set()
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert len(described.asked) == 3
+
+
+async def test_the_service_does_not_fetch_from_itself(runtime: Runtime) -> None:
+    documents = ClientDocuments(["127.0.0.1"], issuer="http://127.0.0.1:8000")
+    with pytest.raises(ClientDocumentRefused, match="none that this service fetches"):
+        await documents.get("http://127.0.0.1:8000/authorize", **ASKING)
+
+
+@pytest.mark.parametrize("who", ["nobody", "alice"])
+async def test_a_strangers_document_learns_nothing_of_who_visits_it_and_leads_nowhere(
+    runtime: Runtime, own: PersonsBrowser, described: Describing, who: str
+) -> None:
+    if who == "nobody":
+        own.client.cookies.clear()
+    app = Application(described.url, CALLBACK)
+    for changes in (
+        {"prompt": "none"},
+        {"prompt": "none", "scope": "read:users"},
+        {"scope": "read:users", "prompt": "none consent"},
+        {"response_type": "token"},
+    ):
+        answer = await own.authorize(app, **changes)
+        assert answer.status_code == 400
+        assert "location" not in answer.headers
+    if who == "alice":
+        await own.let_in(app)
+        assert "code" in answered(await own.authorize(app, prompt="none"))
+        assert answered(await own.authorize(app, response_type="token"))["error"]
+
+
+async def test_who_has_agreed_to_one_host_is_asked_again_for_another(
+    runtime: Runtime, own: PersonsBrowser, described: Describing, app: Application
+) -> None:
+    """Who controls the document, or may change the client, gets no codes by it."""
+    await own.let_in(Application(described.url, CALLBACK))
+    taken = "https://mallory.example/callback"
+    later = ClientDocuments([f"127.0.0.1:{described.port}"])
+    described.changes = {"redirect_uris": [taken, CALLBACK]}
+    browser = PersonsBrowser.of(replace(runtime, client_documents=later))
+    async with browser.client:
+        browser.client.cookies = own.client.cookies
+        assert (await browser.authorize(Application(described.url, taken))).status_code == 200
+        assert "code" in answered(await browser.authorize(Application(described.url, CALLBACK)))
+    await own.let_in(app)
+    async with runtime.work(OPERATOR) as work:
+        await change_client(work, app.client_id, {"redirect_uris": [taken]})
+    moved = Application(app.client_id, taken)
+    page = await own.authorize(moved)
+    assert page.status_code == 200, "registered clients too"
+    await own.decide(page)
+    assert "code" in answered(await own.authorize(moved))
+
+
+async def test_by_the_api_it_is_shown_deleted_and_withdrawn(
+    runtime: Runtime, own: PersonsBrowser, described: Describing, alice: Someone
+) -> None:
+    await own.let_in(Application(described.url, CALLBACK))
+    root, at = await bearer(own.client, await make_user(runtime, "admin")), quote(described.url, "")
+    shown = await own.client.get(f"/clients/{at}", headers=root)
+    assert shown.json()["client_id"] == described.url
+    mine = await bearer(own.client, alice)
+    withdrawn = await own.client.delete(f"/users/me/applications/{at}", headers=mine)
+    assert withdrawn.status_code == 204
+    lower = await own.client.patch(f"/clients/{at}", json={"scopes": []}, headers=root)
+    assert lower.status_code == 200
+    assert (await own.client.delete(f"/clients/{at}", headers=root)).status_code == 204
+    assert (await own.client.get(f"/clients/{at}", headers=root)).status_code == 404

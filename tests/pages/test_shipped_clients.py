@@ -64,7 +64,7 @@ async def test_signing_out_of_the_console_signs_out_of_the_browser(
         ("https://auth.example", "http://localhost/console", False),
         ("https://auth.example", "https://auth.example.evil.example/console", False),
         ("https://auth.example", "/console", False),
-        ("http://localhost:8000", "http://localhost:9000/console", True),
+        ("http://localhost:8000", "http://localhost:9000/console", False),
         ("http://localhost:8000", "http://127.0.0.1:8000/console", True),
         ("http://[::1]:8000", "http://localhost:8000/console", True),
         ("http://localhost:8000", "https://localhost:8000/console", False),

@@ -20,8 +20,10 @@ const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 /** Why no user can sign in to the console at this address; empty where they can. */
 export function wrongAddress() {
   const home = new URL(`${config.issuer}/console`);
-  const both = [home, location].every(({ hostname }) => LOOPBACK.includes(hostname));
-  if (HERE !== home.href && !both)
+  const onLoopback = [home, location].every(({ hostname }) => LOOPBACK.includes(hostname));
+  const here = new URL(HERE);
+  if (onLoopback) here.hostname = home.hostname;
+  if (here.href !== home.href)
     return `The console of this service is at ${home.href}: SCOPEGATE_ISSUER says so.`;
   return window.isSecureContext ? "" : "The console needs https, or localhost.";
 }
