@@ -38,13 +38,16 @@ test: $(VENV)/.dev ## Run the tests that need Python alone (ARGS="tests/api -k n
 	@SCOPEGATE_TEST_POSTGRES=$${SCOPEGATE_TEST_POSTGRES:-embedded} python -m pytest $(PARALLEL) \
 		--token-kinds default -p no:schemathesis -m '$(EVERY_DAY)' $(ARGS)
 
+# $(call tested,WHICH,MORE): run these tests, with more options. With RETRY=1, what failed is run once more,
+# alone: what passes then depends on how busy the machine is. It is printed, to be mended.
+tested = python -m pytest $(PARALLEL) $(1) $(2) || { test -n "$(RETRY)" && echo "Once more, alone:" && \
+	python -m pytest $(1) --last-failed --last-failed-no-failures none -v; }
+
 # The cluster's tests come after the others and one at a time: they measure seconds.
 test-all: $(VENV)/.dev ## Run all tests, with coverage: needs Docker, Chromium, npm, Patroni and more
-	@python -m pytest $(PARALLEL) --token-kinds default --cov --cov-report term \
-		-m 'not (cluster or $(NOT_MEASURED))'
-	@python -m pytest $(PARALLEL) -m '($(NOT_MEASURED)) and not cluster'
-	@python -m pytest $(PARALLEL) --token-kinds others \
-		-m 'every_token_kind and not (cluster or $(NOT_MEASURED))'
+	@$(call tested,--token-kinds default -m 'not (cluster or $(NOT_MEASURED))',--cov --cov-report term)
+	@$(call tested,-m '($(NOT_MEASURED)) and not cluster')
+	@$(call tested,--token-kinds others -m 'every_token_kind and not (cluster or $(NOT_MEASURED))')
 	@python -m pytest -m cluster tests/system/cluster
 
 fuzz: $(VENV)/.dev ## Break forms and tokens at random (ARGS="--minutes 10", "--help" for more)

@@ -90,7 +90,8 @@ async def test_a_doubtful_transfer_coding_is_refused_before_the_app_acts(service
     codings = [headers for headers, _ in doubtfully().values() if b"Transfer-Encoding" in headers]
     codings = [headers for headers in codings if headers != b"Transfer-Encoding: chunked\r\n"]
     for received in await converse_all(service.url, [[request(each)] for each in codings]):
-        assert received.statuses == [400]
+        # A reset may overtake the refusal.
+        assert received.statuses in ([400], [])
     await converse(service.url, request(b"Connection: close\r\n"))
     eventually(lambda: started() > before)
     assert started() == before + 1
