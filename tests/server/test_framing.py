@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,14 @@ async def test_a_doubtful_transfer_coding_is_refused_before_the_app_acts(service
     def started() -> int:
         return service.output().count("route=/revoke ")
 
+    def settled() -> bool:
+        """Log lines are written together, a moment later: also those of the tests before."""
+        count = started()
+        time.sleep(0.2)
+        return count > 0 and count == started()
+
     await converse(service.url, request(b"Connection: close\r\n"))
-    eventually(started)
+    eventually(settled)
     before = started()
     codings = [headers for headers, _ in doubtfully().values() if b"Transfer-Encoding" in headers]
     codings = [headers for headers in codings if headers != b"Transfer-Encoding: chunked\r\n"]
