@@ -3,10 +3,11 @@
 import httpx2
 import pytest
 
+from app.access.consents import withdraw_consent
 from app.runtime import Runtime
 from tests.support.browsing import Application, Form, PersonsBrowser, register
 from tests.support.clock import MovableClock
-from tests.support.factories import SignedIn, Someone, make_user
+from tests.support.factories import OPERATOR, SignedIn, Someone, make_user
 
 AFTER = "https://app.example/bye"
 
@@ -50,6 +51,17 @@ async def test_with_an_id_token_of_theirs_the_person_is_signed_out_and_sent_back
     assert answer.status_code == 303
     assert answer.headers["location"] == f"{AFTER}?state=s+1"
     assert not await is_signed_in(signed_in)
+
+
+async def test_an_application_that_was_removed_signs_nobody_out_unasked(
+    runtime: Runtime, signed_in: PersonsBrowser, tokens: SignedIn, alice: Someone
+) -> None:
+    async with runtime.work(OPERATOR.signed_in_as(alice.id)) as work:
+        await withdraw_consent(work, "app")
+    page = await ask(signed_in, id_token_hint=tokens.tokens["id_token"])
+    assert page.status_code == 200
+    assert "Sign out?" in page.text
+    assert await is_signed_in(signed_in)
 
 
 async def test_tokens_that_applications_hold_go_on(
