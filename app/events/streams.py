@@ -8,7 +8,6 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import islice
 from typing import Literal
 
 from app.db.changes import BEATS_PER_BOUND, ChangeFeed
@@ -28,10 +27,9 @@ PAUSE, PAUSE_A_STREAM, MAX_PAUSE = 0.005, 0.0012, 0.2
 open, because a write costs about the same whether it has one frame or a hundred."""
 WITHOUT_PAUSE = 4
 """Writes that may follow each other at once, after a quiet time: few changes never wait."""
-WOKEN_AT_ONCE = 1
-"""Streams that write in one turn of the event loop: requests are served between two turns."""
 TURN = 0.0006
-"""Seconds between two such turns while many changes are made."""
+"""Seconds from one stream's write to the next one's while many changes are made: requests are
+served between them."""
 
 Reason = Literal["draining", "expired", "revoked", "lost"]
 Check = Callable[[], Awaitable[Reason | None]]
@@ -155,16 +153,15 @@ class Streams:
         self._wake_at = max(self._wake_at, loop.time() - WITHOUT_PAUSE * pause) + pause
         waking, hurries = iter(tuple(self._open)), self._wake_at <= loop.time()
 
-        def wake_some() -> None:
-            if some := tuple(islice(waking, WOKEN_AT_ONCE)):
-                for stream in some:
-                    stream.woken.set()
+        def wake_next() -> None:
+            if stream := next(waking, None):
+                stream.woken.set()
                 if hurries:
-                    loop.call_soon(wake_some)
+                    loop.call_soon(wake_next)
                 else:
-                    loop.call_later(TURN, wake_some)
+                    loop.call_later(TURN, wake_next)
 
-        wake_some()
+        wake_next()
 
 
 class Stream:

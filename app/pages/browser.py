@@ -39,6 +39,7 @@ class Browser:
     is_new: bool
     login: BrowserLogin | None
     address: str | None = None
+    """Where the request came from, as far as it is known."""
 
     @classmethod
     async def of(cls, request: Request) -> "Browser":
