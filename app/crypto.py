@@ -21,6 +21,24 @@ def mac(key: bytes, purpose: bytes, message: bytes) -> bytes:
     return hmac.digest(key, purpose + b"\0" + message, "sha256")
 
 
+class KeyedDigests:
+    """Keyed digests of what must not be kept itself, but be recognised when it comes again.
+
+    The service's first secret makes them. All secrets recognise them, because secrets rotate.
+    """
+
+    def __init__(self, secret_keys: list[str]) -> None:
+        self._keys = [key.encode() for key in secret_keys]
+
+    def make(self, purpose: bytes, message: bytes) -> bytes:
+        """Return the digest to keep."""
+        return mac(self._keys[0], purpose, message)
+
+    def recognise(self, purpose: bytes, message: bytes) -> list[bytes]:
+        """Return each digest that may have been kept of this message."""
+        return [mac(key, purpose, message) for key in self._keys]
+
+
 def fernet_key(secret: str, purpose: bytes) -> bytes:
     """Return a key for Fernet, derived from the service's secret by HKDF (RFC 5869)."""
     kdf = HKDF(hashes.SHA256(), 32, salt=None, info=purpose)

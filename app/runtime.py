@@ -206,7 +206,7 @@ def assemble(
 ) -> Runtime:
     """Return a runtime that has asked the database nothing yet, on this way to it."""
     feed = _feed(settings, engine, primary, clock)
-    database = Database.of(engine, now or clock, feed.publish)
+    database = Database.of(engine, now or clock, feed.publish, secret_keys)
     cipher = key_cipher(secret_keys)
     keyring = Keyring(database.reading, cipher, feed, algorithm=settings.signing_algorithm)
     issuer = _issuer(settings, keyring, secret_keys, feed)

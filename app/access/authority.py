@@ -114,7 +114,7 @@ async def managed_user(
         work.actor.require_own_hand()
     await hold_users(work.db, user_id, work.actor.user_id)
     user = await work.db.get(User, user_id, populate_existing=True)
-    if user is None:
+    if user is None or user.erased_at is not None:
         raise UserNotFound
     await _require_ceiling_of(work, user_id)
     held = await _held(work)
@@ -161,7 +161,7 @@ async def require_holding(work: Work[Caller], scope: str, *, until: datetime) ->
         raise BeyondAuthority("You don't hold this scope for as long.")
 
 
-async def keep_an_admin(work: Work[Caller], user_id: uuid.UUID) -> None:
+async def keep_an_admin(work: Work[Actor], user_id: uuid.UUID) -> None:
     """Raise LastAdmin if this user is an admin and no other admin without an end would remain.
 
     Concurrent checks wait until the commit.

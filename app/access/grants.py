@@ -70,7 +70,8 @@ async def grant(
     except IntegrityError:
         raise ScopeNotRegistered(*({scope} & SHIPPED.keys())) from None
     if changed:
-        record(work, "grant.made", subject=user_id, scope=scope, **terms)
+        # Without the reason: it is text, which may name a person.
+        record(work, "grant.made", subject=user_id, scope=scope, expires_at=expires_at)
 
 
 async def grant_to_newcomers(
@@ -86,8 +87,7 @@ async def grant_to_newcomers(
         await require_holding(work, scope, until=END_OF_TIME)
         for user_id in (each for each, wanted in scopes.items() if scope in wanted):
             work.db.add(Grant(user_id=user_id, scope=scope, granted_by=work.actor.user_id))
-            terms = {"scope": scope, "expires_at": None, "reason": None}
-            record(work, "grant.made", subject=user_id, **terms)
+            record(work, "grant.made", subject=user_id, scope=scope, expires_at=None)
 
 
 async def revoke(

@@ -70,6 +70,9 @@ ACTION_TEXTS: dict[Action, str] = {
     "consent.given": "Client allowed",
     "consent.withdrawn": "Client no longer allowed",
     "code.replayed": "Authorization code used twice",
+    "account.erased": "Account deleted",
+    "account.exported": "Own data exported",
+    "audit.names_removed": "Names taken out of older entries",
 }
 KIND_TEXTS: dict[Kind, str] = {
     "person": "A person, with a password",

@@ -2,18 +2,26 @@
 
 import uuid
 from datetime import datetime
+from typing import Any
 
+from fastapi import Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from app.access.authority import Caller, LastAdmin
 from app.access.consents import ApplicationNotFound, list_applications, withdraw_consent
-from app.access.own_account import end_own_session, end_own_sessions
+from app.access.erasure import erase_oneself
+from app.access.own_account import TooManyExports, begin_export, end_own_session, end_own_sessions
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ActorDep, ReadDep, RuntimeDep
+from app.api.errors import NO_STORE
 from app.api.routing import Router
 from app.api.schemas import ClientId, Page, PageSize, Text
 from app.api.security import AnyCaller, AnyPrincipal
 from app.identity.login import change_password
 from app.identity.sessions import SessionNotFound, live_sessions
+from app.ops.personal_data import export_of
+from app.runtime import Runtime
 from app.views import ALICE, ApplicationAnswer, SessionAnswer, example
 
 router = Router(prefix="/users/me", tags=["me"], responses=PROTECTED)
@@ -87,6 +95,62 @@ async def me(principal: AnyPrincipal) -> Me:
         scopes=sorted(principal.scopes),
         granted=list(granted),
         granted_until={scope: end for scope, end in granted.items() if end},
+    )
+
+
+EXPORTED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}}, "description": "All of it, as one JSON object."}
+}
+
+
+class Erasure(BaseModel):
+    """The password, once more: an account that is deleted does not come back."""
+
+    model_config = example(current_password="right horse battery staple")  # noqa: S106
+
+    current_password: str
+
+
+@router.delete(
+    "",
+    summary="Delete me",
+    status_code=204,
+    responses=refusals(409, 413, 422, 429, texts={409: str(LastAdmin())}),
+)
+async def erase_me(
+    erasure: Erasure, principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep
+) -> None:
+    """Delete your account and all that is yours. Your name stays taken for 30 days."""
+    await erase_oneself(
+        runtime.guard,
+        Caller.of(principal, actor.origin),
+        session_id=principal.session_id,
+        password=erasure.current_password,
+    )
+
+
+@router.get(
+    "/export",
+    summary="Export what is kept about me",
+    response_class=StreamingResponse,
+    responses={**EXPORTED, **refusals(429, texts={429: TooManyExports.text})},
+)
+async def export_me(principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep) -> Response:
+    """Everything that is kept about you, the audit entries about you too. At most 5 an hour."""
+    async with runtime.work(Caller.of(principal, actor.origin)) as work:
+        await begin_export(work)
+    return export_answer(runtime, principal.user_id)
+
+
+def export_answer(runtime: Runtime, user_id: uuid.UUID) -> StreamingResponse:
+    """Return the answer that sends a user's data, as a file. Its entry has been written."""
+    return StreamingResponse(
+        export_of(runtime.reading, user_id, now=runtime.now()),
+        media_type="application/json",
+        headers={
+            **NO_STORE,
+            "Content-Disposition": 'attachment; filename="scopegate-export.json"',
+        },
     )
 
 

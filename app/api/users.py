@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, Strict, model_validator
 
 from app.access import accounts
 from app.access.authority import LastAdmin
+from app.access.erasure import erase
 from app.access.holdings import holds
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
@@ -187,6 +188,12 @@ async def change_user(user_id: uuid.UUID, change: UserChange, work: CanWriteUser
     """The user, renamed, disabled or enabled. Disabling ends all their sessions."""
     user = await accounts.change(work, user_id, username=change.username, disabled=change.disabled)
     return UserAnswer.of(user)
+
+
+@router.delete("/{user_id}", summary="Delete user", status_code=204, responses=refusals(404, 409))
+async def erase_user(user_id: uuid.UUID, work: CanWriteUsers) -> None:
+    """Delete the user and all that is theirs. Their name stays taken for 30 days."""
+    await erase(work, user_id)
 
 
 @router.post(

@@ -28,6 +28,9 @@ Action = Literal[
     "consent.given",
     "consent.withdrawn",
     "code.replayed",
+    "account.erased",
+    "account.exported",
+    "audit.names_removed",
 ]
 
 WARNINGS: frozenset[Action] = frozenset(

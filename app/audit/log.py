@@ -42,7 +42,8 @@ def record(
     """Add an entry, which is committed or rolled back with what it describes.
 
     Once committed it is also logged and counted. `detail` is shown to holders of `read:audit`, so
-    it must never contain a password, token, hash or secret. Of a command, it names the operator.
+    it must never contain a password, token, hash or secret, and no name or address of a person: an
+    entry outlives them. Of a command, it names the operator.
     """
     entry = entry_of(work, action, subject=subject, **detail)
     work.db.add(entry)
@@ -115,6 +116,27 @@ class EntryFilter:
         if self.until is not None:
             found.append(AuditEntry.at < self.until)
         return found
+
+
+def first_id_at(moment: datetime) -> uuid.UUID:
+    """Return the lowest id that an entry of this moment or later can have."""
+    # A UUIDv7 begins with the milliseconds.
+    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+async def entries_about(
+    db: AsyncSession, user_id: uuid.UUID, *, after: uuid.UUID | None, limit: int
+) -> list[AuditEntry]:
+    """Return up to `limit` entries of what a user did or had done to them, oldest first.
+
+    As quick for the last page as for the first: each of two indexes gives its next entries.
+    """
+    found: dict[uuid.UUID, AuditEntry] = {}
+    for column in (AuditEntry.actor, AuditEntry.subject):
+        statement = select(AuditEntry).where(column == user_id)
+        page = await paginate(db, statement, AuditEntry.id, after=after, limit=limit)
+        found.update({each.id: each for each in page})
+    return [found[each] for each in sorted(found)][:limit]
 
 
 async def list_entries(

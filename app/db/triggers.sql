@@ -40,6 +40,18 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- function scopegate_notify_erased
+CREATE OR REPLACE FUNCTION scopegate_notify_erased()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pg_notify('scopegate', 'user ' || OLD.id);
+    PERFORM pg_notify('scopegate_events', 'account-purged ' || OLD.id);
+    RETURN NULL;
+END $function$;
+
 -- function scopegate_notify_row
 CREATE OR REPLACE FUNCTION scopegate_notify_row()
  RETURNS trigger
@@ -206,6 +218,24 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+-- function scopegate_take_names_out
+CREATE OR REPLACE FUNCTION scopegate_take_names_out()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NEW.action = 'grant.made' THEN
+        NEW.detail := NEW.detail - 'reason';
+    ELSE
+        NEW.detail := NEW.detail - 'username' - 'was';
+    END IF;
+    RETURN NEW;
+END $function$;
+
+-- trigger audit_entries.audit_entries_without_names
+CREATE TRIGGER audit_entries_without_names BEFORE INSERT ON audit_entries FOR EACH ROW WHEN ((new.action::text = ANY (ARRAY['user.created'::character varying, 'user.changed'::character varying]::text[])) AND new.detail ?| ARRAY['username'::text, 'was'::text] OR new.action::text = 'grant.made'::text AND (new.detail ->> 'reason'::text) IS NOT NULL) EXECUTE FUNCTION scopegate_take_names_out();
+
 -- trigger audit_entries.never_removed_young
 CREATE TRIGGER never_removed_young BEFORE DELETE ON audit_entries FOR EACH ROW WHEN (old.at > (now() - '30 days'::interval)) EXECUTE FUNCTION refuse_to_rewrite_the_audit_log();
 
@@ -277,6 +307,9 @@ CREATE TRIGGER users_forget_skeleton BEFORE UPDATE ON users FOR EACH ROW WHEN (o
 
 -- trigger users.users_notify_delete
 CREATE TRIGGER users_notify_delete AFTER DELETE ON users FOR EACH ROW EXECUTE FUNCTION scopegate_notify_row('user', 'id');
+
+-- trigger users.users_notify_erased
+CREATE TRIGGER users_notify_erased AFTER UPDATE ON users FOR EACH ROW WHEN (old.erased_at IS NULL AND new.erased_at IS NOT NULL) EXECUTE FUNCTION scopegate_notify_erased();
 
 -- trigger users.users_notify_truncate
 CREATE TRIGGER users_notify_truncate AFTER TRUNCATE ON users FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');

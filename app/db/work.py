@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
 )
 
+from app.crypto import KeyedDigests
 from app.db.changes import Change
 from app.errors import DomainError
 
@@ -131,11 +132,19 @@ class Database:
     now: Clock
     publish: Callable[[Change], None]
     """Tells this process of a change."""
+    digests: KeyedDigests
+    """Of names that are not kept any more."""
     audited: Counter[str] = field(default_factory=Counter)
     """The audit entries that this process has committed, by action."""
 
     @classmethod
-    def of(cls, engine: AsyncEngine, now: Clock, publish: Callable[[Change], None]) -> Self:
+    def of(
+        cls,
+        engine: AsyncEngine,
+        now: Clock,
+        publish: Callable[[Change], None],
+        secret_keys: list[str],
+    ) -> Self:
         """Return the database that this engine leads to."""
         autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         return cls(
@@ -144,6 +153,7 @@ class Database:
             autocommit.connect,
             now,
             publish,
+            KeyedDigests(secret_keys),
         )
 
     @asynccontextmanager

@@ -26,11 +26,16 @@ from app.identity.clients import (
     SecretNotFound,
     TooManySecrets,
 )
+from app.identity.erased_names import free_names, keep_name
+from app.identity.erasure import clear_rows, emptied
 from app.identity.locks import hold_users
 from app.identity.models import ClientSecret, User
 from app.identity.names import normalise_username, username_key, username_skeleton
 from app.identity.session_writes import end_sessions_of
-from app.identity.users import NewUser, UsernameTaken, not_lookalikes
+from app.identity.users import NewUser, UsernameTaken
+
+ERASED_AT_ONCE = 1000
+"""Rows of a table that are deleted with their account: their number must not make it slow."""
 
 
 async def add_user(work: Work[Actor], new: NewUser) -> User:
@@ -46,7 +51,7 @@ async def add_users(work: Work[Actor], users: Sequence[NewUser]) -> set[uuid.UUI
     Return the ids of those that were added. A user whose name is taken, or looks like another, is
     left out.
     """
-    fit = await not_lookalikes(work.db, [each.username for each in users])
+    fit = await free_names(work, [each.username for each in users])
     rows: list[dict[str, Any]] = [
         {
             "id": each.id,
@@ -67,19 +72,18 @@ async def add_users(work: Work[Actor], users: Sequence[NewUser]) -> set[uuid.UUI
     made = set(await work.db.scalars(statement.returning(User.id), rows))
     for each in users:
         if each.id in made:
-            detail = {"username": each.username, "kind": each.kind}
-            record(work, "user.created", subject=each.id, **detail)
+            record(work, "user.created", subject=each.id, kind=each.kind)
     return made
 
 
 async def rename_user(work: Work[Actor], user: User, *, username: str) -> None:
     """Give a person another name. Raises UsernameTaken, or Refused for an unfit name."""
-    name, old = normalise_username(username), user.username
-    if name == old:
+    name = normalise_username(username)
+    if name == user.username:
         return
     if user.kind == "service":
         raise Refused("A service's name is its client_id, which never changes.")
-    if not await not_lookalikes(work.db, [name], of=user.id):
+    if not await free_names(work, [name], of=user.id):
         raise UsernameTaken
     work.publish(Change("user", user.id))
     try:
@@ -88,7 +92,7 @@ async def rename_user(work: Work[Actor], user: User, *, username: str) -> None:
             user.username_skeleton = username_skeleton(name)
     except IntegrityError:
         raise UsernameTaken from None
-    record(work, "user.changed", subject=user.id, username=name, was=old)
+    record(work, "user.changed", subject=user.id, changed="username")
 
 
 async def disable_user(work: Work[Actor], user_id: uuid.UUID) -> None:
@@ -116,6 +120,22 @@ async def enable_user(work: Work[Actor], user_id: uuid.UUID) -> None:
     )
     if await work.db.scalar(enabled.returning(User.id)):
         record(work, "user.enabled", subject=user_id)
+
+
+async def erase_user(work: Work[Actor], user: User) -> None:
+    """Erase an account whose user is held, and its names too: all that is theirs stops at once.
+
+    Their rows go now, up to ERASED_AT_ONCE of each table. Housekeeping removes the rest, and then
+    the account's own row, which has no name any more. The name stays taken for NAMES_KEPT.
+    """
+    await keep_name(work, user.username)
+    work.publish(Change("user", user.id))
+    # First: the triggers of the sessions' rows then see that the user's has told their end.
+    emptying = update(User).where(User.id == user.id).values(emptied(user.id, now=work.now))
+    await work.db.execute(emptying.execution_options(synchronize_session=False))
+    work.db.expunge(user)
+    record(work, "account.erased", subject=user.id, kind=user.kind)
+    await clear_rows(work.db, user.id, limit=ERASED_AT_ONCE)
 
 
 async def create_service(work: Work[Actor], *, username: str) -> tuple[User, NewSecret]:

@@ -20,11 +20,17 @@ from app.db.base import Base, Created, Identified
 
 
 class User(Identified, Created, Base):
-    """A person, or a service account. Never deleted by the service: disabled."""
+    """A person, or a service account. An erased one's row is empty, and soon deleted."""
 
     __tablename__ = "users"
     __table_args__ = (
         CheckConstraint("kind IN ('person', 'service')", name="kind"),
+        # Whatever is forgotten elsewhere: an erased account never comes back to life.
+        CheckConstraint(
+            "erased_at IS NULL OR (disabled_at IS NOT NULL AND password_hash IS NULL)",
+            name="erased",
+        ),
+        Index("ix_users_erased", "erased_at", postgresql_where=text("erased_at IS NOT NULL")),
         Index("ix_users_behind", "id", postgresql_where=text("ended_epoch < session_epoch")),
     )
 
@@ -36,12 +42,24 @@ class User(Identified, Created, Base):
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     password_hash: Mapped[str | None]
     disabled_at: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]
+    """When the account was erased: see `identity.erasure`. It counts as no user any more."""
     last_sign_in_at: Mapped[datetime | None]
     """To the minute: see `identity.session_writes.open_session`. None: not since it is noted."""
     session_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Sessions of an earlier epoch have ended. Disabling the user increments it, by a trigger."""
     ended_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Housekeeping has set `ended_at` of the sessions of all epochs before this one."""
+
+
+class ErasedName(Base):
+    """A keyed digest of an erased account's name: no account gets the name for a while."""
+
+    __tablename__ = "erased_names"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    """Of the name or of what it looks like: see `identity.erased_names`."""
+    erased_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class ClientSecret(Identified, Created, Base):
@@ -74,7 +92,9 @@ class Session(Identified, Created, Base):
         Index(None, "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
 
-    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
     epoch: Mapped[int] = mapped_column(server_default=FetchedValue())
     """The user's `session_epoch` when it was opened; a trigger sets it where an INSERT does not."""
     client_id: Mapped[str | None]

@@ -45,6 +45,14 @@ async def is_registered(db: AsyncSession, account_id: uuid.UUID) -> bool:
     return bool(await db.scalar(statement))
 
 
+async def has_live_client(db: AsyncSession, account_id: uuid.UUID) -> bool:
+    """Whether a client's secrets are those of this service account; not one that was deleted."""
+    of_client = exists().where(
+        Registration.account_id == account_id, Registration.deleted_at.is_(None)
+    )
+    return bool(await db.scalar(select(of_client)))
+
+
 async def get_registration(db: AsyncSession, client_id: str, *, lock: bool = False) -> Registration:
     """Return the client with this id. `lock`: until the commit. Raises ClientNotFound."""
     statement = select(Registration).where(

@@ -125,9 +125,9 @@ async def get_user(db: AsyncSession, username: str) -> User:
 
 
 async def user_of_id(db: AsyncSession, user_id: uuid.UUID) -> User:
-    """That user. Raises UserNotFound."""
+    """That user. Raises UserNotFound, also for one who was erased."""
     user = await db.get(User, user_id)
-    if user is None:
+    if user is None or user.erased_at is not None:
         raise UserNotFound
     return user
 
@@ -142,7 +142,7 @@ async def names_taken(db: AsyncSession, names: Collection[str]) -> dict[str, tup
 
 async def usernames_of(db: AsyncSession, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """Return the names of these users, by id; users that do not exist are left out."""
-    named = select(User.id, User.username).where(User.id.in_(user_ids))
+    named = select(User.id, User.username).where(User.id.in_(user_ids), User.erased_at.is_(None))
     return dict((await db.execute(named)).all())
 
 
@@ -159,7 +159,9 @@ class UserFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return what a user's row must satisfy."""
-        found = [] if self.among is None else [self.among]
+        found: list[ColumnElement[bool]] = [User.erased_at.is_(None)]
+        if self.among is not None:
+            found.append(self.among)
         if self.name is not None:
             found.append(User.username_key.contains(username_key(self.name), autoescape=True))
         if self.kind is not None:

@@ -12,8 +12,11 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from app.audit.models import AuditEntry
 from app.db.locks import Lock, try_lock
+from app.identity.erased_names import NAMES_KEPT
+from app.identity.erasure import remove_erased
 from app.identity.models import (
     Consent,
+    ErasedName,
     FailureBudget,
     KnownNetwork,
     Registration,
@@ -61,6 +64,11 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
                     select(Registration.id).where(Registration.deleted_at.is_not(None))
                 ),
             ),
+        ),
+        Chore("erased accounts", partial(remove_erased, now=now, limit=BATCH)),
+        Chore(
+            "names of erased accounts",
+            _removal(ErasedName.digest, where=ErasedName.erased_at <= now - NAMES_KEPT),
         ),
         Chore("opaque tokens", _removal(OpaqueToken.digest, where=OpaqueToken.expires_at <= now)),
         Chore(

@@ -15,6 +15,7 @@ from app.access.accounts import create_people
 from app.access.authority import Caller
 from app.access.scopes import MAX_SCOPE, ScopeNotRegistered, registered_of
 from app.errors import DomainError, Refused
+from app.identity.erased_names import free_names
 from app.identity.foreign_hashes import check_hash
 from app.identity.names import normalise_username, username_key
 from app.identity.passwords import check_password
@@ -22,7 +23,6 @@ from app.identity.users import (
     NewUser,
     UsernameTaken,
     names_taken,
-    not_lookalikes,
 )
 from app.ops.people_files import Place, Refusal, Row, Stop, rows_of
 from app.runtime import Runtime
@@ -142,7 +142,7 @@ async def _absent(
     async with runtime.work(by) as work:
         names = [each.username for each in newcomers]
         taken = await names_taken(work.db, names)
-        unlike_others = await not_lookalikes(work.db, names)
+        free = await free_names(work, names)
         wanted = frozenset[str]().union(*(each.scopes for each in newcomers))
         registered = await registered_of(work.db, wanted)
     absent = []
@@ -153,7 +153,7 @@ async def _absent(
             report.refused.append(Refusal(each.place, "A service account has that name."))
         elif name == each.username:
             report.already_there += 1
-        elif name is not None or each.username not in unlike_others:
+        elif name is not None or each.username not in free:
             report.refused.append(Refusal(each.place, str(UsernameTaken())))
         elif not each.scopes <= registered:
             unknown = [name for name in each.scopes - registered if _can_be_named(name)]
