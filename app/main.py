@@ -43,7 +43,7 @@ from app.api.security import bearer
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
 from app.ops.tracing import configured_tracing
-from app.pages import account, authorize, brand, logout, password, sign_in
+from app.pages import account, authorize, brand, leaving, logout, password, sign_in
 from app.pages.look import Look
 from app.runtime import Runtime
 from app.server.memory import trim_heap
@@ -74,6 +74,7 @@ ROUTERS = (
     userinfo,
     logout,
     password,
+    leaving,
     brand,
 )
 """In the order in which they are looked through: what is asked most comes first.

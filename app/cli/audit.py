@@ -85,15 +85,21 @@ async def _print(runtime: Runtime, entries: list[AuditEntry], *, as_json: bool) 
     from app.identity.users import usernames_of
     from app.views import AuditAnswer
 
-    if as_json:
-        for each in entries:
-            typer.echo(json.dumps(AuditAnswer.model_validate(each).model_dump(mode="json")))
-        return
     async with runtime.reading() as db:
         named = {user_id for each in entries for user_id in (each.actor, each.subject) if user_id}
         names = await usernames_of(db, named)
     for each in entries:
-        typer.echo(_line(each, names))
+        if not as_json:
+            typer.echo(_line(each, names))
+            continue
+        shown = AuditAnswer.model_validate(each).model_dump(mode="json")
+        # As a page of the API has them: the entry itself has ids alone.
+        users = {
+            str(user_id): names[user_id]
+            for user_id in (each.actor, each.subject)
+            if user_id in names
+        }
+        typer.echo(json.dumps({**shown, "names": users}))
 
 
 def _line(entry: AuditEntry, names: Mapping[uuid.UUID, str]) -> str:

@@ -30,7 +30,7 @@ class Before(NamedTuple):
 
 
 def command(
-    group: typer.Typer, name: str, *, confirm: str | None = None
+    group: typer.Typer, name: str, *, confirm: str | None = None, typed: str | None = None
 ) -> Callable[[Function], Function]:
     """Add an async function to the group, as the command of this name.
 
@@ -38,7 +38,8 @@ def command(
     operator's name. The others are options, or marked by `Before`. What it returns is printed after
     the commit; if that is an Output, the command has `--json`. A function that returns None prints
     for itself. With `confirm`, in which `{kid}` is the value of the option `kid`, the command asks
-    before anything is opened, and has `--yes`.
+    before anything is opened, and has `--yes`. With `typed`, the value of the option of that name
+    must be typed again.
     """
 
     def add(function: Function) -> Function:
@@ -50,7 +51,8 @@ def command(
         def run(**given: Any) -> None:
             console.refuse_what_is_not_utf8(given)
             if confirm is not None:
-                console.confirm(confirm.format(**given), yes=given["yes"])
+                again = None if typed is None else given[typed]
+                console.confirm(confirm.format(**given), yes=given["yes"], typed=again)
             arguments = {
                 parameter: make(**{each.name: given[each.name] for each in made_of})
                 for parameter, (make, made_of) in sources.items()

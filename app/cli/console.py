@@ -127,10 +127,17 @@ def refuse_what_is_not_utf8(arguments: Mapping[str, Any]) -> None:
                 raise typer.BadParameter("this is not UTF-8", param_hint=name) from None
 
 
-def confirm(what: str, *, yes: bool) -> None:
-    """Ask at a terminal whether to do what can't be undone; do not ask a program."""
-    if not yes and sys.stdin.isatty():
+def confirm(what: str, *, yes: bool, typed: str | None = None) -> None:
+    """Ask at a terminal whether to do what can't be undone; do not ask a program.
+
+    The answer is yes or, where `typed` is given, that text.
+    """
+    if yes or not sys.stdin.isatty():
+        return
+    if typed is None:
         typer.confirm(f"{what}. This can't be undone: go on?", abort=True, err=True)
+    elif typer.prompt(f"{what}. This can't be undone: type {plain(typed)}", err=True) != typed:
+        raise typer.Abort
 
 
 def parse_id(text: str) -> uuid.UUID:

@@ -37,6 +37,7 @@ GrantToo = Annotated[
 ]
 Search = Annotated[str | None, typer.Option(help="Only names with this in them.")]
 NewName = Annotated[str, typer.Argument(metavar="NEW_NAME", help="Their name from now on.")]
+NameOrId = Annotated[str, typer.Argument(metavar="NAME", help="The user's name, or their id.")]
 SecretId = Annotated[
     uuid.UUID, typer.Argument(parser=parse_id, metavar="SECRET_ID", help="Which secret.")
 ]
@@ -154,6 +155,30 @@ async def user_disable(work: Work[Caller], name: Name, force: Force = False) -> 
     return f"Disabled {user.username}: all their sessions have ended"
 
 
+@command(
+    user,
+    "erase",
+    confirm="Erasing {name} deletes the account and all that is theirs",
+    typed="name",
+)
+async def user_erase(work: Work[Caller], name: NameOrId) -> Output:
+    """Delete a user and all that is theirs.
+
+    Their name stays taken for 30 days.
+    """
+    from app.access.erasure import erase
+    from app.identity.users import find_user, get_user, user_of_id
+
+    # A restored backup is erased from again by the ids in the audit log.
+    user = await find_user(work.db, name)
+    if user is None and (user_id := _id_in(name)):
+        user = await user_of_id(work.db, user_id)
+    user = user or await get_user(work.db, name)
+    found = {"id": str(user.id), "username": user.username, "kind": user.kind}
+    await erase(work, user.id)
+    return Output(found, f"Erased {found['username']} ({found['id']})")
+
+
 @command(user, "enable")
 async def user_enable(work: Work[Caller], name: Name) -> str:
     """The user may sign in again; no old token comes back."""
@@ -230,6 +255,13 @@ async def user_revoke_secret(
     user = await get_user(work.db, name)
     await accounts.revoke_secret(work, user.id, secret_id, force=force)
     return f"Revoked a secret of {user.username}"
+
+
+def _id_in(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def _secret(service: User, secret: NewSecret) -> Output:

@@ -25,6 +25,7 @@ MOST_SHOWN = 100
 """Applications, and sessions. The API lists all, page by page."""
 SIGN_OUT, WITHDRAW = "sign-out", "withdraw"
 END_SESSION, END_OTHERS, DONE = "end-session", "end-other-sessions", "done"
+EXPORT = "export"
 MESSAGES = {
     "password": "Your password is changed, and all your other sessions have ended.",
     "session": "The session has ended.",
@@ -59,6 +60,7 @@ async def account(request: Request) -> Response:
         more_sessions=len(sessions) > MOST_SHOWN,
         end_others=browser.form_token(END_OTHERS),
         sign_out=browser.form_token(SIGN_OUT),
+        export=browser.form_token(EXPORT),
     )
 
 

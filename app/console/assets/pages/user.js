@@ -88,6 +88,10 @@ function actions(context) {
       (disabled
         ? button("Enable", () => enable(context), { id: "switch" })
         : button("Disable", () => disable(context), { id: "switch", class: "danger" })),
+    // People delete their own account on their account page, with their password.
+    context.offers("DELETE /users/{user_id}") &&
+      context.account.id !== context.me.id &&
+      button("Delete", () => erase(context), { id: "erase", class: "danger" }),
   ];
 }
 
@@ -125,6 +129,20 @@ async function disable({ path, account, notify, refresh }) {
   if (!done) return;
   notify(`${account.username} is disabled.`);
   await refresh();
+}
+
+/** @param {UserContext} context */
+async function erase({ path, account, notify }) {
+  const done = await ask({
+    title: `Delete ${account.username}?`,
+    text: "The account and all that is theirs are deleted. This can't be undone. The username stays taken for 30 days.",
+    verb: "Delete",
+    danger: true,
+    action: () => api.delete(path),
+  });
+  if (!done) return;
+  notify(`${account.username} is deleted.`);
+  location.hash = "#users";
 }
 
 /** @param {UserContext} context */
