@@ -120,7 +120,7 @@ class EntryFilter:
 
 def first_id_at(moment: datetime) -> uuid.UUID:
     """Return the lowest id that an entry of this moment or later can have."""
-    # A UUIDv7 begins with the milliseconds.
+    # A UUIDv7 begins with the milliseconds (RFC 9562 §5.7).
     return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)
 
 

@@ -7,11 +7,15 @@ process still uses the old one, and must not report such a session as ended.
 import uuid
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
+from app.audit.models import AuditEntry
 from app.db.work import Reader
 from app.errors import Unavailable
 from app.identity.models import Session
+
+ENTRY_WITHIN = 10_000
+"""Milliseconds after a session's id is made, that of its audit entry is."""
 
 
 class MaybeBehind(Unavailable):
@@ -23,11 +27,28 @@ class MaybeBehind(Unavailable):
 async def require_known(
     db: Reader, session_id: uuid.UUID, *, age: timedelta, bound: timedelta
 ) -> None:
-    """Raise MaybeBehind if there is no such session, though it should be younger than `bound`."""
+    """Raise MaybeBehind if there is no such session, though it should be younger than `bound`.
+
+    One that was erased with its user is known by its entry in the audit log.
+    """
     if abs(age) > bound:
         return
-    if await db.scalar(select(Session.id).where(Session.id == session_id)) is None:
+    if await db.scalar(select(Session.id).where(Session.id == session_id)) is not None:
+        return
+    if await db.scalar(_opened(session_id)) is None:
         raise MaybeBehind
+
+
+def _opened(session_id: uuid.UUID) -> Select[uuid.UUID]:
+    """Return the statement that finds the audit entry of the session's login."""
+    # Both ids are UUIDv7s. The entry's was made right after, so few entries are looked through.
+    first = session_id.int >> 80 << 80
+    last = min(first + (ENTRY_WITHIN << 80), (1 << 128) - 1)
+    return select(AuditEntry.id).where(
+        AuditEntry.action == "login.succeeded",
+        AuditEntry.id.between(uuid.UUID(int=first), uuid.UUID(int=last)),
+        AuditEntry.detail["session"].astext == str(session_id),
+    )
 
 
 def age_of(session_id: uuid.UUID, *, now: datetime) -> timedelta:
