@@ -121,8 +121,8 @@ async def _list(name: str, pages: AsyncIterator[list[dict[str, Any]]]) -> AsyncI
     yield b"," + to_json(name) + b":["
     separator = b""
     async for page in pages:
-        for row in page:
-            yield separator + to_json(row)
+        if page:
+            yield separator + b",".join(map(to_json, page))
             separator = b","
     yield b"]"
 
