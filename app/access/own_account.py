@@ -6,14 +6,15 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from app.access.authority import Caller, confirm_caller
+from app.access.authority import Caller
 from app.audit.log import first_id_at, record
 from app.audit.models import AuditEntry
 from app.db.work import Actor, Work
-from app.errors import Unavailable
+from app.errors import InvalidToken, Unavailable
+from app.identity.locks import hold_users
 from app.identity.models import Session
 from app.identity.session_writes import end_session, end_sessions_of
-from app.identity.sessions import SessionNotFound
+from app.identity.sessions import SessionNotFound, is_live
 
 EXPORTS, EXPORTS_PERIOD = 5, timedelta(hours=1)
 """How many exports a person may make, and in which time."""
@@ -46,14 +47,17 @@ class TooManyExports(Unavailable):
         self.retry_after = max(1, math.ceil(wait / timedelta(seconds=1)))
 
 
-async def begin_export(work: Work[Caller]) -> None:
+async def begin_export(work: Work[Caller], *, session_id: uuid.UUID) -> None:
     """Return if the caller may now export what is kept about them, and audit that they do.
 
-    Raises NotForThirdParties, TooManyExports, or what `confirm_caller` raises.
+    Raises NotForThirdParties, TooManyExports, or InvalidToken when this session has ended.
     """
     work.actor.require_own_hand()
-    await confirm_caller(work)
     user_id = work.actor.user_id
+    # Of several at once, each counts those before it.
+    await hold_users(work.db, user_id)
+    if not await work.db.scalar(select(is_live(work.now)).where(Session.id == session_id)):
+        raise InvalidToken
     earlier = (
         select(AuditEntry.at)
         .where(

@@ -138,7 +138,7 @@ async def erase_me(
 async def export_me(principal: AnyPrincipal, actor: ActorDep, runtime: RuntimeDep) -> Response:
     """Everything that is kept about you, the audit entries about you too. At most 5 an hour."""
     async with runtime.work(Caller.of(principal, actor.origin)) as work:
-        await begin_export(work)
+        await begin_export(work, session_id=principal.session_id)
     return export_answer(runtime, principal.user_id)
 
 

@@ -32,7 +32,7 @@ async def export(request: Request, actor: ActorDep) -> Response:
     browser.check_form(request, single(form, "token") or "", EXPORT)
     async with browser.runtime.work(_caller(actor, browser.login)) as work:
         try:
-            await begin_export(work)
+            await begin_export(work, session_id=browser.login.session_id)
         except InvalidToken:
             return see_other("sign-in")
     return export_answer(browser.runtime, browser.login.user_id)

@@ -121,3 +121,19 @@ async def test_follow_tells_what_was_committed_while_its_reader_paused(
         ["while it paused again"],
         [],
     ]
+
+
+async def test_names_are_those_of_accounts_that_exist_also_in_json(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    mira = await make_user(own_runtime, username="Mirabella")
+    shown = (await scopegate("audit", "--json")).stdout.splitlines()
+    assert json.loads(shown[-1])["names"] == {str(mira.id): "Mirabella"}
+    assert "Mirabella" in (await scopegate("audit")).stdout
+    await succeed("user", "rename", "mirabella", "Mira")
+    shown = (await scopegate("audit", "--json")).stdout.splitlines()
+    assert [json.loads(each)["names"] for each in shown[-2:]] == [{str(mira.id): "Mira"}] * 2
+    await scopegate("user", "erase", "mira")
+    everything = (await scopegate("audit", "--json")).stdout + (await scopegate("audit")).stdout
+    assert "mira" not in everything.lower()
+    assert str(mira.id) in everything

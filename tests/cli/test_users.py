@@ -150,3 +150,44 @@ async def test_a_real_terminal_is_asked(environment: Environment, own_runtime: R
         assert "This can't be undone: go on?" in ended.stderr
         assert ended.returncode == code
         assert (await printed("user", "show", "alice"))["disabled"] is disabled
+
+
+async def test_a_user_is_erased_by_name_or_by_id(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    mira = await make_user(own_runtime, username="Mirabella")
+    await make_user(own_runtime, "admin", username="root")
+    bob = await make_user(own_runtime, username="Bob")
+    erased = await printed("user", "erase", "mirabella")
+    assert erased == {"id": str(mira.id), "username": "Mirabella", "kind": "person"}
+    assert await refusal("user", "erase", "mirabella") == "There is no such user."
+    assert await refusal("user", "erase", str(mira.id)) == "There is no such user."
+    assert await succeed("user", "erase", str(bob.id), "--yes") == f"Erased Bob ({bob.id})\n"
+    assert "No other enabled user holds admin" in await refusal("user", "erase", "root")
+    again = await refusal("user", "create", "Mirabella", "--service")
+    assert again == "That username is taken: choose another."
+    shown = await printed("user", "list")
+    assert [each["username"] for each in shown] == ["root"]
+
+
+@pytest.mark.parametrize(("typed", "erased"), [("Mirabella", True), ("y", False), ("", False)])
+async def test_at_a_terminal_the_name_is_typed_before_a_user_is_erased(
+    environment: Environment, own_runtime: Runtime, typed: str, erased: bool
+) -> None:
+    await make_user(own_runtime, username="Mirabella")
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app", "user", "erase", "Mirabella"),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    # An empty line is asked about again: the end of the input is none.
+    os.write(ours, f"{typed}\n\x04".encode())
+    _, asked = await process.communicate()
+    assert b"type Mirabella" in asked
+    assert (process.returncode == 0) is erased
+    os.close(ours)
+    os.close(theirs)
+    left = [each["username"] for each in await printed("user", "list")]
+    assert left == ([] if erased else ["Mirabella"])
