@@ -241,7 +241,7 @@ class AuditAnswer(Listed):
         action="grant.made",
         actor=ROOT,
         subject=ALICE,
-        detail={"scope": "read:audit", "expires_at": None, "reason": "On call in January"},
+        detail={"scope": "read:audit", "expires_at": None},
         address="192.0.2.10",
         request_id="5f0c7d2a9b1e4f3c8d6a7b8c9d0e1f2a",
     )

@@ -338,6 +338,31 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "An entry names the operator who ran the command": (
             "test_every_change_by_a_command_names_who_ran_it",
         ),
+        "After an erasure no column and no dump has the name": (
+            "test_after_an_erasure_no_column_and_no_dump_has_the_name",
+        ),
+        "An erased account stops at once, and nothing that is under way outlives it": (
+            "test_an_erased_account_is_no_user_any_more",
+            "test_nothing_outlives_an_erasure_and_nothing_crashes",
+        ),
+        "Of two last admins who erase themselves at once one stays": (
+            "test_of_two_last_admins_who_go_at_once_one_stays",
+        ),
+        "The name of an erased account is refused for 30 days": (
+            "test_a_name_stays_taken_for_30_days_in_every_spelling_and_is_free_then",
+            "test_so_does_what_looks_like_it",
+        ),
+        "No table is forgotten by an erasure or an export": (
+            "test_every_column_that_refers_to_users_says_what_becomes_of_its_row",
+            "test_no_table_about_people_is_forgotten",
+        ),
+        "An export has everything of one person, nothing of another, and no secret": (
+            "tests/ops/test_personal_data.py",
+        ),
+        "Audit entries hold no names, and older ones lose theirs": (
+            "test_names_go_out_of_older_entries_and_an_entry_says_so",
+            "test_what_the_release_before_writes_from_then_on_has_no_name_either",
+        ),
         "No statement rewrites the audit log": ("tests/audit/test_append_only.py",),
         "`audit --follow` shows each entry once, however slowly it is read": (
             "test_follow_tells_each_entry_once_in_whatever_order_they_are_committed",

@@ -81,7 +81,7 @@ async def live_a_life(runtime: Runtime, mira: Someone, app: Application) -> None
 async def test_after_an_erasure_no_column_and_no_dump_has_the_name(
     own_runtime: Runtime, own_client: httpx2.AsyncClient, own_database_url: str
 ) -> None:
-    """Neither as an account of somebody who acted, nor of somebody who was acted upon."""
+    """Whether the person acted, or others did something to them."""
     runtime = own_runtime
     root = await make_user(runtime, "admin")
     mira = await make_user(runtime, "admin", "read:items", "write:items", username=NAME)

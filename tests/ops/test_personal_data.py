@@ -5,13 +5,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event, text
 
 from app.access.grants import grant
-from app.audit.models import AuditEntry
 from app.db.base import Base
 from app.identity.account_writes import create_service
-from app.items.models import Item
 from app.ops.personal_data import LEFT_OUT, PAGE, SECTIONS, export_of
 from app.runtime import Runtime
 from tests.conftest import client_of
@@ -125,13 +123,24 @@ async def test_a_hundred_thousand_entries_are_sent_page_by_page(own_runtime: Run
     mira = await make_user(own_runtime)
     many, rows = 100_000, 2 * PAGE + 1
     async with own_runtime.sessions.begin() as db:
-        for _ in range(10):
-            entries = [
-                {"action": "login.failed", "actor": mira.id if n % 2 else None, "subject": mira.id}
-                for n in range(many // 10)
-            ]
-            await db.execute(insert(AuditEntry).values(detail={}), entries)
-        await db.execute(insert(Item), [{"owner_id": mira.id, "title": "x"} for _ in range(rows)])
+        values = {"user": mira.id, "many": many, "rows": rows}
+        await db.execute(
+            text(
+                "INSERT INTO audit_entries (id, action, actor, subject, detail) SELECT "
+                "gen_random_uuid(), 'login.failed', CASE n % 2 WHEN 0 THEN CAST(:user AS uuid) "
+                "END, :user, '{}' FROM generate_series(1, :many) n"
+            ),
+            values,
+        )
+        await db.execute(
+            text(
+                "INSERT INTO items (id, owner_id, title) SELECT gen_random_uuid(), :user, 'x' "
+                "FROM generate_series(1, :rows)"
+            ),
+            values,
+        )
+        # As Postgres does by itself after a while.
+        await db.execute(text("ANALYZE"))
     chunks: list[bytes] = []
     fetched: list[int] = []
 
