@@ -142,7 +142,9 @@ async def _scopegate(
         open_engine(scopegate_settings(database)) as engine,
     ):
         # The servers hear of it by the database alone, as of any other process.
-        database_here = Database.of(engine, now=lambda: datetime.now(UTC), publish=lambda _: None)
+        database_here = Database.of(
+            engine, now=lambda: datetime.now(UTC), publish=lambda _: None, secret_keys=["bench"]
+        )
 
         async def end_session(token: str) -> None:
             await ask_once(ports[0], request("/revoke", method="POST", form={"token": token}))

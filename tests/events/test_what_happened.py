@@ -307,3 +307,13 @@ async def test_a_set_has_the_claims_of_a_security_event_token(world: World) -> N
     await world.ask("PATCH", f"/users/{world.alice.id}", json={"disabled": True})
     _, later = await world.reader.next("set")
     assert later["jti"] != claims["jti"]
+
+
+async def test_an_erased_account_is_told_as_purged_at_once_and_by_no_name(world: World) -> None:
+    body = {"current_password": PASSWORD}
+    header = world.signed_in.header
+    await world.ask("DELETE", "/users/me", json=body, headers=header)
+    happened = await world.happened()
+    expected = world.of_alice("account-purged", SESSION, "account-disabled", GRANTS)
+    assert sorted(happened) == sorted(expected)
+    assert world.alice.username not in str(world.reader.frames)
