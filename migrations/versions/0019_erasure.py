@@ -130,11 +130,11 @@ def upgrade() -> None:
         ["erased_at"],
         postgresql_where=sa.text("erased_at IS NOT NULL"),
     )
-    op.execute(
-        "ALTER TABLE users ADD CONSTRAINT ck_users_erased CHECK (erased_at IS NULL OR "
-        "(disabled_at IS NOT NULL AND password_hash IS NULL)) NOT VALID"
+    op.create_check_constraint(
+        op.f("ck_users_erased"),
+        "users",
+        "erased_at IS NULL OR (disabled_at IS NOT NULL AND password_hash IS NULL)",
     )
-    op.execute("ALTER TABLE users VALIDATE CONSTRAINT ck_users_erased")
     op.execute(NOTIFY_ERASED)
     op.execute(NOTIFY)
     op.execute("ALTER TABLE users ENABLE ALWAYS TRIGGER users_notify_erased")
