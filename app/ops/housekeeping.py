@@ -65,11 +65,7 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
                 ),
             ),
         ),
-        Chore("erased accounts", partial(remove_erased, now=now, limit=BATCH)),
-        Chore(
-            "names of erased accounts",
-            _removal(ErasedName.digest, where=ErasedName.erased_at <= now - NAMES_KEPT),
-        ),
+        *_chores_of_erased(now=now),
         Chore("opaque tokens", _removal(OpaqueToken.digest, where=OpaqueToken.expires_at <= now)),
         Chore(
             "sessions",
@@ -92,6 +88,16 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
             ),
         ),
         Chore("audit entries", _removal(AuditEntry.id, where=AuditEntry.at <= now - audit_kept)),
+    ]
+
+
+def _chores_of_erased(*, now: datetime) -> list[Chore]:
+    return [
+        Chore("erased accounts", partial(remove_erased, now=now, limit=BATCH)),
+        Chore(
+            "names of erased accounts",
+            _removal(ErasedName.digest, where=ErasedName.erased_at <= now - NAMES_KEPT),
+        ),
     ]
 
 

@@ -1,7 +1,7 @@
 """Everything that is kept about one user, as one JSON object that is sent while it is read.
 
 SECTIONS says what of which table. A test compares it with the tables there are: a table or a column
-that nobody has decided about fails it.
+without a decision fails it.
 """
 
 import uuid
