@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import delete, func, select
 
+from app.access.erasure import erase
 from app.access.models import Grant
 from app.identity.models import User
 from app.runtime import Runtime
@@ -170,7 +171,6 @@ async def test_a_name_is_not_taken_in_the_moment_in_which_it_is_erased(
 async def test_what_is_granted_waits_for_an_erasure_that_holds_the_account(
     own_client: httpx2.AsyncClient, own_runtime: Runtime
 ) -> None:
-    from app.access.erasure import erase
 
     root = await bearer(own_client, await make_user(own_runtime, "admin"))
     mira = await make_user(own_runtime)
@@ -183,3 +183,16 @@ async def test_what_is_granted_waits_for_an_erasure_that_holds_the_account(
     async with own_runtime.sessions() as db:
         held = select(func.count()).select_from(Grant).where(Grant.user_id == mira.id)
         assert await db.scalar(held) == 0
+
+
+async def test_who_asks_for_the_name_waits_for_the_erasure_and_does_not_get_it(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    root = await bearer(own_client, await make_user(own_runtime, "admin"))
+    mira = await make_user(own_runtime)
+    body = {"username": mira.username, "password": PASSWORD}
+    async with own_runtime.work(OPERATOR) as work:
+        await erase(work, mira.id)
+        making = asyncio.create_task(own_client.post("/users", json=body, headers=root))
+        await until_waiting(own_runtime, "advisory")
+    assert (await making).status_code == 409
