@@ -234,7 +234,7 @@ BEGIN
 END $function$;
 
 -- trigger audit_entries.audit_entries_without_names
-CREATE TRIGGER audit_entries_without_names BEFORE INSERT ON audit_entries FOR EACH ROW WHEN ((new.action::text = ANY (ARRAY['user.created'::character varying, 'user.changed'::character varying]::text[])) AND new.detail ?| ARRAY['username'::text, 'was'::text] OR new.action::text = 'grant.made'::text AND (new.detail ->> 'reason'::text) IS NOT NULL) EXECUTE FUNCTION scopegate_take_names_out();
+CREATE TRIGGER audit_entries_without_names BEFORE INSERT ON audit_entries FOR EACH ROW WHEN ((new.action::text = 'user.created'::text OR new.action::text = 'user.changed'::text) AND new.detail ?| ARRAY['username'::text, 'was'::text] OR new.action::text = 'grant.made'::text AND (new.detail ->> 'reason'::text) IS NOT NULL) EXECUTE FUNCTION scopegate_take_names_out();
 
 -- trigger audit_entries.never_removed_young
 CREATE TRIGGER never_removed_young BEFORE DELETE ON audit_entries FOR EACH ROW WHEN (old.at > (now() - '30 days'::interval)) EXECUTE FUNCTION refuse_to_rewrite_the_audit_log();

@@ -52,9 +52,10 @@ BEGIN
         END;
     END LOOP;
     -- The release before has written entries meanwhile, and will write more.
+    -- Without IN, which Postgres shows in another way once a dump was restored.
     CREATE TRIGGER audit_entries_without_names BEFORE INSERT ON audit_entries FOR EACH ROW
         WHEN (
-            (NEW.action IN ('user.created', 'user.changed')
+            ((NEW.action = 'user.created' OR NEW.action = 'user.changed')
                 AND NEW.detail ?| ARRAY['username', 'was'])
             OR (NEW.action = 'grant.made' AND NEW.detail ->> 'reason' IS NOT NULL)
         )
