@@ -148,6 +148,8 @@ def a_restored_database_goes_on(operator: Operator, restored_url: str) -> Signed
 
         assert carol.status(service) == 200, "as the page says: what was ended since is back"
         walk.paste("What a restored backup brings back")
+        walk.paste("Erase again")
+        walk.paste("Erase again")
         eventually(lambda: carol.status(service) == 401)
         assert alice.refresh(service) == 400
 
