@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import Any
 
@@ -91,6 +92,38 @@ async def eventually_refused(client: httpx2.AsyncClient, header: dict[str, str])
     async with asyncio.timeout(5):
         while (await client.get("/users/me", headers=header)).status_code != 401:
             await asyncio.sleep(0.01)
+
+
+async def test_a_personal_token_that_is_revoked_while_it_is_in_use_is_refused_on_both(
+    own_database_url: str,
+) -> None:
+    """Many rounds: the process that revokes refuses at once, the other one a moment later."""
+    settings = settings_of(own_database_url)
+    with serving(**settings) as one, serving(**settings) as other:
+        async with client_of(one) as client, client_of(other) as elsewhere:
+            alice = await make_alice(settings)
+            own = {"Authorization": f"Bearer {(await login(client, alice)).json()['access_token']}"}
+            ends = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+            body = {"name": "job", "scopes": ["read:items"], "expires_at": ends}
+            for _ in range(ROUNDS):
+                made = (await client.post("/users/me/tokens", json=body, headers=own)).json()
+                header = {"Authorization": f"Bearer {made['token']}"}
+                for each in (client, elsewhere):
+                    assert (await each.get("/items", headers=header)).status_code == 200
+                using = asyncio.create_task(until_it_is_refused(elsewhere, header))
+                path = f"/users/me/tokens/{made['id']}"
+                assert (await client.delete(path, headers=own)).status_code == 204
+                assert (await client.get("/items", headers=header)).status_code == 401
+                assert await using == {200, 401}
+
+
+async def until_it_is_refused(client: httpx2.AsyncClient, header: dict[str, str]) -> set[int]:
+    """Use the token without a pause until it is refused; all that was answered."""
+    seen: set[int] = set()
+    async with asyncio.timeout(5):
+        while 401 not in seen:
+            seen.add((await client.get("/items", headers=header)).status_code)
+    return seen
 
 
 async def test_a_rotation_under_load_refuses_no_request(own_database_url: str) -> None:
