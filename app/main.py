@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from app.api import (
+    accounts,
     audit,
     clients,
     console,
@@ -25,6 +26,8 @@ from app.api import (
     revocation,
     scopes,
     token,
+    tokens,
+    user_logins,
     userinfo,
     users,
 )
@@ -40,10 +43,24 @@ from app.api.middleware import (
 )
 from app.api.routing import CallerFirstRoute, RoutesByPath
 from app.api.security import bearer
+from app.mail.templates import MailTemplates
 from app.ops.background import background_work
 from app.ops.metrics import Requests, render_metrics
 from app.ops.tracing import configured_tracing
-from app.pages import account, authorize, brand, leaving, logout, password, sign_in
+from app.pages import (
+    access_tokens,
+    account,
+    address,
+    authorize,
+    brand,
+    leaving,
+    logout,
+    outcomes,
+    password,
+    recovery,
+    sign_in,
+    sign_up,
+)
 from app.pages.look import Look
 from app.runtime import Runtime
 from app.server.memory import trim_heap
@@ -59,21 +76,29 @@ ROUTERS = (
     token,
     revocation,
     forward_auth,
+    tokens,
     users,
+    user_logins,
     grants,
     scopes,
     clients,
     audit,
     events,
     discovery,
+    accounts,
     health,
     metrics,
     authorize,
     sign_in,
     account,
+    access_tokens,
     userinfo,
     logout,
     password,
+    address,
+    sign_up,
+    recovery,
+    outcomes,
     leaving,
     brand,
 )
@@ -85,7 +110,8 @@ ROUTERS = (
 
 TAGS = [
     {"name": "tokens", "description": "Get tokens, end their sessions, ask about them."},
-    {"name": "me", "description": "The user behind the token: scopes, password, sessions."},
+    {"name": "me", "description": "The user behind the token: scopes, password, sessions, tokens."},
+    {"name": "accounts", "description": "Sign up, confirm an address, forget a password."},
     {"name": "users", "description": "Administer people and service accounts."},
     {"name": "grants", "description": "Let users hold scopes, and take scopes back."},
     {"name": "scopes", "description": "What can be granted: scopes of this service and of others."},
@@ -142,6 +168,7 @@ def create_app(settings: Settings | None = None, worker: Worker | None = None) -
     app.has_password_grant = settings.password_grant
     app.state.requests, app.state.worker = requests, worker
     app.state.look = Look.of(settings)
+    MailTemplates.of(settings)  # Only to have one that is wrong stop the start.
     app.router.route_class = CallerFirstRoute
     app.add_middleware(RequestLimitsMiddleware, max_bytes=settings.max_body_bytes)
     if settings.trusted_hosts:

@@ -1,19 +1,17 @@
 """What one process holds: built once, by the web app, the commands and the tests alike."""
 
-import os
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from cryptography.fernet import MultiFernet
 from sqlalchemy import URL, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.access.client_documents import ClientDocuments
+from app.access.letters import Letters
 from app.access.principals import Principals
 from app.access.scopes import SHIPPED, registered_of
 from app.db.beats import NoStandby
@@ -30,7 +28,8 @@ from app.events.streams import Streams
 from app.identity.login import Guard
 from app.identity.passwords import PasswordHasher
 from app.identity.throttle import Throttle
-from app.setting_types import split_secrets
+from app.mail.outbox import Composer, Mailer
+from app.service_secrets import secret_keys_of
 from app.settings import Settings
 from app.tokens.id_tokens import IdTokens
 from app.tokens.issuing import Issuer
@@ -67,6 +66,7 @@ class Runtime:
     streams: Streams
     page_tokens: PageTokens
     client_documents: ClientDocuments | None
+    mailer: Mailer
 
     @classmethod
     @asynccontextmanager
@@ -160,6 +160,11 @@ class Runtime:
         """What passwords are checked with."""
         return Guard(self.database, self.hasher, self.throttle)
 
+    @property
+    def letters(self) -> Letters:
+        """What sends the mails about accounts."""
+        return Letters(self.mailer, self.settings.token_issuer)
+
     async def schema_is_current(self) -> bool:
         """Whether the database has all that this code needs. Raises when it does not answer."""
         async with self.engine.connect() as connection:
@@ -228,7 +233,15 @@ def assemble(
         streams=Streams(feed, clock, issuer=settings.token_issuer, limit=settings.max_streams),
         page_tokens=PageTokens(secret_keys),
         client_documents=ClientDocuments.of(settings),
+        mailer=_mailer(settings, secret_keys),
     )
+
+
+def _mailer(settings: Settings, secret_keys: list[str]) -> Mailer:
+    composers: dict[str, Composer] = {}
+    mailer = Mailer.of(settings, secret_keys, composers)
+    composers.update(Letters(mailer, settings.token_issuer).composers())
+    return mailer
 
 
 def _feed(
@@ -254,11 +267,6 @@ def listen_url(engine: AsyncEngine, settings: Settings) -> URL:
     )
 
 
-def secret_keys_of(settings: Settings) -> list[str]:
-    """The service's secrets, the encrypting one first; development makes its own."""
-    return split_secrets(settings.secret_keys) or [development_secret(settings.home)]
-
-
 def _issuer(
     settings: Settings, keyring: Keyring, secret_keys: list[str], feed: ChangeFeed
 ) -> Issuer:
@@ -278,23 +286,3 @@ def _issuer(
         ),
         max_sessions=settings.max_sessions,
     )
-
-
-def development_secret(home: Path) -> str:
-    """The secret that development keeps for itself under `home`, made at the first start."""
-    path = home / "secret_keys"
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        home.mkdir(parents=True, exist_ok=True)
-        # Written aside and linked into place: of two that start together, one secret stays.
-        draft = home / f"secret_keys.{os.getpid()}.{secrets.token_hex(4)}"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-        return path.read_text().strip()

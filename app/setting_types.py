@@ -85,6 +85,13 @@ def _read_networks(value: object) -> object:
         raise ValueError(f"{error}; write addresses and networks: 10.0.0.0/8, ::1") from None
 
 
+def _read_scopes(value: object) -> object:
+    found = tuple(value.split()) if isinstance(value, str) else value
+    if isinstance(found, tuple) and "admin" in found:
+        raise ValueError("never admin: grant it to a person by name")
+    return found
+
+
 def _read_seconds(value: object) -> object:
     if isinstance(value, timedelta):
         return value
@@ -219,6 +226,7 @@ WholeDelay = Annotated[Delay, AfterValidator(_refuse_parts_of_a_second)]
 WholeSeconds = Annotated[Seconds, AfterValidator(_refuse_parts_of_a_second)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[Words, AfterValidator(_refuse_what_is_no_origin)]
+SignUpScopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_scopes)]
 Hosts = Annotated[Words, AfterValidator(_refuse_what_is_no_host)]
 DocumentHosts = Annotated[Words, AfterValidator(_refuse_what_is_no_document_host)]
 ListenHost = Annotated[str, AfterValidator(_without_brackets)]

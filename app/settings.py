@@ -7,8 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from app.account_settings import AccountSettings
 from app.database_settings import DatabaseSettings
 from app.env_file import PREFIX
+from app.mail_settings import MailSettings
 from app.page_settings import PageSettings
 from app.setting_types import (
     HOW_TO_MAKE_A_SECRET,
@@ -35,10 +37,13 @@ PROJECT = PACKAGE.parent
 # A wheel has the migrations inside the package, and a checkout has them beside it.
 INSTALLED = (PACKAGE / "migrations").is_dir()
 MIGRATIONS = (PACKAGE if INSTALLED else PROJECT) / "migrations"
-SECRETS_FROM_FILES = ("database_password", "secret_keys", "admin_password", "metrics_token")
+SECRETS_FROM_FILES = (
+    *("database_password", "secret_keys", "admin_password", "metrics_token"),
+    "smtp_url",
+)
 
 
-class Settings(DatabaseSettings, PageSettings):
+class Settings(MailSettings, DatabaseSettings, PageSettings, AccountSettings):
     """What an operator can choose. A `*_FILE` setting names a file to read the value from."""
 
     model_config = SettingsConfigDict(
@@ -110,6 +115,13 @@ class Settings(DatabaseSettings, PageSettings):
             "Service accounts have any number.",
         ),
     ] = 1000
+    max_token_lifetime: Annotated[
+        WholeSeconds,
+        Field(
+            ge=timedelta(days=1),
+            description="Seconds that a personal access token may live at most.",
+        ),
+    ] = timedelta(days=365)
     refresh_grace: Annotated[
         WholeDelay,
         Field(
@@ -257,6 +269,19 @@ class Settings(DatabaseSettings, PageSettings):
                     "SCOPEGATE_DATABASE_URL is not set, production needs it: "
                     "postgresql://user:password@host/name"
                 )
+            if self.sign_up == "open" and self.smtp_url is None:
+                raise ValueError(
+                    "SCOPEGATE_SIGN_UP=open needs SCOPEGATE_SMTP_URL: an account works only once "
+                    "its address is confirmed by a link in a mail"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _require_a_sender(self) -> Self:
+        if self.smtp_url and not self.mail_from:
+            raise ValueError(
+                "SCOPEGATE_MAIL_FROM is not set, SCOPEGATE_SMTP_URL needs it: no-reply@shop.example"
+            )
         return self
 
     @property

@@ -30,7 +30,7 @@ class Listed(BaseModel):
 
 
 class SessionAnswer(Listed):
-    """One login."""
+    """One login, or one personal access token."""
 
     model_config = example(
         id="01890000-0000-7000-8000-000000000010",
@@ -41,6 +41,7 @@ class SessionAnswer(Listed):
         expires_at="2027-02-03T08:12:30Z",
         address="192.0.2.10",
         user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        token_name=None,
     )
 
     id: uuid.UUID
@@ -51,6 +52,9 @@ class SessionAnswer(Listed):
     expires_at: datetime
     address: str | None
     user_agent: str | None
+    token_name: str | None = Field(
+        None, description="Of a personal access token: what its owner calls it. Null: a login."
+    )
 
 
 class SecretAnswer(Listed):
@@ -80,6 +84,8 @@ class UserAnswer(Listed):
         username="alice",
         kind="person",
         disabled=False,
+        email="alice@example.com",
+        email_verified=True,
         created_at="2027-01-04T08:00:00Z",
         last_sign_in_at="2027-01-05T07:58:00Z",
     )
@@ -88,6 +94,10 @@ class UserAnswer(Listed):
     username: str
     kind: Kind
     disabled: bool
+    email: str | None = Field(None, description="A person's e-mail address, if it is known.")
+    email_verified: bool = Field(
+        False, description="Whether the address was confirmed. Only then it stands for the user."
+    )
     created_at: datetime
     last_sign_in_at: datetime | None = Field(
         None, description="To the minute. Null: none since the service notes it."
@@ -101,6 +111,8 @@ class UserAnswer(Listed):
             username=user.username,
             kind=user.kind,
             disabled=user.disabled_at is not None,
+            email=user.email,
+            email_verified=user.email_verified_at is not None,
             created_at=user.created_at,
             last_sign_in_at=user.last_sign_in_at,
         )

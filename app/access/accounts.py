@@ -4,11 +4,21 @@ import uuid
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from app.access.authority import Caller, confirm_caller, keep_an_admin, managed_user
+from app.access.authority import (
+    Caller,
+    confirm_caller,
+    keep_an_admin,
+    managed_user,
+    others_user,
+)
 from app.access.grants import grant_to_newcomers
+from app.access.letters import Letters, replaced
+from app.access.password_links import Invitation, invite
+from app.audit.log import record
 from app.db.work import Database, Work
 from app.errors import Refused
 from app.identity import account_writes, session_writes, sessions
+from app.identity.address_writes import set_unverified_address
 from app.identity.clients import NewSecret, secrets_of
 from app.identity.hash_queue import source_of
 from app.identity.models import User
@@ -17,18 +27,28 @@ from app.identity.passwords import PasswordHasher, check_password
 from app.identity.registrations import require_no_client
 from app.identity.sessions import SessionNotFound
 from app.identity.users import NewUser
+from app.mail.addresses import parse_address
 
 
 async def prepare_person(
-    hasher: PasswordHasher, *, username: str, password: str, caller: Caller
+    hasher: PasswordHasher,
+    *,
+    username: str,
+    password: str | None,
+    email: str | None = None,
+    caller: Caller,
 ) -> NewUser:
-    """Check a new person's name and password, and hash the password: before any unit of work.
+    """Check what a new person has, and hash the password, if any: before any unit of work.
 
-    Raises Refused for an unfit name or password, or TooManyLogins when the hashing queue is full.
+    Raises Refused for an unfit name, address or password, or TooManyLogins when the hashing queue
+    is full.
     """
     name = normalise_username(username)
+    address = None if email is None else parse_address(email)
+    if password is None:
+        return NewUser(name, "person", None, address)
     checked = check_password(password, username=name)
-    return NewUser(name, "person", await hasher.hash(checked, source=source_of(caller)))
+    return NewUser(name, "person", await hasher.hash(checked, source=source_of(caller)), address)
 
 
 async def create_person(work: Work[Caller], person: NewUser) -> User:
@@ -38,6 +58,23 @@ async def create_person(work: Work[Caller], person: NewUser) -> User:
     """
     await confirm_caller(work)
     return await account_writes.add_user(work, person)
+
+
+async def welcome_person(
+    work: Work[Caller], letters: Letters, person: NewUser
+) -> tuple[User, Invitation | None]:
+    """Add a person whom `prepare_person` has checked, and let them take it from there.
+
+    Without a password they are invited to set one. With one, they are mailed a link that confirms
+    their address, if they have one. Raises UsernameTaken, or what `invite` and `confirm_caller`
+    raise.
+    """
+    user = await create_person(work, person)
+    if person.password_hash is None:
+        return user, await invite(work, letters, user.id)
+    if person.address is not None:
+        letters.ask_for(work, user, "verify", person.address, by_other=False)
+    return user, None
 
 
 async def create_people(
@@ -83,6 +120,35 @@ async def change(
     if disabled is False:
         await account_writes.enable_user(work, user_id)
     await work.db.refresh(user)
+    return user
+
+
+async def change_address(
+    work: Work[Caller], letters: Letters, user_id: uuid.UUID, email: str | None
+) -> User:
+    """Give a person another e-mail address, or none.
+
+    A link that confirms it is mailed to the new address. Until then it stands for no account, and
+    an address that was confirmed before stays. Raises UserNotFound, BeyondAuthority, OwnAccount, or
+    Refused for a service account and for a text that is no address.
+    """
+    user = await others_user(work, user_id)
+    if user.kind != "person":
+        raise Refused("Only people have e-mail addresses.")
+    address = None if email is None else parse_address(email)
+    if address is not None and user.email_verified_at is not None:
+        if address.shown != user.email:
+            letters.ask_for(work, user, "change", address)
+        return user
+    if (address.shown if address else None) == user.email:
+        return user
+    if user.email_verified_at is not None:
+        letters.send(work, replaced(user))
+    await set_unverified_address(work, user_id, address)
+    record(work, "email.changed", subject=user_id)
+    await work.db.refresh(user)
+    if address is not None:
+        letters.ask_for(work, user, "verify", address)
     return user
 
 
@@ -163,12 +229,12 @@ async def replace_password(
     when the hashing queue is full.
     """
     async with database.work(caller) as work:
-        user = await managed_user(work, user_id, outlasts_caller=True)
+        user = await others_user(work, user_id)
     if user.kind != "person":
         raise Refused("Only people have passwords: a service account has secrets.")
     checked = check_password(password, username=user.username)
     password_hash = await hasher.hash(checked, source=source_of(caller))
     async with database.work(caller) as work:
         # Asked again: while it was hashed, the caller may have lost a scope, or the user got one.
-        await managed_user(work, user_id, outlasts_caller=True)
+        await others_user(work, user_id)
         await account_writes.set_password(work, user_id, password_hash=password_hash)

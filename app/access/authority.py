@@ -21,7 +21,7 @@ from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.holders import Principal, load_holder
-from app.access.holdings import grants_of, in_force
+from app.access.holdings import granted_until, grants_of, in_force
 from app.access.models import Grant
 from app.access.scopes import ADMIN, satisfies
 from app.db.locks import Lock, take_lock
@@ -39,6 +39,13 @@ class BeyondAuthority(DomainError):
     """The caller would gain more than they hold."""
 
     status = 403
+
+
+class OwnAccount(DomainError):
+    """One's own account is not taken over by its own token alone, which may be stolen."""
+
+    status = 403
+    text = "This is your own account: use /users/me, with your password."
 
 
 class LastAdmin(Conflict):
@@ -74,7 +81,7 @@ class Caller(Actor):
         return ADMIN in self.scopes
 
     def require_own_hand(self) -> None:
-        """Return only if no third party's client acts here. Raises NotForThirdParties."""
+        """Return only if the person acts here. Raises what `Principal.require_own_hand` raises."""
         if self.principal is not None:
             self.principal.require_own_hand()
 
@@ -108,7 +115,7 @@ async def managed_user(
     their own scopes. Raises UserNotFound, what `confirm_caller` raises, or BeyondAuthority when the
     account holds a scope that the caller lacks or, with `outlasts_caller`, holds one for longer
     than the caller. A client's account holds what the client's ceiling holds. Raises
-    NotForThirdParties for the caller's own account, which only they themselves change.
+    what `require_own_hand` raises for the caller's own account, which only they themselves change.
     """
     if user_id == work.actor.user_id:
         work.actor.require_own_hand()
@@ -125,6 +132,38 @@ async def managed_user(
         if outlasts_caller and end < (each.expires_at or END_OF_TIME):
             raise BeyondAuthority("This account holds a scope for longer than you do.")
     return user
+
+
+async def others_user(work: Work[Caller], user_id: uuid.UUID) -> User:
+    """Return another's account, for a change by which the caller could use it later.
+
+    As `managed_user` does with `outlasts_caller`. Raises OwnAccount too: by `/users/me` a person
+    shows their password.
+    """
+    if user_id == work.actor.user_id:
+        raise OwnAccount
+    return await managed_user(work, user_id, outlasts_caller=True)
+
+
+async def still_manages(
+    work: Work[Actor], manager_id: uuid.UUID | None, user_id: uuid.UUID
+) -> bool:
+    """Return whether a user may manage an account still, by what both are granted now.
+
+    For links that a manager has made: they may be used days later. True for an operator's, who is
+    no user. The account is held.
+    """
+    if manager_id is None:
+        return True
+    manager = await work.db.get(User, manager_id)
+    if manager is None or manager.disabled_at is not None:
+        return False
+    granted = await granted_until(work.db, manager_id, now=work.now)
+    held = {scope: end or END_OF_TIME for scope, end in granted.items()}
+    grants = await grants_of(work.db, user_id, now=work.now)
+    return _end(held, "write:users") > work.now and all(
+        _end(held, each.scope) >= (each.expires_at or END_OF_TIME) for each in grants
+    )
 
 
 async def _require_ceiling_of(work: Work[Caller], account_id: uuid.UUID) -> None:

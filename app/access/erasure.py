@@ -4,9 +4,9 @@ import uuid
 
 from sqlalchemy import select
 
-from app.access.authority import Caller, keep_an_admin, managed_user
+from app.access.authority import Caller, OwnAccount, keep_an_admin, managed_user
 from app.db.work import Actor, Work
-from app.errors import Conflict, DomainError, InvalidToken
+from app.errors import Conflict, InvalidToken
 from app.identity.account_writes import erase_user
 from app.identity.erased_names import lock_names
 from app.identity.locks import hold_users
@@ -14,13 +14,6 @@ from app.identity.login import Guard, WrongPassword, confirm_password
 from app.identity.models import Session, User
 from app.identity.registrations import has_live_client
 from app.identity.sessions import is_live
-
-
-class OwnAccount(DomainError):
-    """An account is not erased by its own token alone, which may be stolen."""
-
-    status = 403
-    text = "This is your own account: delete it by /users/me, with your password."
 
 
 class BelongsToClient(Conflict):

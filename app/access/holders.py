@@ -17,6 +17,13 @@ from app.identity.models import Session, User
 from app.identity.sessions import is_live
 
 
+class NotForTokens(DomainError):
+    """A personal access token may do much for a person, but not change their account."""
+
+    status = 403
+    text = "A personal access token can't do this: sign in to do it."
+
+
 class NotForThirdParties(DomainError):
     """A client may do much for a person, but not change their account."""
 
@@ -33,6 +40,8 @@ class Holder:
     username: str
     kind: str
     created_at: datetime
+    email: str | None
+    email_verified: bool
     granted: Granted
     held: frozenset[str]
     """What is granted; with `admin`, every registered scope too. Within the client's limit.
@@ -44,6 +53,8 @@ class Holder:
     """When the first of all this ends by itself: the session, or a grant."""
     limit: ClientLimit | None = None
     """What bounds a registered client's tokens."""
+    is_token: bool = False
+    """Whether the session is a personal access token, and no login."""
 
     @property
     def is_third_party(self) -> bool:
@@ -89,7 +100,13 @@ class Principal:
             raise InsufficientScope(required)
 
     def require_own_hand(self) -> None:
-        """Return only if no third party's client acts here. Raises NotForThirdParties."""
+        """Return only if the person acts here, who has signed in.
+
+        Raises NotForThirdParties for another's client, and NotForTokens for a personal access
+        token.
+        """
+        if self.holder.is_token:
+            raise NotForTokens
         if self.holder.is_third_party:
             raise NotForThirdParties
 
@@ -104,10 +121,13 @@ def select_holder(*also: ColumnElement[bool]) -> Select[Any]:
             User.username,
             User.kind,
             User.created_at,
+            User.email,
+            User.email_verified_at.is_not(None),
             granted_to(user_id, now).scalar_subquery(),
             case((administers, registered)),
             func.least(Session.expires_at, Session.idle_expires_at),
             limit_on(Session.consent_id).scalar_subquery(),
+            Session.token_name.is_not(None),
         )
         .join(Session)
         .where(
@@ -141,7 +161,8 @@ async def load_holder(
     row = (await db.execute(_HOLDER if by is None else by, values)).one_or_none()
     if row is None:
         return None
-    username, kind, created_at, found, of_admin, session_ends_at, limited = row
+    username, kind, created_at, email, verified, *rest = row
+    found, of_admin, session_ends_at, limited, is_token = rest
     granted, limit = read_granted(found), read_limit(limited)
     held = frozenset(granted).union(of_admin or ())
     return Holder(
@@ -150,9 +171,12 @@ async def load_holder(
         username=username,
         kind=kind,
         created_at=created_at,
+        email=email,
+        email_verified=verified,
         granted=granted,
         held=limit.of(held | IDENTITY.keys()) if limit else held,
         session_ends_at=session_ends_at,
         ends_at=min([session_ends_at, *filter(None, granted.values())]),
         limit=limit,
+        is_token=is_token,
     )

@@ -70,9 +70,18 @@ ACTION_TEXTS: dict[Action, str] = {
     "consent.given": "Client allowed",
     "consent.withdrawn": "Client no longer allowed",
     "code.replayed": "Authorization code used twice",
+    "account.signed_up": "Signed up",
+    "email.verified": "E-mail address confirmed",
+    "email.changed": "E-mail address changed",
+    "password.reset_requested": "Password reset asked for",
+    "password.reset": "Password reset",
+    "invitation.made": "Invited",
+    "invitation.accepted": "Invitation accepted",
     "account.erased": "Account deleted",
     "account.exported": "Own data exported",
     "audit.names_removed": "Names taken out of older entries",
+    "token.made": "Access token created",
+    "token.revoked": "Access token revoked",
 }
 KIND_TEXTS: dict[Kind, str] = {
     "person": "A person, with a password",

@@ -8,14 +8,19 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from app.access.scopes import OPENID, SHIPPED
 from app.api.routing import CallerFirstRoute
-from app.api.security import ACCESS_MARKERS, current_principal
+from app.api.security import ACCESS_MARKERS, current_principal, own_hand
 from app.errors import ConfigurationError
+
+OWN_ACCOUNT = "/users/me"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing (RFC 9110 §9.2.1)."""
 
 
 def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
     """Default deny: raise ConfigurationError unless every route says, once, who may call it.
 
-    A route may require only scopes that ship: no user could hold a misspelled one. `unscoped` names
+    A route may require only scopes that ship: no user could hold a misspelled one. A route that
+    changes the caller's own account must ask for the person themselves. `unscoped` names
     the paths that are not API routes (documents and their files). This also tells each route which
     scopes it requires.
     """
@@ -45,6 +50,11 @@ def refuse_undeclared_routes(app: FastAPI, *, unscoped: frozenset[str]) -> None:
                     f"The route {route.path} can't find its caller first: make its router with "
                     "Router of app/api/routing.py, and include it with one set of scopes only"
                 )
+            if _changes_own_account(original) and not _asks_for(own_hand, route.dependant):
+                raise ConfigurationError(
+                    f"The route {route.path} changes the caller's own account: let it depend on "
+                    "OwnHand or OwnWork of app/api/security.py"
+                )
             original.required = scopes
 
 
@@ -55,3 +65,13 @@ def _access_markers(dependant: Dependant) -> Iterator[tuple[object, tuple[str, .
         yield dependant.call, tuple(dict.fromkeys([*inherited, *own]))
     for inner in dependant.dependencies:
         yield from _access_markers(inner)
+
+
+def _changes_own_account(route: CallerFirstRoute) -> bool:
+    """Whether the route may write below OWN_ACCOUNT."""
+    is_own = f"{route.path}/".startswith(f"{OWN_ACCOUNT}/")
+    return is_own and not SAFE.issuperset(route.methods or ())
+
+
+def _asks_for(call: object, dependant: Dependant) -> bool:
+    return any(each.call is call or _asks_for(call, each) for each in dependant.dependencies)

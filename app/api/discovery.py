@@ -141,7 +141,7 @@ async def _metadata(runtime: Runtime, db: AsyncSession) -> Metadata:
         subject_types_supported=["public"],
         id_token_signing_alg_values_supported=runtime.keyring.algorithms(runtime.now()),
         acr_values_supported=[PASSWORD_ALONE],
-        claims_supported=[*CLAIMS, "preferred_username"],
+        claims_supported=[*CLAIMS, "preferred_username", "email", "email_verified"],
         claims_parameter_supported=False,
         client_id_metadata_document_supported=runtime.client_documents is not None,
     )

@@ -114,6 +114,27 @@ async def current_caller(
     return Caller.of(principal, actor.origin)
 
 
+async def own_hand(
+    principal: Annotated[Principal, Depends(current_principal)],
+) -> Principal:
+    """Return the principal if it is the person, who has signed in.
+
+    Raises what `Principal.require_own_hand` raises.
+    """
+    principal.require_own_hand()
+    return principal
+
+
+async def own_work(
+    principal: Annotated[Principal, Depends(own_hand)],
+    actor: ActorDep,
+    runtime: RuntimeDep,
+) -> AsyncIterator[Work[Caller]]:
+    """Yield the request's unit of work, for what only the person may do to their account."""
+    async with runtime.work(Caller.of(principal, actor.origin)) as work:
+        yield work
+
+
 async def caller_work(
     principal: Annotated[Principal, Depends(current_principal)],
     actor: ActorDep,
@@ -206,6 +227,8 @@ CAN_SCRAPE = Depends(scraper)
 CAN_INTROSPECT = Security(introspecting_caller, scopes=["introspect"])
 
 AnyPrincipal = Annotated[Principal, Security(current_principal)]
+OwnHand = Annotated[Principal, Security(own_hand)]
+"""The person themselves: no third party's client, and no personal access token."""
 CanReadItems = Annotated[Principal, Security(current_principal, scopes=["read:items"])]
 CanReadUsers = Annotated[Principal, Security(current_principal, scopes=["read:users"])]
 CanReadAudit = Annotated[Principal, Security(current_principal, scopes=["read:audit"])]
@@ -215,7 +238,7 @@ CanReadEvents = Annotated[Principal, Security(current_principal, scopes=["read:e
 
 
 # A unit of work in the caller's name. Most routes can write only with one of these.
-AnyCaller = Annotated[Work[Caller], _may()]
+OwnWork = Annotated[Work[Caller], SecurityInFunction(own_work, scope="function")]
 CanWriteItems = Annotated[Work[Caller], _may("write:items")]
 CanWriteUsers = Annotated[Work[Caller], _may("write:users")]
 CanWriteGrants = Annotated[Work[Caller], _may("write:grants")]

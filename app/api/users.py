@@ -8,33 +8,27 @@ from fastapi import Query, Response
 from pydantic import BaseModel, Field, Strict, model_validator
 
 from app.access import accounts
-from app.access.authority import LastAdmin
 from app.access.erasure import erase
 from app.access.holdings import holds
+from app.access.password_links import Invitation, invite
 from app.api.answers import PROTECTED, refusals
 from app.api.dependencies import ReadDep, RuntimeDep
 from app.api.errors import NO_STORE
 from app.api.routing import Router
 from app.api.schemas import Page, PageSize, ScopeName, Text
 from app.api.security import CallerWritingUsers, CanReadUsers, CanWriteUsers
-from app.identity.clients import MAX_SECRETS, SecretNotFound, TooManySecrets, secrets_of
+from app.api.user_logins import SECRET
 from app.identity.names import MAX_USERNAME
-from app.identity.sessions import SessionNotFound, live_sessions
 from app.identity.users import MOST_COUNTED, Kind, UserFilter, count_users, list_users, user_of_id
-from app.views import ALICE, SecretAnswer, SessionAnswer, UserAnswer, example
-
-REASON = "ended by an admin"
-"""What the audit log says of sessions that end here."""
+from app.views import ALICE, UserAnswer, example
 
 router = Router(prefix="/users", tags=["users"], responses=PROTECTED | refusals(422))
 
 
-SECRET = {
-    "client_id": "invoices",
-    "client_secret": "sgs_Zm9yIGV4YW1wbGUgYWxvbmUsIG5vIHNlY3JldA",
-    "secret_id": "01890000-0000-7000-8000-000000000020",
+INVITATION = {
+    "link": "http://127.0.0.1:8000/accept-invitation?token=sgl_Zm9yIGV4YW1wbGUgYWxvbmU",
+    "expires_at": "2027-01-11T08:00:00Z",
 }
-"""In examples: what authenticates nothing."""
 
 
 class NewUser(BaseModel):
@@ -44,23 +38,31 @@ class NewUser(BaseModel):
 
     username: str
     kind: Kind = "person"
-    password: str | None = None
+    password: str | None = Field(
+        None, description="A person's. Without it, they are invited to set one."
+    )
+    email: str | None = Field(None, description="A person's.")
 
     @model_validator(mode="after")
     def _only_people_have_passwords(self) -> Self:
-        if (self.kind == "person") != (self.password is not None):
-            raise ValueError("A person has a password, and a service account has none.")
+        given = self.password is not None or self.email is not None
+        if self.kind == "service" and given:
+            raise ValueError("A service account has no password and no address.")
         return self
 
 
-class NewSecretAnswer(BaseModel):
-    """What a service account authenticates with. Shown once, and kept nowhere."""
+class InvitationAnswer(BaseModel):
+    """A link by which a person sets their password. Shown once."""
 
-    model_config = example(**SECRET)
+    model_config = example(**INVITATION)
 
-    client_id: str
-    client_secret: str
-    secret_id: uuid.UUID
+    link: str
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, invitation: Invitation) -> Self:
+        """The answer that shows this invitation."""
+        return cls(link=invitation.url, expires_at=invitation.expires_at)
 
 
 class NewUserAnswer(UserAnswer):
@@ -78,6 +80,9 @@ class NewUserAnswer(UserAnswer):
     client_id: str | None = Field(None, description="A service account's: its name, for ever.")
     client_secret: str | None = Field(None, description="A service account's, shown once.")
     secret_id: uuid.UUID | None = Field(None, description="What to revoke the secret by.")
+    invitation: InvitationAnswer | None = Field(
+        None, description="An invited person's, to hand over if no mail reaches them. Shown once."
+    )
 
 
 class UserQuery(BaseModel):
@@ -112,14 +117,6 @@ class UserPage(Page[UserAnswer]):
     )
 
 
-class SessionPage(Page[SessionAnswer]):
-    """One page of sessions. The one that expires first comes first."""
-
-
-class SecretPage(Page[SecretAnswer]):
-    """A service account's live secrets."""
-
-
 class UserChange(BaseModel):
     """What to change of a user; what is absent stays."""
 
@@ -127,6 +124,9 @@ class UserChange(BaseModel):
 
     username: str | None = None
     disabled: Annotated[bool, Strict()] | None = None
+    email: str | None = Field(
+        None, description="A person's, to be confirmed by a link that is mailed there; null: none."
+    )
 
 
 class NewPassword(BaseModel):
@@ -165,12 +165,19 @@ async def make_user(
 ) -> NewUserAnswer:
     """A new user, who holds nothing yet. A service account's secret is shown this once."""
     response.headers.update(NO_STORE)
-    if new.password is not None:
+    if new.kind == "person":
         person = await accounts.prepare_person(
-            runtime.hasher, username=new.username, password=new.password, caller=caller
+            runtime.hasher,
+            username=new.username,
+            password=new.password,
+            email=new.email,
+            caller=caller,
         )
         async with runtime.work(caller) as work:
-            return NewUserAnswer.of(await accounts.create_person(work, person))
+            made, invitation = await accounts.welcome_person(work, runtime.letters, person)
+        return NewUserAnswer.of(made).model_copy(
+            update={"invitation": InvitationAnswer.of(invitation) if invitation else None}
+        )
     async with runtime.work(caller) as work:
         user, secret = await accounts.create_service(work, username=new.username)
     shown = {"client_id": user.username, "client_secret": secret.value, "secret_id": secret.id}
@@ -184,9 +191,16 @@ async def get_user(user_id: uuid.UUID, _: CanReadUsers, db: ReadDep) -> UserAnsw
 
 
 @router.patch("/{user_id}", summary="Change user", responses=refusals(404, 409, 413))
-async def change_user(user_id: uuid.UUID, change: UserChange, work: CanWriteUsers) -> UserAnswer:
-    """The user, renamed, disabled or enabled. Disabling ends all their sessions."""
+async def change_user(
+    user_id: uuid.UUID, change: UserChange, work: CanWriteUsers, runtime: RuntimeDep
+) -> UserAnswer:
+    """The user, renamed, disabled, enabled, or with another address.
+
+    Disabling ends all their sessions.
+    """
     user = await accounts.change(work, user_id, username=change.username, disabled=change.disabled)
+    if "email" in change.model_fields_set:
+        user = await accounts.change_address(work, runtime.letters, user_id, change.email)
     return UserAnswer.of(user)
 
 
@@ -194,6 +208,20 @@ async def change_user(user_id: uuid.UUID, change: UserChange, work: CanWriteUser
 async def erase_user(user_id: uuid.UUID, work: CanWriteUsers) -> None:
     """Delete the user and all that is theirs. Their name stays taken for 30 days."""
     await erase(work, user_id)
+
+
+@router.post(
+    "/{user_id}/invitation",
+    summary="Invite user",
+    status_code=201,
+    responses=refusals(404),
+)
+async def invite_user(
+    user_id: uuid.UUID, work: CanWriteUsers, runtime: RuntimeDep, response: Response
+) -> InvitationAnswer:
+    """A link by which the person sets their password. It is mailed too, if they have an address."""
+    response.headers.update(NO_STORE)
+    return InvitationAnswer.of(await invite(work, runtime.letters, user_id))
 
 
 @router.post(
@@ -209,71 +237,3 @@ async def set_password(
     await accounts.replace_password(
         runtime.database, runtime.hasher, user_id, password=new.password, caller=caller
     )
-
-
-@router.post(
-    "/{user_id}/secrets",
-    summary="Create user secret",
-    status_code=201,
-    responses=refusals(404, 409, texts={409: str(TooManySecrets())}),
-)
-async def add_secret(
-    user_id: uuid.UUID, work: CanWriteUsers, response: Response
-) -> NewSecretAnswer:
-    """A second live secret for a service account, to change over to. Shown this once."""
-    response.headers.update(NO_STORE)
-    user, secret = await accounts.make_secret(work, user_id)
-    return NewSecretAnswer(client_id=user.username, client_secret=secret.value, secret_id=secret.id)
-
-
-@router.get("/{user_id}/secrets", summary="List user secrets", responses=refusals(404))
-async def list_secrets(user_id: uuid.UUID, _: CanReadUsers, db: ReadDep) -> SecretPage:
-    """A service account's live secrets, oldest first: which there are, not what they are."""
-    await user_of_id(db, user_id)
-    found = [SecretAnswer.of(each) for each in await secrets_of(db, user_id)]
-    return SecretPage.of(found, limit=MAX_SECRETS)
-
-
-@router.delete(
-    "/{user_id}/secrets/{secret_id}",
-    summary="Revoke user secret",
-    status_code=204,
-    responses=refusals(404, 409, texts={404: str(SecretNotFound()), 409: str(LastAdmin())}),
-)
-async def remove_secret(user_id: uuid.UUID, secret_id: uuid.UUID, work: CanWriteUsers) -> None:
-    """Revoke a secret: no request can authenticate with it any more."""
-    await accounts.revoke_secret(work, user_id, secret_id)
-
-
-@router.get("/{user_id}/sessions", summary="List user sessions", responses=refusals(404))
-async def list_sessions(
-    user_id: uuid.UUID,
-    _: CanReadUsers,
-    runtime: RuntimeDep,
-    db: ReadDep,
-    limit: PageSize = 20,
-    after: uuid.UUID | None = None,
-) -> SessionPage:
-    """The user's live sessions. The one that expires first comes first."""
-    await user_of_id(db, user_id)
-    found = await live_sessions(db, user_id, after=after, limit=limit + 1, now=runtime.now())
-    return SessionPage.of([SessionAnswer.model_validate(each) for each in found], limit=limit)
-
-
-@router.delete(
-    "/{user_id}/sessions", summary="End user sessions", status_code=204, responses=refusals(404)
-)
-async def end_sessions(user_id: uuid.UUID, work: CanWriteUsers) -> None:
-    """End all sessions of the user; repeating it changes nothing."""
-    await accounts.end_sessions(work, user_id, reason=REASON)
-
-
-@router.delete(
-    "/{user_id}/sessions/{session_id}",
-    summary="End user session",
-    status_code=204,
-    responses=refusals(404, texts={404: str(SessionNotFound())}),
-)
-async def end_session(user_id: uuid.UUID, session_id: uuid.UUID, work: CanWriteUsers) -> None:
-    """End one session of the user; repeating it changes nothing."""
-    await accounts.end_session_of(work, user_id, session_id, reason=REASON)

@@ -28,9 +28,18 @@ Action = Literal[
     "consent.given",
     "consent.withdrawn",
     "code.replayed",
+    "account.signed_up",
+    "email.verified",
+    "email.changed",
+    "password.reset_requested",
+    "password.reset",
+    "invitation.made",
+    "invitation.accepted",
     "account.erased",
     "account.exported",
     "audit.names_removed",
+    "token.made",
+    "token.revoked",
 ]
 
 WARNINGS: frozenset[Action] = frozenset(

@@ -19,10 +19,13 @@ from app.cli.doctor import doctor
 from app.cli.first_admin import FIRST_ADMIN, make_first_admin
 from app.cli.grants import grant, revoke
 from app.cli.imports import user_import
+from app.cli.invitations import user_email, user_invite
 from app.cli.keys import key
+from app.cli.mail import mail
 from app.cli.recovery import recover
 from app.cli.scopes import scope
 from app.cli.sessions import session
+from app.cli.tokens import token
 from app.cli.users import user
 
 if TYPE_CHECKING:
@@ -39,14 +42,18 @@ cli = typer.Typer(
     add_completion=False,
 )
 command(user, "import")(user_import)
+command(user, "email")(user_email)
+command(user, "invite")(user_invite)
 cli.add_typer(user, name="user")
 command(cli, "grant")(grant)
 command(cli, "revoke")(revoke)
 cli.add_typer(scope, name="scope")
 cli.add_typer(client, name="client")
 cli.add_typer(session, name="session")
+cli.add_typer(token, name="token")
 command(cli, "audit")(audit)
 cli.add_typer(key, name="key")
+cli.add_typer(mail, name="mail")
 cli.command()(doctor)
 cli.command()(recover)
 

@@ -12,18 +12,20 @@ from app.cli.console import AsJson, Output, problem_with_settings, say_where_no_
 from app.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from app.ops.doctor import Finding
+    from app.ops.findings import Finding
 
 
 def doctor(as_json: AsJson = False) -> None:
     """Find what is wrong, and say what to do.
 
-    Looks at the settings, the database, its schema, scopes, change feed, triggers, keys and clock.
+    Looks at the settings, the database, its schema, scopes, change feed, triggers, keys and clock,
+    and at mail.
     Exit code 1: something is wrong; warnings are not.
     """
     from pydantic import ValidationError
 
-    from app.ops.doctor import Finding, examine
+    from app.ops.doctor import examine
+    from app.ops.findings import Finding
     from app.settings import Settings
 
     try:

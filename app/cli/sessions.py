@@ -20,7 +20,10 @@ session = typer.Typer(help="List and end sessions.", no_args_is_help=True)
 SessionId = Annotated[
     uuid.UUID, typer.Argument(parser=parse_id, metavar="ID", help="Which session.")
 ]
-COLUMNS = ["id", "client_id", "scopes", "created_at", "last_used_at", "address", "user_agent"]
+COLUMNS = [
+    *("id", "client_id", "scopes", "created_at", "last_used_at", "address", "user_agent"),
+    "token_name",
+]
 REASON = "ended by an operator"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -20,6 +20,7 @@ from app.cli.console import (
     read_password,
     table,
 )
+from app.cli.invitations import invitation_output
 from app.errors import ScopegateError
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ Service = Annotated[bool, typer.Option("--service", help="A service account, wit
 GrantToo = Annotated[
     list[str] | None, typer.Option("--scope", help="Grant this scope too; may be repeated.")
 ]
+Email = Annotated[
+    str | None, typer.Option(help="Their e-mail address. They are mailed a link to confirm it.")
+]
+Invite = Annotated[
+    bool,
+    typer.Option("--invite", help="Ask for no password: print a link, by which they set it."),
+]
 Search = Annotated[str | None, typer.Option(help="Only names with this in them.")]
 NewName = Annotated[str, typer.Argument(metavar="NEW_NAME", help="Their name from now on.")]
 NameOrId = Annotated[str, typer.Argument(metavar="NAME", help="The user's name, or their id.")]
@@ -46,9 +54,23 @@ SESSIONS_SHOWN = 20
 SECRET_COLUMNS = ["secret_id", "created_at"]
 
 
-def _first_password(service: Service = False) -> str | None:
-    """A person's password; a service account has none."""
-    return None if service else read_password()
+class NewPerson(NamedTuple):
+    """What a new person begins with."""
+
+    email: str | None
+    password: str | None
+    """None: they are invited to set one."""
+
+
+def _new_person(
+    service: Service = False, invite: Invite = False, email: Email = None
+) -> NewPerson | None:
+    """What a person begins with; None for a service account."""
+    if service and (invite or email is not None):
+        raise ScopegateError(
+            "A service account has no address, and is not invited: it has secrets."
+        )
+    return None if service else NewPerson(email, None if invite else read_password())
 
 
 @command(user, "create")
@@ -57,7 +79,7 @@ async def user_create(
     name: Name,
     scope: GrantToo = None,
     *,
-    password: Annotated[str | None, Before(_first_password)],
+    new: Annotated[NewPerson | None, Before(_new_person)],
 ) -> Output:
     """Make a user. The password is asked for, or read from standard input."""
     from app.access import accounts
@@ -65,14 +87,14 @@ async def user_create(
     from app.access.scopes import require_registered
     from app.views import UserAnswer
 
-    person, secret, scopes = None, None, sorted(scope or [])
-    if password is not None:
+    person, secret, invitation, scopes = None, None, None, sorted(scope or [])
+    if new is not None:
         person = await accounts.prepare_person(
-            runtime.hasher, username=name, password=password, caller=operator()
+            runtime.hasher, username=name, **new._asdict(), caller=operator()
         )
     async with runtime.work(operator()) as work:
         if person:
-            made = await accounts.create_person(work, person)
+            made, invitation = await accounts.welcome_person(work, runtime.letters, person)
         else:
             made, secret = await accounts.create_service(work, username=name)
         await require_registered(work.db, set(scopes))
@@ -80,6 +102,8 @@ async def user_create(
             await grant(work, made.id, each)
     found = {**UserAnswer.of(made).model_dump(), "granted": scopes}
     text = f"Made {made.username} ({made.id})"
+    if invitation is not None:
+        return invitation_output(invitation, found, text)
     if secret is None:
         return Output(found, text)
     shown = _secret(made, secret)
@@ -122,7 +146,7 @@ async def user_show(runtime: Runtime, name: Name) -> Output:
         "secrets": [SecretAnswer.of(each).model_dump() for each in kept],
     }
     parts = [
-        table([found], ["id", "username", "kind", "disabled", "created_at"], title="User"),
+        table([found], ["id", "username", "email", "kind", "disabled", "created_at"], title="User"),
         table(found["grants"], ["scope", "granted_at", "expires_at", "reason"], title="Grants"),
         table(found["sessions"], sessions.COLUMNS, title="Sessions"),
     ]

@@ -1,7 +1,9 @@
 """Advisory locks: one number each, all in one place.
 
 They are held until the transaction ends, and given in the order in which they are asked for. A
-transaction that takes several takes users first, then CLIENT_IDS, LOOKALIKE_NAMES and LAST_ADMIN.
+transaction that takes several takes users first, then CLIENT_IDS, LOOKALIKE_NAMES and LAST_ADMIN;
+MAIL comes after all of them. A user that a transaction has just made may be held last: no other
+knows it.
 """
 
 from enum import IntEnum
@@ -19,6 +21,7 @@ class Lock(IntEnum):
     LAST_ADMIN = 0x5C09E6A9
     LOOKALIKE_NAMES = 0x5C09E6AA
     CLIENT_IDS = 0x5C09E6AB
+    MAIL = 0x5C09E6AC
     TRIGGERS = 0x7216_6E25
 
 

@@ -52,6 +52,36 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- function scopegate_notify_personal_token
+CREATE OR REPLACE FUNCTION scopegate_notify_personal_token()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    counted constant text := 'scopegate.tokens_notified';
+    notified integer := coalesce(nullif(current_setting(counted, true), ''), '0');
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM SCHEMA.sessions
+        WHERE id = OLD.session_id AND ended_at IS NULL AND expires_at > now() AND EXISTS (
+            SELECT FROM SCHEMA.users WHERE id = sessions.user_id AND session_epoch <= epoch
+        )
+    ) THEN
+        RETURN NULL;
+    END IF;
+    IF notified < TG_ARGV[0]::integer THEN
+        PERFORM set_config(counted, (notified + 1)::text, true);
+        PERFORM pg_notify('scopegate', 'token ' || encode(OLD.digest, 'hex'));
+        PERFORM pg_notify('scopegate_events', 'token-revoked ' || OLD.session_id);
+    ELSE
+        -- Postgres sends equal notifications of a transaction once.
+        PERFORM pg_notify('scopegate', 'everything');
+        PERFORM pg_notify('scopegate_events', 'everything');
+    END IF;
+    RETURN NULL;
+END $function$;
+
 -- function scopegate_notify_row
 CREATE OR REPLACE FUNCTION scopegate_notify_row()
  RETURNS trigger
@@ -233,6 +263,17 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+-- function scopegate_void_links
+CREATE OR REPLACE FUNCTION scopegate_void_links()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    NEW.link_epoch := OLD.link_epoch + 1;
+    RETURN NEW;
+END $function$;
+
 -- trigger audit_entries.audit_entries_without_names
 CREATE TRIGGER audit_entries_without_names BEFORE INSERT ON audit_entries FOR EACH ROW WHEN ((new.action::text = 'user.created'::text OR new.action::text = 'user.changed'::text) AND new.detail ?| ARRAY['username'::text, 'was'::text] OR new.action::text = 'grant.made'::text AND (new.detail ->> 'reason'::text) IS NOT NULL) EXECUTE FUNCTION scopegate_take_names_out();
 
@@ -275,6 +316,15 @@ CREATE TRIGGER opaque_tokens_notify_truncate AFTER TRUNCATE ON opaque_tokens FOR
 -- trigger opaque_tokens.opaque_tokens_notify_update
 CREATE TRIGGER opaque_tokens_notify_update AFTER UPDATE ON opaque_tokens FOR EACH ROW EXECUTE FUNCTION scopegate_notify_token('16');
 
+-- trigger personal_tokens.personal_tokens_notify_delete
+CREATE TRIGGER personal_tokens_notify_delete AFTER DELETE ON personal_tokens FOR EACH ROW EXECUTE FUNCTION scopegate_notify_personal_token('16');
+
+-- trigger personal_tokens.personal_tokens_notify_truncate
+CREATE TRIGGER personal_tokens_notify_truncate AFTER TRUNCATE ON personal_tokens FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
+
+-- trigger personal_tokens.personal_tokens_notify_update
+CREATE TRIGGER personal_tokens_notify_update AFTER UPDATE ON personal_tokens FOR EACH ROW EXECUTE FUNCTION scopegate_notify_personal_token('16');
+
 -- trigger scopes.scopes_notify_insert
 CREATE TRIGGER scopes_notify_insert AFTER INSERT OR DELETE OR UPDATE ON scopes FOR EACH ROW EXECUTE FUNCTION scopegate_notify_table('scopes');
 
@@ -315,4 +365,7 @@ CREATE TRIGGER users_notify_erased AFTER UPDATE ON users FOR EACH ROW WHEN (old.
 CREATE TRIGGER users_notify_truncate AFTER TRUNCATE ON users FOR EACH STATEMENT EXECUTE FUNCTION scopegate_notify_table('everything');
 
 -- trigger users.users_notify_update
-CREATE TRIGGER users_notify_update AFTER UPDATE ON users FOR EACH ROW WHEN (old.id IS DISTINCT FROM new.id OR old.username::text IS DISTINCT FROM new.username::text OR old.kind::text IS DISTINCT FROM new.kind::text OR old.created_at IS DISTINCT FROM new.created_at OR old.disabled_at IS DISTINCT FROM new.disabled_at OR old.session_epoch IS DISTINCT FROM new.session_epoch) EXECUTE FUNCTION scopegate_notify_row('user', 'id');
+CREATE TRIGGER users_notify_update AFTER UPDATE ON users FOR EACH ROW WHEN (old.id IS DISTINCT FROM new.id OR old.username::text IS DISTINCT FROM new.username::text OR old.kind::text IS DISTINCT FROM new.kind::text OR old.created_at IS DISTINCT FROM new.created_at OR old.disabled_at IS DISTINCT FROM new.disabled_at OR old.session_epoch IS DISTINCT FROM new.session_epoch OR old.email::text IS DISTINCT FROM new.email::text OR old.email_verified_at IS DISTINCT FROM new.email_verified_at) EXECUTE FUNCTION scopegate_notify_row('user', 'id');
+
+-- trigger users.users_void_links
+CREATE TRIGGER users_void_links BEFORE UPDATE ON users FOR EACH ROW WHEN ((old.password_hash::text IS DISTINCT FROM new.password_hash::text OR old.email_key::text IS DISTINCT FROM new.email_key::text OR old.disabled_at IS DISTINCT FROM new.disabled_at) AND new.link_epoch = old.link_epoch) EXECUTE FUNCTION scopegate_void_links();

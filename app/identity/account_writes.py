@@ -6,6 +6,7 @@ Only `access` and this package may import it: the import contracts in pyproject.
 import secrets
 import uuid
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
 
@@ -13,9 +14,11 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
+from app.audit.actions import Action
 from app.audit.log import record
 from app.crypto import digest
 from app.db.changes import Change
+from app.db.locks import Lock, take_lock
 from app.db.work import Actor, Work
 from app.errors import Refused
 from app.identity.clients import (
@@ -32,7 +35,12 @@ from app.identity.locks import hold_users
 from app.identity.models import ClientSecret, User
 from app.identity.names import normalise_username, username_key, username_skeleton
 from app.identity.session_writes import end_sessions_of
-from app.identity.users import NewUser, UsernameTaken
+from app.identity.users import (
+    NewUser,
+    UsernameTaken,
+    addresses_taken,
+    names_of,
+)
 
 ERASED_AT_ONCE = 1000
 """Rows of a table that are deleted with their account: their number must not make it slow."""
@@ -48,10 +56,18 @@ async def add_user(work: Work[Actor], new: NewUser) -> User:
 async def add_users(work: Work[Actor], users: Sequence[NewUser]) -> set[uuid.UUID]:
     """Add the rows of new users, whose names and passwords have been checked.
 
-    Return the ids of those that were added. A user whose name is taken, or looks like another, is
-    left out.
+    Return the ids of those that were added. Left out is a user whose name is taken, looks like
+    another or is another's address, or whose verified address is taken or is another's name.
     """
+    verified = [each for each in users if each.address and each.address_verified]
+    if verified:
+        # First, because `not_lookalikes` may only share it: no address becomes a name meanwhile.
+        await take_lock(work.db, Lock.LOOKALIKE_NAMES)
     fit = await free_names(work, [each.username for each in users])
+    named = {username_key(each.username) for each in users}
+    addresses = [each.address for each in verified if each.address]
+    taken = await addresses_taken(work.db, addresses)
+    fit -= {each.username for each in verified if _is_taken(each, taken, named)}
     rows: list[dict[str, Any]] = [
         {
             "id": each.id,
@@ -60,6 +76,9 @@ async def add_users(work: Work[Actor], users: Sequence[NewUser]) -> set[uuid.UUI
             "username_skeleton": username_skeleton(each.username),
             "kind": each.kind,
             "password_hash": each.password_hash,
+            "email": each.address.shown if each.address else None,
+            "email_key": each.address.key if each.address else None,
+            "email_verified_at": work.now if each.address_verified else None,
         }
         for each in users
         if each.username in fit
@@ -68,12 +87,20 @@ async def add_users(work: Work[Actor], users: Sequence[NewUser]) -> set[uuid.UUI
         return set()
     # Always in the same order, so that two transactions that add the same names never deadlock.
     rows.sort(key=itemgetter("username_key"))
-    statement = insert(User).on_conflict_do_nothing(index_elements=[User.username_key])
+    statement = insert(User).on_conflict_do_nothing()
     made = set(await work.db.scalars(statement.returning(User.id), rows))
     for each in users:
         if each.id in made:
             record(work, "user.created", subject=each.id, kind=each.kind)
     return made
+
+
+def _is_taken(new: NewUser, taken: AbstractSet[str], names: AbstractSet[str]) -> bool:
+    """Whether a new user's address is taken, or is one of these names but for the user's own."""
+    if new.address is None:
+        return False
+    others = names - {username_key(new.username)}
+    return new.address.key in taken or not others.isdisjoint(names_of(new.address))
 
 
 async def rename_user(work: Work[Actor], user: User, *, username: str) -> None:
@@ -183,11 +210,17 @@ async def revoke_secret(work: Work[Actor], user_id: uuid.UUID, secret_id: uuid.U
     record(work, "secret.revoked", subject=user_id, secret=secret_id)
 
 
-async def set_password(work: Work[Actor], user_id: uuid.UUID, *, password_hash: str) -> None:
+async def set_password(
+    work: Work[Actor],
+    user_id: uuid.UUID,
+    *,
+    password_hash: str,
+    action: Action = "password.changed",
+) -> None:
     """Give a person another password, whatever it was, and end all their sessions."""
     await hold_users(work.db, user_id)
     await work.db.execute(
         update(User).where(User.id == user_id).values(password_hash=password_hash)
     )
-    record(work, "password.changed", subject=user_id)
+    record(work, action, subject=user_id)
     await end_sessions_of(work, user_id, reason="password set")

@@ -27,6 +27,8 @@ class BrowserLogin:
     """When they have shown who they are."""
     methods: list[str]
     """By what: names of RFC 8176."""
+    email: str | None = None
+    email_verified: bool = False
 
 
 async def find_browser_login(
@@ -40,7 +42,15 @@ async def find_browser_login(
 
 # Built once, because every page asks for it.
 _LOGIN = (
-    select(Session.id, User.id, User.username, BrowserSession.signed_in_at, BrowserSession.methods)
+    select(
+        Session.id,
+        User.id,
+        User.username,
+        BrowserSession.signed_in_at,
+        BrowserSession.methods,
+        User.email,
+        User.email_verified_at.is_not(None),
+    )
     .join(Session, Session.id == BrowserSession.session_id)
     .join(User, User.id == Session.user_id)
     .where(

@@ -16,7 +16,7 @@ from app.db.locks import Lock, take_lock
 from app.db.work import Actor, Work
 from app.identity.models import ErasedName
 from app.identity.names import username_key, username_skeleton
-from app.identity.users import not_lookalikes
+from app.identity.users import not_addresses, not_lookalikes
 
 NAMES_KEPT = timedelta(days=30)
 """After the erasure, a name is free again."""
@@ -28,11 +28,12 @@ _LOOKS = {True: b"erased ASCII name looks", False: b"erased name looks"}
 async def free_names(
     work: Work[Actor], names: Sequence[str], *, of: UUID | None = None
 ) -> set[str]:
-    """Return the names that look like no other user's and like none that was erased lately.
+    """Return the names that a user may have: unlike others', no address of another, not erased.
 
     As `not_lookalikes` does, whose lock is held until the commit.
     """
     free = await not_lookalikes(work.db, names, of=of)
+    free &= await not_addresses(work.db, sorted(free), of=of)
     digests = work.database.digests
     wanted = {name: _recognised(digests, name) for name in free}
     every = [digest for found in wanted.values() for digest in found]

@@ -33,7 +33,7 @@ ROW_KEPT = timedelta(minutes=1)
 """After the erasure the emptied row goes: no request that was under way lasts as long."""
 ACCOUNTS_AT_ONCE = 10
 """Erased accounts that one transaction of housekeeping clears away."""
-KEPT_COLUMNS = frozenset({"id", "kind", "created_at", "ended_epoch"})
+KEPT_COLUMNS = frozenset({"id", "kind", "created_at", "ended_epoch", "link_epoch"})
 """Of an emptied row. Every other column gets a value that tells nothing of the person."""
 
 
@@ -47,6 +47,7 @@ def emptied(user_id: uuid.UUID, *, now: datetime) -> dict[str, Any]:
         "username_skeleton": hashlib.sha256(name.encode()).digest(),
         "disabled_at": func.coalesce(User.disabled_at, now),
         "erased_at": now,
+        "email_by_other": False,
         "session_epoch": User.session_epoch + 1,
     }
     columns = cast(Table, User.__table__).columns.keys()

@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.log import record
 from app.db.work import Actor, Database
 from app.errors import DomainError, InvalidGrant, InvalidToken, audited
-from app.identity.candidates import Authentication, Candidate, find_candidates
+from app.identity.candidates import Authentication, Candidate, account_key, find_candidates
 from app.identity.hash_queue import Disconnected, Source, source_of
+from app.identity.links import keep_links
 from app.identity.locks import hold_users
 from app.identity.models import Session, User
-from app.identity.names import username_key
 from app.identity.networks import network_of
 from app.identity.passwords import PasswordHasher, check_password
 from app.identity.refusals import audit_refusal
@@ -62,9 +62,9 @@ async def authenticate(
     """
     database, hasher, throttle = guard.database, guard.hasher, guard.throttle
     # The name that was typed, not the user's id: names that exist and others wait alike.
-    queued = Source("logins", network_of(actor.origin.address), username_key(username))
+    queued = Source("logins", network_of(actor.origin.address), account_key(username))
     hasher.check_room(queued)  # First: a storm must not get at the database either.
-    source = AttemptSource(username, None, actor.origin.address)
+    source = AttemptSource(account_key(username), None, actor.origin.address)
     attempt = throttle.attempt(LOGIN, source, now=database.now())
     [user] = await find_candidates(throttle, [username], attempt)
     attempt = replace(attempt, user_id=user.id if user else None)
@@ -86,6 +86,8 @@ async def authenticate(
     if renewed:
         async with database.work(actor) as work:
             replaced = await _replace_hash(work.db, user.id, old=user.password_hash, new=renewed)
+            if replaced:
+                await keep_links(work, user.id)
         if not replaced:
             # A concurrent login has also renewed the hash, or the password was changed: verify
             # again with the new hash.
@@ -132,7 +134,9 @@ async def confirm_password(
 async def change_password(
     guard: Guard, user_id: uuid.UUID, *, session_id: uuid.UUID, current: str, new: str, actor: Actor
 ) -> None:
-    """Replace the password, and end all sessions of the user but this one.
+    """Replace the password, and end all logins of the user but this one.
+
+    Personal access tokens go on: they were made by the person, and no password opens them.
 
     Raises what `confirm_password` raises, WeakPassword, or InvalidToken when this session has
     ended. A refusal is audited whether the current password was wrong or right.
@@ -151,7 +155,8 @@ async def change_password(
                 # It was changed meanwhile, so this one is not the current one any more.
                 raise WrongPassword(reason="changed meanwhile")
             record(work, "password.changed", subject=user_id)
-            await end_sessions_of(work, user_id, reason="password changed", but=session_id)
+            reason = "password changed"
+            await end_sessions_of(work, user_id, reason=reason, but=session_id, keep_tokens=True)
 
 
 def _refusal(user: Candidate | None, correct: bool) -> str | None:

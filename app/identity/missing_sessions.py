@@ -40,12 +40,12 @@ async def require_known(
 
 
 def _opened(session_id: uuid.UUID) -> Select[uuid.UUID]:
-    """Return the statement that finds the audit entry of the session's login."""
+    """Return the statement that finds the audit entry of the login, or of the token's making."""
     # Both ids are UUIDv7s. The entry's was made right after, so few entries are looked through.
     first = session_id.int >> 80 << 80
     last = min(first + (ENTRY_WITHIN << 80), (1 << 128) - 1)
     return select(AuditEntry.id).where(
-        AuditEntry.action == "login.succeeded",
+        AuditEntry.action.in_(["login.succeeded", "token.made"]),
         AuditEntry.id.between(uuid.UUID(int=first), uuid.UUID(int=last)),
         AuditEntry.detail["session"].astext == str(session_id),
     )

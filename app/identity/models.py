@@ -10,6 +10,7 @@ from sqlalchemy import (
     Index,
     String,
     UniqueConstraint,
+    false,
     func,
     text,
 )
@@ -32,6 +33,13 @@ class User(Identified, Created, Base):
         ),
         Index("ix_users_erased", "erased_at", postgresql_where=text("erased_at IS NOT NULL")),
         Index("ix_users_behind", "id", postgresql_where=text("ended_epoch < session_epoch")),
+        Index("ix_users_email_key", "email_key", postgresql_where=text("email_key IS NOT NULL")),
+        Index(
+            "uq_users_email_verified",
+            "email_key",
+            unique=True,
+            postgresql_where=text("email_verified_at IS NOT NULL"),
+        ),
     )
 
     username: Mapped[str]
@@ -41,11 +49,22 @@ class User(Identified, Created, Base):
     """What the name looks like: see `identity.names.username_skeleton`. None: not made yet."""
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     password_hash: Mapped[str | None]
+    """None: a service account, or a person who was invited or has yet to confirm their address."""
+    email: Mapped[str | None]
+    """A person's e-mail address, as it was typed."""
+    email_key: Mapped[str | None]
+    """The address as it is compared: see `mail.addresses.parse_address`."""
+    email_verified_at: Mapped[datetime | None]
+    """None: its reader has not confirmed it, so it stands for no account."""
+    email_by_other: Mapped[bool] = mapped_column(server_default=false())
+    """Whether a manager of the account has chosen the address."""
+    link_epoch: Mapped[int] = mapped_column(server_default=text("0"))
+    """Links of an earlier epoch are void. Another password or address begins one, by a trigger."""
     disabled_at: Mapped[datetime | None]
     erased_at: Mapped[datetime | None]
     """When the account was erased: see `identity.erasure`. It counts as no user any more."""
     last_sign_in_at: Mapped[datetime | None]
-    """To the minute: see `identity.session_writes.open_session`. None: not since it is noted."""
+    """To the minute: see `identity.session_opening.open_session`. None: not since it is noted."""
     session_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Sessions of an earlier epoch have ended. Disabling the user increments it, by a trigger."""
     ended_epoch: Mapped[int] = mapped_column(server_default=text("0"))
@@ -124,6 +143,8 @@ class Session(Identified, Created, Base):
     """As `identity.throttle.network_of` tells it."""
     rotated_user_agent: Mapped[str | None]
     refresh_key: Mapped[bytes]
+    token_name: Mapped[str | None]
+    """The label of the personal access token that this session is. None: it is a login."""
     ended_at: Mapped[datetime | None]
     """When its end was written; it may have ended before, with its epoch: see `is_live`."""
     end_reason: Mapped[str | None]
@@ -216,3 +237,55 @@ class BrowserSession(Base):
     """When the person has shown their password."""
     methods: Mapped[list[str]] = mapped_column(ARRAY(String))
     """By what they have shown who they are: names of RFC 8176."""
+
+
+class AccountLink(Identified, Created, Base):
+    """A one-time link: see `identity.links`. The token in it is kept nowhere."""
+
+    __tablename__ = "account_links"
+    __table_args__ = (UniqueConstraint("user_id", "purpose"),)
+
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    purpose: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    email: Mapped[str | None]
+    """The address that it is about, or that it was mailed to."""
+    made_by: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    """Who has made it, as a manager of the account: see `identity.links.UsedLink`."""
+    epoch: Mapped[int]
+    """The user's `link_epoch` when it was made."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class SignUp(Base):
+    """An account that a stranger has made, and whose address is not confirmed yet."""
+
+    __tablename__ = "sign_ups"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    password_hash: Mapped[str]
+    """Becomes the user's when they confirm the address. Until then the user has no password."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    """Then the account is erased."""
+
+
+class PersonalToken(Base):
+    """The secret of a personal access token, while it counts. Its session says all else of it."""
+
+    __tablename__ = "personal_tokens"
+    __table_args__ = (Index(None, "user_id", "expires_at"),)
+
+    session_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    """The session's: so that a person's tokens are found without looking through their logins."""
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    expires_at: Mapped[datetime]
+    """The session's."""
+    ticket: Mapped[bytes | None] = mapped_column(unique=True)
+    """Of the form that it was made by: a form that is sent again makes no second token."""

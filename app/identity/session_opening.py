@@ -32,10 +32,10 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from app.audit.log import announce, entry_of
 from app.audit.models import AuditEntry
 from app.db.work import Actor, Work
-from app.errors import ScopegateError
+from app.errors import InvalidToken, ScopegateError
 from app.identity.candidates import Authentication
 from app.identity.clients import CLIENT_IS_CURRENT, Client
-from app.identity.models import BrowserSession, Consent, Session, User
+from app.identity.models import BrowserSession, Consent, PersonalToken, Session, User
 from app.identity.networks import insert_network, network_values
 from app.identity.session_writes import surplus_sessions
 from app.identity.sessions import is_live
@@ -136,6 +136,8 @@ _GIVEN = (
     *("idle_expires_at", "address", "user_agent", "refresh_key"),
 )
 """A new session's columns, but for its epoch and its generation."""
+_OF_TOKEN = (*_GIVEN, "generation", "token_name")
+"""Those of a personal access token."""
 _ENTRY = ("id", "action", "actor", "subject", "detail", "address", "request_id")
 
 
@@ -217,3 +219,49 @@ def _add_cookie(opened: CTE) -> Insert:
         ["session_id", "digest", "signed_in_at", "methods"],
         select(opened.c.id, cookie, moment, methods),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSecret:
+    """What a new personal access token is known by."""
+
+    digest: bytes
+    ticket: bytes | None
+    """Of the form that it is made by, if it is made by one."""
+
+
+async def open_token_session(
+    work: Work[Actor], session: Session, secret: TokenSecret, *, maker: uuid.UUID
+) -> None:
+    """Add the session of a personal access token. Raises InvalidToken unless `maker` is live.
+
+    `maker` is a session of the same user. One statement, so that a user who is disabled meanwhile,
+    or whose epoch ends, has no token that outlasts it. A form that is sent twice breaks the
+    constraint of tickets: IntegrityError.
+    """
+    columns = Session.__table__.c
+    given = [literal(getattr(session, name), columns[name].type) for name in _OF_TOKEN]
+    made_by = select(Session.id).where(
+        Session.id == maker, Session.user_id == User.id, is_live(work.now)
+    )
+    opened = (
+        insert(Session)
+        .from_select(
+            [*_OF_TOKEN, "epoch"],
+            select(*given, User.session_epoch).where(
+                User.id == session.user_id, exists(made_by.correlate(User))
+            ),
+        )
+        .returning(Session.id, Session.user_id, Session.expires_at)
+        .cte("opened")
+    )
+    kept = insert(PersonalToken).from_select(
+        ["session_id", "user_id", "expires_at", "digest", "ticket"],
+        select(
+            *opened.c,
+            literal(secret.digest, LargeBinary()),
+            literal(secret.ticket, LargeBinary()),
+        ),
+    )
+    if await work.db.scalar(select(opened.c.id).add_cte(kept.cte("kept"))) is None:
+        raise InvalidToken

@@ -76,13 +76,16 @@ async def live_sessions(
     after: uuid.UUID | None,
     limit: int,
     now: datetime,
+    tokens_only: bool = False,
 ) -> list[Session]:
     """Return up to `limit` of the user's live sessions. The one that expires first comes first.
 
-    `after` is the session that the page before ended with.
+    `after` is the session that the page before ended with. `tokens_only`: personal access tokens.
     """
     place = tuple_(Session.expires_at, Session.id)
     statement = select(Session).where(of_current_epoch(user_id), is_live(now))
+    if tokens_only:
+        statement = statement.where(Session.token_name.is_not(None))
     if after is not None:
         # Housekeeping may have removed its row by now; then all that came before it has expired.
         expires_at = select(Session.expires_at).where(

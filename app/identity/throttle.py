@@ -228,14 +228,13 @@ class Throttle:
     def _key(
         self, limit: FailureLimit, name: str, network: str, session_id: uuid.UUID | None = None
     ) -> bytes:
-        parts = {
-            ACCOUNT_AND_ADDRESS: (network, name),
-            ADDRESS: (network,),
-            ACCOUNT: (name,),
-            SESSION: (str(session_id),),
-        }
         # The name comes last: it alone can contain the separator.
-        text = "\0".join((limit.counted, *parts[limit]))
+        parts = {ACCOUNT_AND_ADDRESS: (network, name), ADDRESS: (network,), ACCOUNT: (name,)}
+        return self.key(limit.counted, *parts.get(limit, (str(session_id),)))
+
+    def key(self, *parts: str) -> bytes:
+        """Return the keyed digest under which a budget is kept."""
+        text = "\0".join(parts)
         return mac(self._secret, b"throttle", text.encode("utf-8", "surrogatepass"))
 
 

@@ -20,6 +20,7 @@ from app.identity.names import (
     username_key,
     username_skeleton,
 )
+from app.mail.addresses import Address, find_address
 
 NO_USER_ID = uuid.UUID(int=0)
 """No user has this id: it makes queries cost the same whether there is a user or not."""
@@ -38,6 +39,8 @@ class NewUser:
     username: str
     kind: Kind
     password_hash: str | None
+    address: Address | None = None
+    address_verified: bool = False
     id: uuid.UUID = field(default_factory=uuid7)
 
 
@@ -45,6 +48,12 @@ class UsernameTaken(Conflict):
     """A user has that name, perhaps in other letter case, or one that looks like it."""
 
     text = "That username is taken: choose another."
+
+
+class AddressTaken(Conflict):
+    """Another account has that address, and has confirmed it; or its name is that address."""
+
+    text = "Another account has this e-mail address."
 
 
 class UserNotFound(NotFound):
@@ -80,6 +89,25 @@ async def not_lookalikes(
             fit.add(name)
             seen[skeleton].append(name)
     return fit
+
+
+async def not_addresses(
+    db: AsyncSession, names: Sequence[str], *, of: uuid.UUID | None = None
+) -> set[str]:
+    """Return the names that are no verified address of another user: it stands for their account.
+
+    `not_lookalikes` comes first, whose lock keeps it so until the commit.
+    """
+    keys = {name: found.key for name in names if (found := find_address(name))}
+    if not keys:
+        return set(names)
+    verified = select(User.email_key).where(
+        User.email_key.in_(set(keys.values())),
+        User.email_verified_at.is_not(None),
+        User.id != (of or NO_USER_ID),
+    )
+    taken = set(await db.scalars(verified))
+    return {name for name in names if keys.get(name) not in taken}
 
 
 async def fill_in_skeletons(db: AsyncSession) -> bool:
@@ -138,6 +166,22 @@ async def names_taken(db: AsyncSession, names: Collection[str]) -> dict[str, tup
         User.username_key.in_({username_key(name) for name in names})
     )
     return {key: (username, kind) for key, username, kind in await db.execute(taken)}
+
+
+def names_of(address: Address) -> set[str]:
+    """Return the keys of the names that are this address."""
+    return {username_key(address.shown), username_key(address.key)}
+
+
+async def addresses_taken(db: AsyncSession, addresses: Collection[Address]) -> set[str]:
+    """Return the keys of those addresses that a user has verified, or has as their name."""
+    names = {name: each.key for each in addresses for name in names_of(each)}
+    verified = select(User.email_key).where(
+        User.email_key.in_(set(names.values())), User.email_verified_at.is_not(None)
+    )
+    named = select(User.username_key).where(User.username_key.in_(names))
+    found = {each for each in await db.scalars(verified) if each is not None}
+    return found | {names[each] for each in await db.scalars(named)}
 
 
 async def usernames_of(db: AsyncSession, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:

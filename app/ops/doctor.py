@@ -2,12 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
 
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
@@ -33,7 +31,10 @@ from app.db.triggers import TABLES, TRIGGER_QUERY, TRIGGERS, judge
 from app.db.url import shown_url, unproven_servers
 from app.env_file import PREFIX, read_env_file
 from app.errors import ScopegateError, first_line
-from app.runtime import Runtime, assemble, secret_keys_of
+from app.ops import mail_doctor
+from app.ops.findings import Finding
+from app.runtime import Runtime, assemble
+from app.service_secrets import secret_keys_of
 from app.settings import Settings
 from app.tokens.keys import UnreadableKey, list_keys
 
@@ -60,25 +61,15 @@ CONNECT_REMEDIES: dict[type[BaseException], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found, and what to do if something is wrong."""
-
-    check: str
-    state: Literal["ok", "warning", "wrong"]
-    found: str
-    remedy: str | None = None
-
-
 async def examine(settings: Settings) -> list[Finding]:
     """Return all findings. Checks that depend on a failed one are left out."""
-    findings = [_environment(settings), _issuer(settings)]
+    findings = [_environment(settings), _issuer(settings), mail_doctor.sender_of(settings)]
     try:
         findings += _unproven_servers(settings)
         async with open_engine(settings) as engine:
             clock, secret_keys = DatabaseClock(), secret_keys_of(settings)
             runtime = assemble(settings, engine, Primary(), clock, secret_keys=secret_keys)
-            for check in (_database, _clock, _schema, _scopes, _feed, _triggers, _keys, _admin):
+            for check in CHECKS:
                 findings.append(await check(runtime))
                 if findings[-1].state == "wrong" and check in {_database, _schema}:
                     break
@@ -94,7 +85,8 @@ async def examine(settings: Settings) -> list[Finding]:
                 ),
             )
         )
-    return findings
+    # Last: a server that does not answer is waited for.
+    return [*findings, await mail_doctor.server_of(settings)]
 
 
 def _environment(settings: Settings) -> Finding:
@@ -245,3 +237,10 @@ async def _admin(runtime: Runtime) -> Finding:
 
 async def _now(db: AsyncSession) -> datetime:
     return (await db.execute(select(func.now()))).scalar_one()
+
+
+CHECKS: tuple[Callable[[Runtime], Awaitable[Finding]], ...] = (
+    *(_database, _clock, _schema, _scopes, _feed, _triggers, _keys, _admin),
+    mail_doctor.outbox_of,
+)
+"""Those of the database, in their order."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from app.errors import Refused
 from app.identity import foreign_hashes
+from app.mail.addresses import find_address
 from app.ops.json_users import unrepeated
 
 ARGON2_VERSIONS = {"1.0": 16, "1.3": 19}
@@ -57,7 +58,7 @@ def gotrue_row(record: Mapping[str, str]) -> Values:
         raise _unconfirmed()
     if confirmed is not None and not _MOMENT.match(confirmed):
         raise Refused("This user's email_confirmed_at is not a time.")
-    return _row(record["email"], record["encrypted_password"])
+    return _row(record["email"], record["encrypted_password"], confirmed and record["email"])
 
 
 def _auth0_row(record: dict[str, Any]) -> Values:
@@ -77,7 +78,9 @@ def _auth0_row(record: dict[str, Any]) -> Values:
         if any(address for address, _ in emails):
             raise _unconfirmed()
         raise Refused("This user has neither a username nor an email address.")
-    return _row(name, record.get("passwordHash"))
+    # Only what the export says, not what is taken for granted where it says nothing.
+    email = record.get("email") if record.get("email_verified") is True else None
+    return _row(name, record.get("passwordHash"), email)
 
 
 def _keycloak_row(record: dict[str, Any]) -> Values:
@@ -89,7 +92,8 @@ def _keycloak_row(record: dict[str, Any]) -> Values:
     if record["username"] == _text(record, "email") and not verified:
         raise _unconfirmed()
     passwords = [each for each in _list(record, "credentials") if each.get("type") == "password"]
-    return _row(record["username"], _keycloak_hash(passwords[0]) if passwords else None)
+    password_hash = _keycloak_hash(passwords[0]) if passwords else None
+    return _row(record["username"], password_hash, _text(record, "email") if verified else None)
 
 
 def _keycloak_hash(credential: dict[str, Any]) -> str:
@@ -129,12 +133,14 @@ def _octets(text: str) -> bytes:
     return b64decode(text, validate=True)
 
 
-def _row(username: object, password_hash: object) -> Values:
+def _row(username: object, password_hash: object, email: object = None) -> Values:
+    """Return the row; with the address that was confirmed there, if mail can go to it."""
     if not isinstance(username, str):
         raise Refused("This user's name is not text.")
     if not isinstance(password_hash, str) or not password_hash:
         raise Refused("This user has no password there: they sign in some other way.")
-    return {"username": username, "password_hash": password_hash}
+    found = {"username": username, "password_hash": password_hash}
+    return found | {"email": email} if isinstance(email, str) and find_address(email) else found
 
 
 def _list(record: dict[str, Any], key: str) -> list[dict[str, Any]]:

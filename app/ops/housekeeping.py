@@ -6,28 +6,37 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Executable, and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.dml import ReturningDelete
+from uuid_utils.compat import uuid7
 
 from app.audit.models import AuditEntry
 from app.db.locks import Lock, try_lock
 from app.identity.erased_names import NAMES_KEPT
 from app.identity.erasure import remove_erased
 from app.identity.models import (
+    AccountLink,
     Consent,
     ErasedName,
     FailureBudget,
     KnownNetwork,
     Registration,
     Session,
+    SignUp,
     User,
 )
 from app.identity.networks import KNOWN_FOR
 from app.identity.throttle import SLACK
+from app.mail.models import OutboxMail
 from app.tokens.models import AuthorizationCode, OpaqueToken, SigningKey
 
 CODES_KEPT = timedelta(days=1)
+MAILS_KEPT = timedelta(days=7)
+"""After they were sent or given up; longer than the window of the hourly limit."""
+MAILS_USEFUL = timedelta(days=14)
+"""No link in a mail is good for that long. Without a server, mails wait until then."""
 BATCH = 1000
 """Rows per transaction: few enough that no request waits for it."""
 
@@ -65,6 +74,7 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
                 ),
             ),
         ),
+        *_chores_of_accounts(now=now),
         *_chores_of_erased(now=now),
         Chore("opaque tokens", _removal(OpaqueToken.digest, where=OpaqueToken.expires_at <= now)),
         Chore(
@@ -87,8 +97,44 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
                 where=KnownNetwork.signed_in_at <= now - KNOWN_FOR,
             ),
         ),
+        Chore("mails", _mails(now)),
         Chore("audit entries", _removal(AuditEntry.id, where=AuditEntry.at <= now - audit_kept)),
     ]
+
+
+def _chores_of_accounts(*, now: datetime) -> list[Chore]:
+    return [
+        # Who has confirmed the address, or was given a password, has one.
+        Chore("unconfirmed sign-ups", partial(_erase_unconfirmed, now=now)),
+        Chore(
+            "sign-ups",
+            _removal(
+                SignUp.user_id,
+                where=and_(
+                    SignUp.expires_at <= now,
+                    # Of the others the account goes first: it may be locked just now.
+                    SignUp.user_id.in_(select(User.id).where(User.password_hash.is_not(None))),
+                ),
+            ),
+        ),
+        Chore("account links", _removal(AccountLink.id, where=AccountLink.expires_at <= now)),
+    ]
+
+
+async def _erase_unconfirmed(db: AsyncSession, *, now: datetime) -> int:
+    """Delete accounts that were never confirmed, and say so in the audit log.
+
+    They have done nothing, and were told to few: their names are free at once.
+    """
+    expired = select(SignUp.user_id).where(SignUp.expires_at <= now)
+    remove = _removal_of(User.id, where=and_(User.id.in_(expired), User.password_hash.is_(None)))
+    erased = list(await db.scalars(remove, execution_options={"synchronize_session": False}))
+    detail = {"reason": "never confirmed"}
+    db.add_all(
+        AuditEntry(id=uuid7(), action="account.erased", subject=each, detail=detail)
+        for each in erased
+    )
+    return len(erased)
 
 
 def _chores_of_erased(*, now: datetime) -> list[Chore]:
@@ -128,9 +174,25 @@ async def prune(
 def _removal(
     *key: InstrumentedAttribute[Any], where: ColumnElement[bool]
 ) -> Callable[[AsyncSession], Awaitable[int]]:
+    return partial(_run, statement=_removal_of(*key, where=where))
+
+
+def _removal_of(
+    *key: InstrumentedAttribute[Any], where: ColumnElement[bool]
+) -> ReturningDelete[Any]:
     some = select(*key).where(where).limit(BATCH).with_for_update(skip_locked=True)
-    statement = delete(key[0].class_).where(tuple_(*key).in_(some)).returning(*key)
-    return partial(_run, statement=statement)
+    return delete(key[0].class_).where(tuple_(*key).in_(some)).returning(*key)
+
+
+def _mails(now: datetime) -> Callable[[AsyncSession], Awaitable[int]]:
+    return _removal(
+        OutboxMail.id,
+        where=or_(
+            OutboxMail.sent_at <= now - MAILS_KEPT,
+            OutboxMail.failed_at <= now - MAILS_KEPT,
+            OutboxMail.created_at <= now - MAILS_USEFUL,
+        ),
+    )
 
 
 async def _end_earlier_epochs(db: AsyncSession, *, now: datetime) -> int:

@@ -20,10 +20,14 @@ from app.identity.foreign_hashes import check_hash
 from app.identity.names import normalise_username, username_key
 from app.identity.passwords import check_password
 from app.identity.users import (
+    AddressTaken,
     NewUser,
     UsernameTaken,
+    addresses_taken,
+    names_of,
     names_taken,
 )
+from app.mail.addresses import Address, find_address, parse_address
 from app.ops.people_files import Place, Refusal, Row, Stop, rows_of
 from app.runtime import Runtime
 
@@ -59,6 +63,13 @@ class Newcomer:
     """In the form to be hashed; None when there is a hash already."""
     password_hash: str | None
     scopes: frozenset[str]
+    address: Address | None
+    """Which its owner has confirmed there."""
+
+    def new_user(self) -> NewUser:
+        """Return the user to be added."""
+        verified = self.address is not None
+        return NewUser(self.username, "person", self.password_hash, self.address, verified)
 
 
 async def import_people(
@@ -108,6 +119,7 @@ def _check(row: Row) -> Newcomer:
         password=check_password(password, username=username) if password else None,
         password_hash=check_hash(password_hash.strip()) if password_hash else None,
         scopes=frozenset(values.get("scopes", "").split()),
+        address=parse_address(values["email"]) if values.get("email", "").strip() else None,
     )
 
 
@@ -120,7 +132,7 @@ async def _take_in(
         hashes = await runtime.hasher.hash_all(each.password or "" for each in plain)
         for each, password_hash in zip(plain, hashes, strict=True):
             each.password_hash = password_hash
-        users = [NewUser(each.username, "person", each.password_hash) for each in newcomers]
+        users = [each.new_user() for each in newcomers]
         scopes = {user.id: each.scopes for user, each in zip(users, newcomers, strict=True)}
         async with runtime.work(by) as work:
             made = await create_people(work, users, scopes)
@@ -142,25 +154,39 @@ async def _absent(
     async with runtime.work(by) as work:
         names = [each.username for each in newcomers]
         taken = await names_taken(work.db, names)
+        addresses = {each.address.key: each.address for each in newcomers if each.address}
+        taken_addresses = await addresses_taken(work.db, addresses.values())
         free = await free_names(work, names)
         wanted = frozenset[str]().union(*(each.scopes for each in newcomers))
         registered = await registered_of(work.db, wanted)
     absent = []
     for each in newcomers:
+        address = each.address.key if each.address else None
+        as_address = find_address(each.username)
         key = username_key(each.username)
         name, kind = taken.get(key, (None, "person"))
         if kind == "service":
             report.refused.append(Refusal(each.place, "A service account has that name."))
         elif name == each.username:
             report.already_there += 1
-        elif name is not None or each.username not in free:
+        elif (
+            name is not None
+            or each.username not in free
+            or (as_address and as_address.key in taken_addresses)
+        ):
             report.refused.append(Refusal(each.place, str(UsernameTaken())))
+        elif each.address and (
+            address in taken_addresses or not names_of(each.address).isdisjoint(taken)
+        ):
+            report.refused.append(Refusal(each.place, str(AddressTaken())))
         elif not each.scopes <= registered:
             unknown = [name for name in each.scopes - registered if _can_be_named(name)]
             report.refused.append(Refusal(each.place, str(ScopeNotRegistered(*unknown))))
         else:
             # For the rows that follow.
             taken[key] = (each.username, "person")
+            if address is not None:
+                taken_addresses.add(address)
             absent.append(each)
     return absent
 

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from app.audit.actions import Action
 from app.db.servers import ServerReplaced
 from app.ops.logging import log_output
+from app.ops.mail_metrics import MailMetrics
 from app.runtime import Runtime
 from app.tokens.keyring import NoSigningKey
 
@@ -70,7 +71,7 @@ class Requests(Collector):
 def render_metrics(runtime: Runtime, requests: Requests, worker: int | None = None) -> bytes:
     """Return all metrics of this process, as they are now; of several workers, with its number."""
     registry = CollectorRegistry()
-    collectors = (Enforcement, EventStreams, Logins, ResourceMetrics)
+    collectors = (Enforcement, EventStreams, Logins, MailMetrics, ResourceMetrics)
     for collector in (requests, *(each(runtime) for each in collectors)):
         registry.register(Labelled(collector, {} if worker is None else {"worker": str(worker)}))
     return generate_latest(registry)

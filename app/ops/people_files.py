@@ -15,7 +15,7 @@ from app.errors import Refused
 from app.ops.exports import Values, gotrue_row, row_of
 from app.ops.json_users import REPEATED, JsonDecoder, JsonReader
 
-COLUMNS = frozenset({"username", "password_hash", "password", "scopes"})
+COLUMNS = frozenset({"username", "password_hash", "password", "scopes", "email"})
 GOTRUE_COLUMNS = frozenset({"email", "encrypted_password"})
 MAX_LINE = 64 * 1024
 """Characters a row."""
@@ -33,7 +33,7 @@ class NotThisFile(Refused):
 
     text = (
         "The first line must name the columns: username, password_hash or password or both, "
-        "and scopes if there are any. Nothing was imported."
+        "and scopes and email if there are any. Nothing was imported."
     )
 
 

@@ -19,11 +19,13 @@ from app.audit.log import entries_about
 from app.audit.models import AuditEntry
 from app.db.base import Base
 from app.identity.models import (
+    AccountLink,
     ClientSecret,
     Consent,
     KnownNetwork,
     Registration,
     Session,
+    SignUp,
     User,
 )
 from app.items.models import Item
@@ -56,6 +58,7 @@ class Section:
 
 
 SECRET = "it could be used against its owner, and tells nothing of them"
+OTHERS = "it tells what another user did"
 INTERNAL = "it says how the service works, and nothing of the user"
 COMPARED = "another form of a value that is exported"
 
@@ -66,6 +69,8 @@ SECTIONS = {
         {
             "username_key": COMPARED,
             "username_skeleton": COMPARED,
+            "email_key": COMPARED,
+            "link_epoch": INTERNAL,
             "password_hash": SECRET,
             "session_epoch": INTERNAL,
             "ended_epoch": INTERNAL,
@@ -86,11 +91,17 @@ SECTIONS = {
     "known_networks": Section(KnownNetwork, "user_id", {}),
     "consents": Section(Consent, "user_id", {}),
     "secrets": Section(ClientSecret, "user_id", {"digest": SECRET}),
+    "links": Section(
+        AccountLink, "user_id", {"digest": SECRET, "epoch": INTERNAL, "made_by": OTHERS}
+    ),
+    "sign_up": Section(SignUp, "user_id", {"password_hash": SECRET}),
     "items": Section(Item, "owner_id", {}),
 }
 """By the name that each has in the export."""
 
 LEFT_OUT = {
+    "outbox": "encrypted mails on their way, of which the person gets each",
+    "personal_tokens": "digests of tokens; the session that each stands for is exported",
     "authorization_codes": "they live for a minute, and what comes of them is a session",
     "browser_sessions": "the cookie's digest; the session itself is exported",
     "opaque_tokens": "digests of tokens; the session that they belong to is exported",

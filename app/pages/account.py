@@ -1,4 +1,4 @@
-"""The account page: who is signed in, where, and which applications they have let in."""
+"""The account page: who is signed in, where, their applications, and their access tokens."""
 
 import uuid
 from urllib.parse import urlencode
@@ -12,7 +12,7 @@ from app.api.dependencies import ActorDep
 from app.api.routing import Router
 from app.api.security import OWN_PAGE
 from app.db.work import Actor
-from app.identity.own_sessions import end_other_sessions, list_own_sessions
+from app.identity.own_sessions import end_other_sessions, list_own_sessions, list_tokens
 from app.identity.sessions import SessionNotFound
 from app.pages.browser import Browser, ForeignForm, form_of
 from app.pages.devices import device_of
@@ -22,14 +22,17 @@ from app.tokens.authorization import single
 router = Router(route_class=PageRoute, include_in_schema=False, dependencies=[OWN_PAGE])
 
 MOST_SHOWN = 100
-"""Applications, and sessions. The API lists all, page by page."""
+"""Applications, sessions, and tokens. The API lists all, page by page."""
 SIGN_OUT, WITHDRAW = "sign-out", "withdraw"
 END_SESSION, END_OTHERS, DONE = "end-session", "end-other-sessions", "done"
-EXPORT = "export"
+EXPORT, REVOKE_TOKEN = "export", "revoke-token"
 MESSAGES = {
-    "password": "Your password is changed, and all your other sessions have ended.",
+    "email": "We have sent a link to your new address. It counts once you have used the link.",
+    "password": "Your password is changed, and all your other sessions have ended. "
+    "Access tokens go on.",
     "session": "The session has ended.",
-    "others": "All your other sessions have ended.",
+    "others": "All your other sessions have ended. Access tokens have too.",
+    "token": "The access token is revoked.",
     "application": "The application is removed, and its sessions have ended.",
 }
 """What the page says was done, by the key in its address."""
@@ -37,25 +40,31 @@ MESSAGES = {
 
 @router.get("/account")
 async def account(request: Request) -> Response:
-    """Show who is signed in, where they are, and whom they have let in."""
+    """Show who is signed in, where they are, whom they have let in, and their tokens."""
     browser = await Browser.of(request)
     if browser.login is None:
         return see_other("sign-in")
     user_id, current = browser.login.user_id, browser.login.session_id
+    now = browser.runtime.now()
     async with browser.runtime.reading() as db:
         found = await list_applications(db, user_id, after=None, limit=MOST_SHOWN)
         sessions = await list_own_sessions(
-            db, user_id, first=current, limit=MOST_SHOWN + 1, now=browser.runtime.now()
+            db, user_id, first=current, limit=MOST_SHOWN + 1, now=now
         )
+        tokens = await list_tokens(db, user_id, limit=MOST_SHOWN, now=now)
     return page(
         "account.html",
         username=browser.login.username,
+        email=browser.login.email,
+        sends_mail=browser.runtime.mailer.is_on,
+        email_verified=browser.login.email_verified,
         message=_message(request, browser),
         applications=[(each, browser.form_token(WITHDRAW, each.client_id)) for each in found],
         sessions=[
             (each, device_of(each.user_agent), browser.form_token(END_SESSION, str(each.id)))
             for each in sessions[:MOST_SHOWN]
         ],
+        tokens=[(each, browser.form_token(REVOKE_TOKEN, str(each.id))) for each in tokens],
         current=current,
         more_sessions=len(sessions) > MOST_SHOWN,
         end_others=browser.form_token(END_OTHERS),

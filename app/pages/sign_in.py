@@ -102,6 +102,8 @@ async def _ask(
         username=username,
         error=str(error) if error else None,
         client=registration.name if registration else None,
+        may_reset=browser.runtime.mailer.is_on,
+        may_sign_up=browser.runtime.settings.sign_up == "open",
         host=urlsplit(browser.runtime.settings.token_issuer).hostname,
     )
     return browser.keep(response)

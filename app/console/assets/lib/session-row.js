@@ -1,5 +1,5 @@
 // @ts-check
-/** The row that shows a session. */
+/** The row that shows a session: a login, or a personal access token. */
 
 import { deviceOf } from "./device.js";
 import { badge, el } from "./dom.js";
@@ -11,15 +11,21 @@ import { time } from "./times.js";
  */
 export function sessionRow(session, action) {
   const { client_id, scopes, created_at, last_used_at, expires_at } = session;
-  const { address, user_agent, current } = session;
-  const device = el("strong", { title: user_agent }, deviceOf(user_agent));
+  const { address, user_agent, current, token_name } = session;
+  const device = el("strong", { title: user_agent }, token_name ?? deviceOf(user_agent));
   return el(
     "li",
     {},
     el(
       "div",
       { class: "grow" },
-      el("div", { class: "what" }, device, current && badge("this device", "good")),
+      el(
+        "div",
+        { class: "what" },
+        device,
+        current && badge("this device", "good"),
+        token_name && badge("access token"),
+      ),
       el(
         "small",
         { class: "terms" },
@@ -29,7 +35,7 @@ export function sessionRow(session, action) {
       el(
         "small",
         { class: "terms" },
-        el("span", {}, "signed in ", time(created_at)),
+        el("span", {}, token_name ? "made " : "signed in ", time(created_at)),
         el("span", {}, "last seen ", time(last_used_at)),
         el("span", {}, "ends ", time(expires_at)),
       ),

@@ -9,6 +9,7 @@ import { badge, button, el, field, section } from "../lib/dom.js";
 import { pagedList } from "../lib/paged-list.js";
 import { sessionRow } from "../lib/session-row.js";
 import { time } from "../lib/times.js";
+import { address, addressActions } from "./user-address.js";
 import { grantsSection } from "./user-grants.js";
 import { secretsSection } from "./user-secrets.js";
 import { lastSignIn } from "./users.js";
@@ -66,6 +67,7 @@ function header(context) {
       { class: "facts" },
       badge(kind),
       disabled ? badge("disabled", "danger") : badge("enabled", "good"),
+      address(context),
       el("span", {}, "since ", time(created_at)),
       el("span", {}, ...lastSignIn(last_sign_in_at)),
       audit,
@@ -84,6 +86,7 @@ function actions(context) {
     kind === "person" &&
       context.offers("POST /users/{user_id}/password") &&
       button("Set password", () => setPassword(context), { id: "set-password" }),
+    ...addressActions(context),
     changeable &&
       (disabled
         ? button("Enable", () => enable(context), { id: "switch" })

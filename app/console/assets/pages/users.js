@@ -7,6 +7,7 @@ import { api } from "../lib/api.js";
 import { config } from "../lib/config.js";
 import { ask } from "../lib/dialog.js";
 import { badge, button, choice, el, field, find, valuesOf } from "../lib/dom.js";
+import { showInvitation } from "../lib/invitation.js";
 import { pagedList } from "../lib/paged-list.js";
 import { showSecret } from "../lib/secret.js";
 import { time } from "../lib/times.js";
@@ -138,34 +139,41 @@ async function addUser() {
     name: "password",
     type: "password",
     autocomplete: "new-password",
-    required: true,
   });
   const kind = choice("Kind", { name: "kind", change: fitPassword }, config.kinds);
 
-  /** Only a person has a password. */
+  const email = field("E-mail address", { name: "email", type: "email", maxlength: 254 });
+
+  /** Only a person has a password, or an address. */
   function fitPassword() {
     const { value } = find("select", HTMLSelectElement, kind);
-    password.hidden = value === "service";
-    find("input", HTMLInputElement, password).disabled = password.hidden;
+    for (const each of [password, email]) {
+      each.hidden = value === "service";
+      find("input", HTMLInputElement, each).disabled = each.hidden;
+    }
   }
 
   /** @type {Api.NewUserAnswer | undefined} */
   let created;
   await ask({
     title: "New user",
-    text: "A new user has no scopes until you grant some.",
+    text: "A new user has no scopes until you grant some. Without a password, a person is invited.",
     fields: [
       field("Username", { name: "username", required: true, maxlength: 254 }),
       kind,
       password,
+      email,
     ],
     verb: "Create",
     action: async (values) => {
-      created = await api.post("users", values);
+      // An empty field is no password and no address.
+      const given = Object.entries(values).filter(([, value]) => value !== "");
+      created = await api.post("users", Object.fromEntries(given));
     },
   });
   if (!created) return;
-  const { id, client_id, client_secret } = created;
+  const { id, client_id, client_secret, invitation } = created;
+  if (invitation) await showInvitation(invitation);
   if (client_id && client_secret) await showSecret({ client_id, client_secret });
   location.hash = `#user/${id}`;
 }
