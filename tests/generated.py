@@ -95,6 +95,8 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`{' '.join(default)}`"
     if isinstance(default, Path):
         return f"`{default.relative_to(PROJECT)}` in the checkout"
     if isinstance(default, timedelta):

@@ -44,6 +44,10 @@ EXAMPLES = {
         "revocation_bound": "5",
         "hash_threads": "2",
     },
+    "Mail.": {
+        "smtp_url": "smtp://user:password@smtp.example:587",
+        "mail_from": "Shop <no-reply@shop.example>",
+    },
     "Operating it.": {
         "metrics_token": "",
         "audit_kept": "31536000",

@@ -5,6 +5,47 @@ A test is named by its function, so that it may move; several tests of one file 
 """
 
 PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
+    "Mail": {
+        "A mail is written with the change that causes it, and never without": (
+            "test_a_mail_is_written_with_what_causes_it_and_with_it_alone",
+        ),
+        "Two replicas send each mail once, and none is lost when one is killed": (
+            "test_two_processes_send_each_mail_once",
+            "test_a_process_that_is_killed_while_it_sends_loses_no_mail_and_repeats_none_it_wrote_down",
+            "test_a_process_that_ends_as_it_is_told_to_repeats_none",
+        ),
+        "A mail is sent twice only where the server's acknowledgement was lost": (
+            "test_a_connection_cut_after_the_final_dot_is_the_only_reason_to_send_again",
+            "test_an_acknowledged_mail_is_not_sent_again_when_the_database_is_away_meanwhile",
+            "test_a_clock_that_jumps_makes_no_process_send_its_own_mail_twice",
+            "test_a_process_that_cant_renew_in_time_cancels_the_delivery",
+        ),
+        "Content is encrypted until it is sent, then gone; no column and no log has an address": (
+            "test_no_column_but_the_sealed_body_tells_of_address_name_or_link",
+            "test_neither_log_nor_last_error_has_an_address_or_a_link",
+            "test_a_mail_is_delivered_once_and_its_content_is_dropped",
+        ),
+        "An address with an account and one without are asked for by the same work": (
+            "test_what_is_asked_for_is_one_row_whoever_has_the_address",
+        ),
+        "At most five mails an hour go to one address, notices besides": (
+            "test_five_an_hour_go_to_an_address_however_it_is_written_and_notices_besides",
+            "test_only_what_became_a_mail_counts",
+            "test_mails_that_are_tried_again_count_too",
+        ),
+        "Mails and the login go over TLS to a server that the system trusts, or not at all": (
+            "test_a_mail_and_the_login_go_over_tls",
+            "test_a_server_that_the_system_does_not_trust_gets_nothing",
+            "test_without_starttls_nothing_is_said_to_the_server",
+        ),
+        "A silent server or recipient holds up no other": (
+            "test_a_silent_recipient_holds_up_no_other",
+        ),
+        "No name or link injects HTML or headers into a mail": (
+            "test_hostile_values_inject_neither_html_nor_headers",
+            "test_an_address_that_no_header_can_hold_is_given_up_at_once",
+        ),
+    },
     "Sign-in by a browser": {
         "A client's tokens have what was asked ∩ consented ∩ in its ceiling ∩ granted": (
             "test_scopes_are_asked_and_consented_and_in_the_ceiling_and_granted",
@@ -232,8 +273,72 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "A person has a limited number of live sessions": (
             "test_a_person_has_so_many_live_sessions_and_no_more",
         ),
+        "A personal access token does no more than its owner may, and nothing to their account": (
+            "test_a_token_never_outgrows_what_its_owner_is_granted",
+            "test_a_token_has_no_scope_that_the_calling_token_lacks",
+            "test_a_token_makes_no_token_and_changes_nothing_of_its_owners_account",
+            "test_a_route_that_lets_any_token_change_ones_own_account_stops_start_up",
+        ),
+        "A personal access token survives a change of one's own password, and no other end": (
+            "test_a_token_survives_a_change_of_ones_own_password_and_nothing_else",
+            "test_a_token_that_is_made_in_the_instant_of_an_end_ends_or_comes_after_it",
+        ),
+        "A personal access token that is revoked while it is in use is refused on every replica": (
+            "test_a_personal_token_that_is_revoked_while_it_is_in_use_is_refused_on_both",
+            "test_a_personal_token_counts_in_the_other_service_until_it_is_taken_away",
+        ),
+        "A personal access token with a wrong checksum causes no query": (
+            "test_a_remembered_token_asks_the_database_nothing_and_a_wrong_checksum_neither",
+        ),
         "A key rotation under load refuses no request": (
             "test_a_rotation_under_load_refuses_no_request",
+        ),
+    },
+    "The life of an account": {
+        "An account that a person makes works once its address is confirmed, or goes": (
+            "test_an_account_works_once_its_address_is_confirmed",
+            "test_an_account_that_was_never_confirmed_is_erased_after_a_week",
+        ),
+        "No answer tells whether an address has an account": (
+            "test_known_and_unknown_addresses_are_answered_alike",
+            "test_a_taken_address_answers_the_same_and_tells_its_owner",
+            "test_an_address_that_is_taken_answers_the_same_and_gets_nothing",
+        ),
+        "An address that is not confirmed stands for no account": (
+            "test_an_unconfirmed_address_matches_nothing",
+            "test_of_two_who_sign_up_with_one_address_the_one_who_reads_its_mail_gets_it",
+        ),
+        "A link works once, for a while, and not after another password or address": (
+            "test_of_many_at_once_one_succeeds",
+            "test_a_link_works_for_an_hour",
+            "test_a_link_is_void_when_what_it_rests_on_changes",
+        ),
+        "Opening a link changes nothing": ("test_a_link_is_not_used_up_by_being_opened",),
+        "Links lead below the issuer, whatever the request says": (
+            "test_links_lead_below_the_issuer_whatever_the_host_header_says",
+        ),
+        "A reset ends all sessions, and signs no one in": (
+            "test_a_reset_sets_the_password_and_ends_all_sessions_and_signs_no_one_in",
+        ),
+        "A change of address is told to the old address, which undoes it for a week": (
+            "test_the_old_address_undoes_the_change_for_a_week",
+            "test_a_second_change_takes_no_undoing_away",
+        ),
+        "A manager gains no account by a link or an address that was granted more since": (
+            "test_an_invitation_counts_only_while_its_maker_may_manage_the_account",
+            "test_an_address_that_a_manager_planted_resets_nothing_of_who_was_granted_more",
+            "test_a_planted_address_is_not_confirmed_after_its_owner_was_granted_more",
+        ),
+        "A token alone takes over no account, its own included": (
+            "test_a_token_alone_does_not_take_over_its_own_account",
+            "test_a_token_alone_never_erases_its_own_account",
+        ),
+        "A link that an administrator hands over confirms no address": (
+            "test_a_link_that_was_handed_over_confirms_no_address",
+        ),
+        "After an erasure neither the name nor the address is in the database or its dump": (
+            "test_after_an_erasure_no_column_and_no_dump_has_the_name",
+            "test_after_an_erasure_no_column_and_no_dump_has_an_address",
         ),
     },
     "Logins": {

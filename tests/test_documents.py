@@ -140,7 +140,8 @@ def test_the_commands_are_all_there() -> None:
 def test_what_a_document_names_exists(document: Document) -> None:
     known = set(commands())
     for words in re.findall(
-        r"\bscopegate (?:(?:user|scope|client|session|key) )?[a-z][a-z-]+", code_in(document)
+        r"\bscopegate (?:(?:user|scope|client|session|token|key|mail) )?[a-z][a-z-]+",
+        code_in(document),
     ):
         assert words in known | {"scopegate user"} | COMMANDS_TO_BE_MADE, (
             f"no such command: {words}"

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from app.db.engine import open_engine
 from app.db.migrating import migrator_settings, upgrade
 from app.errors import ConfigurationError
-from app.runtime import Runtime, development_secret
+from app.runtime import Runtime
+from app.service_secrets import development_secret
 from app.settings import Settings
 
 

@@ -56,6 +56,25 @@ def test_production_refuses_to_have_no_database() -> None:
     )
 
 
+def test_production_refuses_sign_up_that_no_mail_can_finish() -> None:
+    sound: dict[str, object] = {
+        "environment": "production",
+        "database_url": URL,
+        "secret_keys": SECRET,
+        "sign_up": "open",
+    }
+    assert "SCOPEGATE_SIGN_UP=open needs SCOPEGATE_SMTP_URL" in complaint(**sound)
+    assert settings(**sound, smtp_url="smtps://mail.example", mail_from="no-reply@shop.example")
+
+
+def test_sign_up_never_gives_admin() -> None:
+    assert "never admin" in complaint(sign_up_scopes="read:items admin")
+    assert settings(sign_up_scopes="read:items  write:items").sign_up_scopes == (
+        "read:items",
+        "write:items",
+    )
+
+
 def test_a_sound_production_is_accepted() -> None:
     assert settings(environment="production", database_url=URL, secret_keys=SECRET)
 

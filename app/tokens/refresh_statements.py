@@ -72,6 +72,8 @@ _OF_CLIENT = or_(
 _PRESENTED = (
     Session.id == bindparam("session"),
     _OF_CLIENT,
+    # A personal access token has no refresh token. If one were made, it would be refused.
+    Session.token_name.is_(None),
     is_live(_NOW),
 )
 READ = (

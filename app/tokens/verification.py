@@ -15,9 +15,11 @@ from app.db.work import Connect
 from app.errors import InvalidToken
 from app.identity.missing_sessions import require_known
 from app.tokens.jwt import Claims, JwtFormat
+from app.tokens.last_uses import LastUses
 from app.tokens.lookup import FoundToken
 from app.tokens.models import SigningKey
 from app.tokens.opaque import is_opaque, read_opaque_token, token_digest
+from app.tokens.personal_tokens import is_personal, read_personal_token
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -44,7 +46,7 @@ class _Verified:
 
 
 class AccessTokens:
-    """Reads and verifies access tokens, of either format, whichever is issued now.
+    """Reads and verifies access tokens of every format, whichever is issued now.
 
     The claims of `size` tokens are remembered, at most, so that a signature is checked once. By a
     digest: what is kept in memory can't be presented.
@@ -66,6 +68,8 @@ class AccessTokens:
         self._size = size
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._changes = 0
+        self.last_uses = LastUses()
+        """Of personal access tokens, until they are written down."""
         feed.subscribe(self.on_change)
 
     def __len__(self) -> int:
@@ -86,13 +90,19 @@ class AccessTokens:
             and known.principal
             and self._principals.remembers(known.principal.holder, now=now)
         ):
+            self._note_use(known.principal, now=now)
             return known.claims, known.principal
         known = known or await self._read(digest, token, now=now)
         claims = known.claims
         if claims.expires_at <= now or claims.audience is not None:
             raise InvalidToken
         known.principal = await self.principal_of(claims, now=now)
+        self._note_use(known.principal, now=now)
         return claims, known.principal
+
+    def _note_use(self, principal: Principal, *, now: datetime) -> None:
+        if principal.holder.is_token:
+            self.last_uses.note(principal.session_id, now=now)
 
     async def principal_of(self, claims: Claims, *, now: datetime) -> Principal:
         """Return whom this token stands for at this moment, with what they hold now.
@@ -115,7 +125,12 @@ class AccessTokens:
             holder = await ask()
         else:
             holder = await ask(by=_HOLDER_AND_KEY, key_id=token.key_id)
-        return holder.principal(token.scopes) if holder else await self._refuse(token, now=now)
+        if holder is None:
+            await self._refuse(token, now=now)
+        principal = holder.principal(token.scopes)
+        # A service that asks about a token has just been shown it.
+        self._note_use(principal, now=now)
+        return principal
 
     async def _refuse(self, token: Claims | FoundToken, *, now: datetime) -> NoReturn:
         age, bound = now - token.issued_at, timedelta(seconds=self._feed.bound)
@@ -148,18 +163,23 @@ class AccessTokens:
         return verified
 
     async def read_anew(self, token: str, *, now: datetime) -> Claims:
-        """As `read`, but an opaque token is looked up whatever is remembered.
+        """As `read`, but a random string is looked up whatever is remembered.
 
         What a JWT says can't change. Whether its key still counts is for `principal_anew`.
         """
+        return await self._look_up(token) or await self.read(token, now=now)
+
+    async def _look_up(self, token: str) -> Claims | None:
+        """Return the claims of a random string. None: it is a JWT, which says them itself."""
         if is_opaque(token):
             return await read_opaque_token(self._connect, token)
-        return await self.read(token, now=now)
+        if is_personal(token):
+            return await read_personal_token(self._connect, token)
+        return None
 
     async def _verify(self, token: str, *, now: datetime) -> _Verified:
-        if is_opaque(token):
-            claims = await read_opaque_token(self._connect, token)
-            return _Verified(claims, claims.expires_at)
+        if stored := await self._look_up(token):
+            return _Verified(stored, stored.expires_at)
         claims, key = await self._jwt.decode(token, now=now)
         return _Verified(claims, min(claims.expires_at, key.retires_at or END_OF_TIME))
 

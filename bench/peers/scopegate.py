@@ -55,6 +55,8 @@ async def bare() -> Me:
         username=USERNAME,
         kind="person",
         created_at=CREATED_AT,
+        email=None,
+        email_verified=False,
         scopes=SCOPES,
         granted=SCOPES,
         granted_until={},

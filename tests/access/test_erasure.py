@@ -35,7 +35,10 @@ from tests.support.factories import (
 )
 from tests.support.housekeeping import house
 from tests.support.leftovers import dump_of, places_of
+from tests.support.letters import delivered, make_reachable, only_mail, token_in
+from tests.support.personal_tokens import ask_for_token, personal_token
 
+ADDRESS = "Mirabella@quint.example"
 NAME = "Mirabella.Quint@shop.example"
 """Alice's is too short to be looked for."""
 
@@ -113,6 +116,49 @@ async def test_after_an_erasure_no_column_and_no_dump_has_the_name(
     assert NAME.lower() not in dump_of(own_database_url)
     assert set((await rows_of(runtime, mira.id)).values()) == {0}
     assert (await rows_of(runtime, other.id))["grants.user_id"] == 1, "what was granted stays"
+
+
+async def test_after_an_erasure_no_column_and_no_dump_has_an_address(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient, own_database_url: str
+) -> None:
+    """Nor a name that the person gave to a token: with links, and with mails that still wait."""
+    runtime = own_runtime
+    mira = await make_reachable(runtime, "read:items", email=ADDRESS, username=NAME)
+    header = await bearer(own_client, mira)
+    for email in ("first.quint@example.com", "second.quint@example.com"):
+        change = {"email": email, "current_password": PASSWORD}
+        asked = await own_client.post("/users/me/email", json=change, headers=header)
+        assert asked.status_code == 202
+        if email.startswith("first"):
+            token = token_in(await only_mail(runtime))
+            confirm = {"token": token}
+            done = await own_client.post("/email-verification/confirm", json=confirm)
+            assert done.status_code == 204
+    named = await ask_for_token(own_client, runtime, header, "read:items", name=f"Of {NAME}")
+    assert named.status_code == 201
+    words = (NAME, ADDRESS, "quint")
+    assert await places_of(runtime, *words) >= {
+        *("users.email", "users.email_key", "account_links.email", "sessions.token_name"),
+    }
+    assert (await erase_me(own_client, header)).status_code == 204
+    assert await places_of(runtime, *words) == set()
+    dump = dump_of(own_database_url)
+    assert not [each for each in words if each.lower() in dump]
+    # What she asked for before makes no mail, and no link, any more.
+    assert await delivered(runtime) == []
+    assert set((await rows_of(runtime, mira.id)).values()) == {0}
+
+
+async def test_a_personal_token_stops_at_once_with_its_owners_erasure(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient
+) -> None:
+    mira = await make_user(own_runtime, "read:items")
+    token = await personal_token(own_client, own_runtime, mira, "read:items")
+    assert await token.works()
+    header = await bearer(own_client, mira)
+    assert (await erase_me(own_client, header)).status_code == 204
+    # Not 503, as for a session that this process's database may lack.
+    assert await token.status() == 401
 
 
 async def test_the_rows_own_row_goes_with_housekeeping(
@@ -375,7 +421,7 @@ def test_an_emptied_row_keeps_no_column_that_tells_of_a_person() -> None:
     values = emptied(uuid.uuid4(), now=User.created_at.type.python_type.now())
     table = Base.metadata.tables["users"]
     assert values.keys() | KEPT_COLUMNS == set(table.columns.keys())
-    assert {"id", "kind", "created_at", "ended_epoch"} == KEPT_COLUMNS
+    assert {"id", "kind", "created_at", "ended_epoch", "link_epoch"} == KEPT_COLUMNS
     for name, value in values.items():
         assert value is not None or table.columns[name].nullable, name
 

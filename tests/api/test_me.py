@@ -23,6 +23,8 @@ async def test_me_tells_effective_and_granted_scopes(
         "id": str(user.id),
         "username": "Zoë",
         "kind": "person",
+        "email": None,
+        "email_verified": False,
         "scopes": ["read:items"],
         "granted": ["introspect", "read:items"],
         "granted_until": {},

@@ -1,5 +1,6 @@
 """Scopes on routes: the challenges of RFC 6750, and that what counts is what is granted now."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import httpx2
@@ -10,7 +11,8 @@ from sqlalchemy import update
 from app.access.grants import grant, revoke
 from app.access.scopes import SHIPPED
 from app.api.default_deny import refuse_undeclared_routes
-from app.api.security import PUBLIC, current_principal
+from app.api.routing import Router
+from app.api.security import PUBLIC, AnyPrincipal, OwnHand, current_principal
 from app.errors import ConfigurationError
 from app.identity.models import User
 from app.main import create_app
@@ -155,6 +157,29 @@ def test_a_route_that_asks_for_a_scope_that_is_misspelt_stops_start_up(scopes: l
         refuse_undeclared_routes(misspelt, unscoped=frozenset())
 
 
+@pytest.mark.parametrize(("method", "stops"), [("POST", True), ("DELETE", True), ("GET", False)])
+@pytest.mark.parametrize("path", ["/users/me", "/users/me/avatar"])
+def test_a_route_that_lets_any_token_change_ones_own_account_stops_start_up(
+    path: str, method: str, *, stops: bool
+) -> None:
+    """A personal access token, or a third party's, would pass where a check was forgotten."""
+
+    def app_asking(mark: object) -> FastAPI:
+        app, router = FastAPI(openapi_url=None, docs_url=None, redoc_url=None), Router()
+
+        async def endpoint(principal: object) -> None:
+            pass
+
+        endpoint.__annotations__["principal"] = mark
+        router.add_api_route(path, endpoint, methods=[method])
+        app.router.routes.extend(router.routes)
+        return app
+
+    refuse_undeclared_routes(app_asking(OwnHand), unscoped=frozenset())
+    with pytest.raises(ConfigurationError, match="OwnHand") if stops else nullcontext():
+        refuse_undeclared_routes(app_asking(AnyPrincipal), unscoped=frozenset())
+
+
 def test_plain_starlette_routes_stop_start_up_too() -> None:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.add_route("/plain", lambda request: None)  # type: ignore[arg-type, return-value]
@@ -177,6 +202,9 @@ PERMISSIONS = {
     ("GET", "/users/me/sessions"): [],
     ("DELETE", "/users/me/sessions"): [],
     ("DELETE", "/users/me/sessions/{session_id}"): [],
+    ("POST", "/users/me/tokens"): [],
+    ("GET", "/users/me/tokens"): [],
+    ("DELETE", "/users/me/tokens/{token_id}"): [],
     ("GET", "/users/me/applications"): [],
     ("GET", "/userinfo"): ["openid"],
     ("POST", "/userinfo"): ["openid"],
@@ -186,11 +214,23 @@ PERMISSIONS = {
     ("GET", "/clients/{client_id}"): ["read:clients"],
     ("PATCH", "/clients/{client_id}"): ["write:clients"],
     ("DELETE", "/clients/{client_id}"): ["write:clients"],
+    ("POST", "/users/me/email"): [],
+    ("GET", "/users/me/export"): [],
+    ("DELETE", "/users/me"): [],
+    ("POST", "/sign-up"): None,
+    ("POST", "/email-verification"): None,
+    ("POST", "/email-verification/confirm"): None,
+    ("POST", "/password-reset"): None,
+    ("POST", "/password-reset/confirm"): None,
+    ("POST", "/email-change/undo"): None,
+    ("POST", "/invitation/accept"): None,
     ("GET", "/users"): ["read:users"],
     ("POST", "/users"): ["write:users"],
     ("GET", "/users/{user_id}"): ["read:users"],
     ("PATCH", "/users/{user_id}"): ["write:users"],
+    ("DELETE", "/users/{user_id}"): ["write:users"],
     ("POST", "/users/{user_id}/password"): ["write:users"],
+    ("POST", "/users/{user_id}/invitation"): ["write:users"],
     ("GET", "/users/{user_id}/secrets"): ["read:users"],
     ("POST", "/users/{user_id}/secrets"): ["write:users"],
     ("DELETE", "/users/{user_id}/secrets/{secret_id}"): ["write:users"],

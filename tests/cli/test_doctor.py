@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from app.access.scopes import SHIPPED
+from app.mail.outbox import Mail
 from app.ops.doctor import unknown_settings
 from app.runtime import Runtime
 from tests.conftest import client_of
@@ -19,10 +20,12 @@ from tests.support import databases
 from tests.support.commands import Environment, refusal, scopegate, succeed
 from tests.support.factories import OPERATOR, bearer, make_user
 from tests.support.faults import OwnPostgres
+from tests.support.mails import mail_server, write
 
 CHECKS = [
     "environment",
     "issuer",
+    "mail from",
     "database",
     "clock",
     "schema",
@@ -31,6 +34,8 @@ CHECKS = [
     "triggers",
     "keys",
     "admin",
+    "outbox",
+    "mail",
 ]
 
 
@@ -306,3 +311,39 @@ async def test_an_http_issuer_in_production_is_a_warning(healthy: Environment) -
 async def test_settings_that_cant_be_are_found(healthy: Environment) -> None:
     healthy.setenv("SCOPEGATE_SECRET_KEYS", "changeme")
     await one_thing_is_wrong("settings", "SCOPEGATE_SECRET_KEYS: a secret of 8", "settings.md")
+
+
+async def test_a_server_of_mail_that_refuses_is_found(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_MAIL_FROM", "no-reply@shop.test")
+    healthy.setenv("SCOPEGATE_SMTP_URL", "smtp://shop:a-password-to-hide@127.0.0.1:1")
+    await one_thing_is_wrong("mail", "127.0.0.1:1: the server can't be reached", "SMTP_URL")
+    assert "a-password-to-hide" not in (await scopegate("doctor")).output
+    _, findings = await examined()
+    assert findings["mail from"]["state"] == "warning"
+    async with mail_server() as server:
+        healthy.setenv("SCOPEGATE_SMTP_URL", f"smtp://127.0.0.1:{server.port}?tls=off")
+        healthy.setenv("SCOPEGATE_MAIL_FROM", "no-reply@shop.com")
+        code, findings = await examined()
+    assert (code, findings["mail"]["state"], findings["mail from"]["state"]) == (0, "ok", "ok")
+    assert findings["mail"]["found"] == f"127.0.0.1:{server.port} greets, in the clear"
+    assert server.taken == []
+
+
+async def test_production_without_mail_is_a_warning(healthy: Environment) -> None:
+    healthy.setenv("SCOPEGATE_ENVIRONMENT", "production")
+    code, findings = await examined()
+    assert (code, findings["mail"]["state"]) == (0, "warning")
+    assert "docs/how-to/deliver-mail.md" in findings["mail"]["remedy"]
+
+
+async def test_mails_that_wait_for_long_are_found(
+    healthy: Environment, own_runtime: Runtime
+) -> None:
+    await write(own_runtime, Mail("test", "bob@example.com", {}))
+    _, findings = await examined()
+    assert findings["outbox"]["state"] == "ok"
+    async with own_runtime.sessions.begin() as db:
+        await db.execute(text("UPDATE outbox SET created_at = created_at - interval '16 minutes'"))
+    code, findings = await examined()
+    assert (code, findings["outbox"]["state"]) == (0, "warning")
+    assert findings["outbox"]["found"] == "1 wait, the oldest for 16 minutes"

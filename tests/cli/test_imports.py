@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from app.identity.account_writes import add_users, create_service
 from app.identity.users import NewUser
+from app.ops.imports import import_people
 from app.runtime import Runtime
 from tests.conftest import client_of
 from tests.support.commands import Environment, printed, refusal, scopegate, succeed
@@ -281,3 +283,44 @@ async def test_no_more_passwords_are_hashed_than_can_wait(environment: Environme
     rows = [f"user{i},the password of {i}" for i in range(12)]
     code, report = await import_rows("username,password", *rows)
     assert (code, report["made"]) == (0, 12)
+
+
+async def test_an_address_that_was_confirmed_there_comes_along(
+    environment: Environment, own_runtime: Runtime
+) -> None:
+    code, report = await import_rows(
+        "username,password_hash,email",
+        f"anna,{HASH},Anna@Example.com",
+        f"berta@example.com,{HASH},berta@example.com",
+        f"carl,{HASH},",
+        # Taken by a row before, by a name in this file, by a name that is there, and no address.
+        f"dora,{HASH},anna@example.com",
+        f"emil,{HASH},berta@example.com",
+        f"fritz,{HASH},nowhere",
+        f"ANNA@example.com,{HASH},",
+    )
+    assert (code, report["made"]) == (3, 3)
+    assert [each["line"] for each in report["refused"]] == [5, 6, 7, 8]
+    shown = await printed("user", "show", "anna")
+    assert (shown["email"], shown["email_verified"]) == ("Anna@example.com", True)
+    async with client_of(own_runtime) as client:
+        for name in ("anna@example.com", "berta@example.com"):
+            answer = await login(client, Someone(await user_id(own_runtime, "anna"), name))
+            assert answer.status_code == 200, name
+
+
+async def test_imports_that_wait_for_each_other_give_an_address_to_one(
+    own_runtime: Runtime, environment: Environment
+) -> None:
+    await make_user(own_runtime, username="taken@example.com")
+    files = [
+        BytesIO(f"username,password_hash,email\nuser-{n},{HASH},same@example.com\n".encode())
+        for n in range(3)
+    ]
+    reports = await asyncio.gather(
+        *(import_people(own_runtime, each, by=OPERATOR, progress=lambda _: None) for each in files)
+    )
+    assert sum(each.made for each in reports) == 1
+    assert sum(len(each.refused) for each in reports) == 2
+    _, report = await import_rows("username,password_hash,email", f"other,{HASH},Taken@example.com")
+    assert report["refused"]

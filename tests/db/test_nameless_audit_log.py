@@ -1,4 +1,4 @@
-"""Migration 0019: names go out of the older entries of the audit log, and never come in again."""
+"""Migration 0016: names go out of the older entries of the audit log, and never come in again."""
 
 import json
 import uuid

@@ -16,6 +16,7 @@ from tests.support.browsing import PersonsBrowser, register
 from tests.support.factories import PASSWORD, SignedIn, Someone, bearer, make_user, sign_in
 from tests.support.keys import rotate
 from tests.support.many_sessions import NEW_PASSWORD, open_many
+from tests.support.personal_tokens import personal_token
 from tests.support.statements import execute
 from tests.support.streams import Happened, Reader, following_events, of_session, of_user
 
@@ -104,6 +105,52 @@ async def test_a_refresh_token_that_is_used_again_ends_its_session(world: World)
     assert await world.signed_in.refresh() == 200
     assert await world.signed_in.refresh(used) == 400
     assert await world.happened() == [world.of_session(session_id)]
+
+
+async def token_of(world: World) -> SignedIn:
+    return await personal_token(world.client, world.runtime, world.alice, "read:items")
+
+
+async def test_a_personal_token_that_is_revoked_is_told_as_a_session(world: World) -> None:
+    token = await token_of(world)
+    before = len(await world.happened())
+    token_id = uuid.UUID(token.tokens["id"])
+    path = f"/users/me/tokens/{token_id}"
+    await world.ask("DELETE", path, headers=world.signed_in.header)
+    assert (await world.happened())[before:] == [world.of_session(token_id)]
+
+
+async def test_a_change_of_ones_own_password_is_told_without_the_tokens_that_go_on(
+    world: World,
+) -> None:
+    other = await world.session_id(await sign_in(world.client, world.alice))
+    token = await token_of(world)
+    before = len(await world.happened())
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    own = world.signed_in.header
+    await world.ask("POST", "/users/me/password", json=body, headers=own)
+    assert await token.works()
+    assert (await world.happened())[before:] == [*world.of_alice(GRANTS), world.of_session(other)]
+
+
+async def test_tokens_that_end_with_all_sessions_are_told_by_one_event(world: World) -> None:
+    for _ in range(20):
+        await token_of(world)
+    before = len(await world.happened())
+    await world.ask("DELETE", f"/users/{world.alice.id}/sessions")
+    assert (await world.happened())[before:] == world.of_alice(SESSION)
+
+
+@pytest.mark.parametrize("number", [1, 20])
+async def test_personal_tokens_that_are_deleted_by_sql_are_told(world: World, number: int) -> None:
+    tokens = [await token_of(world) for _ in range(number)]
+    before = len(await world.happened())
+    await execute(world.runtime, "DELETE FROM personal_tokens")
+    if number == 1:
+        told_of = {"format": "opaque", "id": tokens[0].tokens["id"]}
+        assert (await world.happened())[before:] == [Happened("token-revoked", told_of)]
+    else:
+        await world.reader.next("everything")
 
 
 async def test_all_sessions_of_a_user_that_end_by_one_act_are_one_event(world: World) -> None:
@@ -277,7 +324,9 @@ async def test_an_opaque_token_that_is_revoked_by_itself_is_told_by_its_id(world
     assert await world.happened() == told
 
 
-@pytest.mark.parametrize("table", ["users", "sessions", "grants", "opaque_tokens"])
+@pytest.mark.parametrize(
+    "table", ["users", "sessions", "grants", "opaque_tokens", "personal_tokens"]
+)
 async def test_a_truncated_table_is_everything(world: World, table: str) -> None:
     await execute(world.runtime, f"TRUNCATE {table} CASCADE")
     assert await world.reader.next("everything") == ("everything", {})

@@ -11,6 +11,7 @@ import pytest
 from examples.resource_server.app import create_app
 from scopegate_client import Scopegate
 from tests.conftest import SECRET
+from tests.support.factories import PASSWORD
 from tests.support.many_sessions import make_holders
 from tests.support.orders import WAYS, Beside, TakeAway, bearer, scopegate_beside
 from tests.support.postgres_programs import libpq_url, psql
@@ -62,6 +63,37 @@ async def test_what_scopegate_takes_away_stops_counting_in_the_other_service(
         assert scopegate.state.introspections <= 1
         await take_away(beside, user, token)
         await until_answered(client, token, WAYS[take_away])
+
+
+@pytest.mark.parametrize("take_away", WAYS, ids=lambda each: each.__name__)
+async def test_a_personal_token_counts_in_the_other_service_until_it_is_taken_away(
+    beside: Beside, take_away: TakeAway
+) -> None:
+    """Asked about once: after that, events say what changes."""
+    user = await beside.user()
+    async with orders(beside) as (client, scopegate):
+        token = beside.make_token(user)
+        for _ in range(20):
+            assert (await client.get("/orders", headers=bearer(token))).status_code == 200
+        assert scopegate.state.introspections == 1
+        await take_away(beside, user, token)
+        await until_answered(client, token, WAYS[take_away])
+
+
+async def test_a_personal_token_goes_on_in_the_other_service_after_a_change_of_password(
+    beside: Beside,
+) -> None:
+    user = await beside.user()
+    async with orders(beside) as (client, _):
+        token, login = beside.make_token(user), beside.login(user)
+        for each in (token, login):
+            assert (await client.get("/orders", headers=bearer(each))).status_code == 200
+        other = bearer(beside.login(user))
+        body = {"current_password": PASSWORD, "new_password": "wrong donkey battery staple"}
+        url = f"{beside.service.url}/users/me/password"
+        httpx2.post(url, json=body, headers=other).raise_for_status()
+        await until_answered(client, login, 401)
+        assert (await client.get("/orders", headers=bearer(token))).status_code == 200
 
 
 async def test_ten_thousand_grants_that_one_statement_takes_away_all_stop_counting(

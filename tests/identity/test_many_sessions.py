@@ -1,12 +1,14 @@
 """A user with many sessions: what ends all of them costs the same, and is heard once."""
 
 import asyncio
+import json
 import time
 import uuid
+from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from app.db.changes import EVERYTHING, Change
 from app.identity.account_writes import set_password
@@ -31,6 +33,7 @@ from tests.support.many_sessions import (
     open_many,
     sign_out,
 )
+from tests.support.personal_tokens import personal_token
 from tests.support.statements import execute
 
 ONE_BY_ONE = 16
@@ -123,6 +126,43 @@ async def test_ones_own_session_goes_on_after_a_change_of_password_and_all_other
     assert again.status_code == 200
     assert (await refresh(own_client, again.json()["refresh_token"])).status_code == 200
     assert (await refresh(own_client, other["refresh_token"])).status_code == 400
+
+
+async def test_a_change_of_password_finds_the_tokens_among_any_number_of_logins(
+    own_runtime: Runtime, own_client: httpx2.AsyncClient
+) -> None:
+    """By the small table of live tokens: no statement looks through the person's sessions."""
+    user = await make_user(own_runtime, "read:items")
+    token = await personal_token(own_client, own_runtime, user, "read:items")
+    await open_many(own_runtime, user.id, 20_000)
+    await execute(own_runtime, "ANALYZE")
+    own = (await login(own_client, user)).json()
+    ran: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith("UPDATE sessions SET epoch"):
+            ran.append((statement, parameters))
+
+    event.listen(own_runtime.engine.sync_engine, "before_cursor_execute", note)
+    await change_password(own_client, own)
+    event.remove(own_runtime.engine.sync_engine, "before_cursor_execute", note)
+    assert [await token.works(), await status(own_client, bearer_of(own))] == [True, 200]
+    ((statement, parameters),) = ran
+    await open_many(own_runtime, user.id, 20_000)
+    async with own_runtime.engine.connect() as connection:
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+        found = (await connection.exec_driver_sql(explain, parameters)).scalar_one()
+        await connection.rollback()
+    ((plan,),) = [found if isinstance(found, list) else json.loads(found)]
+    outer = [each for each in plan["Plan"]["Plans"] if each["Parent Relationship"] == "Outer"]
+    assert [each["Actual Rows"] for each in outer] == [2], "it has found them again"
+    assert most_rows(plan["Plan"]) < 100, plan
+
+
+def most_rows(plan: dict[str, Any]) -> float:
+    """The most rows that any part of the plan has looked at."""
+    seen: float = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    return max(seen * float(plan["Actual Loops"]), *map(most_rows, plan.get("Plans", [])), 0)
 
 
 async def test_a_refresh_that_waits_for_the_change_of_password_goes_on(

@@ -13,6 +13,8 @@ from app.db.locks import Lock
 from app.identity.models import Consent, FailureBudget, KnownNetwork, Session
 from app.identity.networks import KNOWN_FOR
 from app.identity.throttle import SLACK
+from app.mail.models import OutboxMail
+from app.mail.outbox import Mail
 from app.ops.background import background_work
 from app.ops.housekeeping import BATCH, prune
 from app.runtime import Runtime
@@ -24,6 +26,7 @@ from tests.support.browsing import PersonsBrowser, register
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, login, make_user
 from tests.support.housekeeping import KEPT, house
+from tests.support.mails import ended, mail_server, sender_of, sending, until_rows, write
 
 
 async def count(runtime: Runtime, table: type) -> int:
@@ -161,3 +164,18 @@ async def test_a_serving_process_houses_and_survives_a_failing_round(
             while await count(runtime, OpaqueToken):
                 await asyncio.sleep(0.01)
         assert rounds >= 2
+
+
+async def test_mails_go_a_week_after_their_end_and_two_weeks_after_they_were_written(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    async with mail_server() as server, sending(sender_of(own_runtime, server.port)):
+        server.recipients["eve@example.com"] = "550 no such user"
+        for name in ("bob", "eve"):
+            await write(own_runtime, Mail("test", f"{name}@example.com", {}))
+        await until_rows(own_runtime, ended)
+    await write(own_runtime, Mail("test", "bob@example.com", {}))
+    for days, left in ((6.9, 3), (0.2, 1), (6.8, 1), (0.2, 0)):
+        clock.move(days=days)
+        await house(own_runtime.sessions, now=clock())
+        assert await count(own_runtime, OutboxMail) == left

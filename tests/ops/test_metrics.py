@@ -10,11 +10,15 @@ import httpx2
 import pytest
 
 from app.identity.hash_queue import TooManyLogins
+from app.mail.outbox import Mail
+from app.ops.metrics import Requests, render_metrics
 from app.runtime import Runtime
 from tests.conftest import SECRET, client_of, settings_for
+from tests.support.clock import MovableClock
 from tests.support.factories import PASSWORD, bearer, login, make_user
+from tests.support.mails import ended, mail_server, sender_of, sending, until_rows, write
 from tests.support.metrics import Found, read, total
-from tests.support.processes import SERVE, Service, command, eventually, serving
+from tests.support.processes import SERVE, Service, command, eventually, serving, until
 from tests.support.serving import workers_of
 
 TOKEN = "a-metrics-token-for-the-tests-0123456789"
@@ -113,3 +117,26 @@ def test_a_scrape_of_one_worker_tells_what_all_have_counted(settings: dict[str, 
         after = scrape(service)
         assert 0 < total(after, count, route="/items", status="401") < asked
         assert len(is_served_by(after)) == 1
+
+
+async def test_mails_are_counted_and_those_that_wait_have_an_age(
+    own_runtime: Runtime, clock: MovableClock
+) -> None:
+    def samples() -> list[float]:
+        found = read(render_metrics(own_runtime, Requests()).decode())
+        names = ("waiting", "oldest_seconds", "sent_total", "failed_total")
+        return [total(found, f"scopegate_mail_{name}") for name in names]
+
+    async with mail_server() as server, sending(sender_of(own_runtime, server.port)):
+        server.recipients["eve@example.com"] = "550 no such user"
+        for name in ("bob", "carol", "eve"):
+            await write(own_runtime, Mail("test", f"{name}@example.com", {}))
+        await until_rows(own_runtime, ended)
+        await until(lambda: samples() == [0, 0, 2, 1])
+        server.recipients["dan@example.com"] = "451 come again"
+        await write(own_runtime, Mail("test", "dan@example.com", {}))
+        await until_rows(own_runtime, lambda found: found[-1].last_error)
+        own_runtime.mailer.awake.set()
+        await until(lambda: samples()[0] == 1)
+        clock.move(seconds=20)
+        assert 20 <= samples()[1] < 25

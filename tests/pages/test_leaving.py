@@ -17,7 +17,7 @@ async def delete(browser: PersonsBrowser, password: str, **changes: str) -> http
 
 async def test_the_account_page_leads_to_both(signed_in: PersonsBrowser) -> None:
     page = (await signed_in.client.get("/account")).text
-    assert "Download everything kept about you" in page
+    assert "Download your data" in page
     assert 'href="delete-account"' in page
 
 
@@ -61,7 +61,7 @@ async def test_a_link_deletes_and_exports_nothing(signed_in: PersonsBrowser) -> 
 async def test_who_is_not_signed_in_is_asked_to_sign_in(
     runtime: Runtime, signed_in: PersonsBrowser
 ) -> None:
-    form = form_with((await signed_in.client.get("/account")).text, "Download everything")
+    form = form_with((await signed_in.client.get("/account")).text, "Download your data")
     async with client_of(runtime) as stranger:
         for answer in (
             await stranger.get("/delete-account"),
@@ -72,7 +72,7 @@ async def test_who_is_not_signed_in_is_asked_to_sign_in(
 
 
 async def test_everything_kept_is_downloaded(signed_in: PersonsBrowser, alice: Someone) -> None:
-    answer = await signed_in.press("/account", "Download everything")
+    answer = await signed_in.press("/account", "Download your data")
     assert answer.status_code == 200
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.headers["cache-control"] == "no-store"
@@ -82,7 +82,7 @@ async def test_everything_kept_is_downloaded(signed_in: PersonsBrowser, alice: S
 
 
 async def test_too_many_downloads_are_a_page_that_says_so(signed_in: PersonsBrowser) -> None:
-    answers = [await signed_in.press("/account", "Download everything") for _ in range(6)]
+    answers = [await signed_in.press("/account", "Download your data") for _ in range(6)]
     assert [each.status_code for each in answers] == [200] * 5 + [429]
     assert "exports within an hour" in answers[-1].text
     assert "retry-after" in answers[-1].headers

@@ -10,6 +10,8 @@ import httpx2
 import jwt
 import pytest
 
+from app.identity.address_writes import set_verified_address
+from app.mail.addresses import parse_address
 from app.runtime import Runtime
 from app.tokens.keys import LastSigningKey, retire_key, rotate_key
 from app.tokens.models import ID_TOKENS
@@ -102,6 +104,19 @@ async def test_userinfo_says_what_the_scopes_let_it(
         assert answer.json().keys() == said
         assert answer.json()["sub"] == str(alice.id)
         assert answer.json().get("preferred_username", alice.username) == alice.username
+
+
+async def test_userinfo_tells_the_address_where_the_person_lets_it(
+    runtime: Runtime, signed_in: PersonsBrowser, app: Application, alice: Someone
+) -> None:
+    tokens = await signed_in.let_in(app, scope="openid email")
+    assert (await signed_in.client.get("/userinfo", headers=tokens.header)).json().keys() == {"sub"}
+    async with runtime.work(OPERATOR) as work:
+        await set_verified_address(work, alice.id, parse_address("Alice@example.com"))
+    said = (await signed_in.client.get("/userinfo", headers=tokens.header)).json()
+    assert (said["email"], said["email_verified"]) == ("Alice@example.com", True)
+    me = (await signed_in.client.get("/users/me", headers=tokens.header)).json()
+    assert me["email"] == "Alice@example.com"
 
 
 async def test_userinfo_wants_openid_which_admin_does_not_imply(

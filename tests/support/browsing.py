@@ -39,7 +39,7 @@ class Form(HTMLParser):
             self.actions.append(self.action)
         elif tag == "input" and found.get("type") == "hidden":
             self.fields[found["name"]] = found["value"]
-        elif tag == "input" and found.get("name") == "scope":
+        elif tag == "input" and found.get("name") == "scope" and "role" in found:
             assert "checked" in found
             self.scopes.append(found["value"])
 

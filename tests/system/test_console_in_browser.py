@@ -78,6 +78,7 @@ def test_a_user_named_with_html_is_shown_as_text(settings: dict[str, Any]) -> No
 def test_the_keyboard_alone_signs_in_and_grants(settings: dict[str, Any]) -> None:
     with serving(**settings) as service, console(service) as page:
         press = page.keyboard
+        expect(page.get_by_label("Username")).to_be_focused()
         press.type("root")
         press.press("Tab")
         press.type(PASSWORD)

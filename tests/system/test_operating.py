@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def test_operating_does_what_it_says(
         new_secret = the_secret_changes_and_nobody_is_signed_out(operator, alice)
         with operator.serving(new_secret) as service:
             a_leaked_token_is_worth_nothing(walk, service)
+            a_leaked_personal_token_is_worth_nothing(walk, service)
             a_leaked_password_is_worth_nothing(walk, service)
             a_leaked_client_secret_is_worth_nothing(walk, service, robots_secret)
             a_leaked_key_verifies_nothing_and_no_session_ends(walk, service)
@@ -192,6 +194,22 @@ def a_leaked_token_is_worth_nothing(walk: Walk, service: Service) -> None:
     thief = sign_in(service, "alice")
     assert "login.succeeded" in walk.paste("A token")
     eventually(lambda: thief.status(service) == 401)
+
+
+def a_leaked_personal_token_is_worth_nothing(walk: Walk, service: Service) -> None:
+    alice = sign_in(service, "alice")
+    ends = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    body = {"name": "backup", "scopes": ["read:items"], "expires_at": ends}
+    url = f"{service.url}/users/me/tokens"
+    made = httpx2.post(url, json=body, headers=alice.bearer).json()
+    thief = SignedIn({"access_token": made["token"]})
+    assert thief.status(service) == 200
+    walk.given(TOKEN_ID=made["id"])
+    seen = walk.paste("A personal access token")
+    assert made["id"] in seen
+    assert "token.made" in seen
+    eventually(lambda: thief.status(service) == 401)
+    assert alice.status(service) == 200
 
 
 def a_leaked_password_is_worth_nothing(walk: Walk, service: Service) -> None:

@@ -146,7 +146,7 @@ def test_by_the_keyboard_alone_a_person_changes_their_password_and_ends_sessions
         sign_in(page)
         expect(page.get_by_role("listitem")).to_have_count(2)
         look("account")
-        for _ in range(5):  # A link, Sign out, End, End, End all others.
+        for _ in range(6):  # Two links, Sign out, End, End, End all others.
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_contain_text("All your other sessions have ended")
@@ -201,6 +201,76 @@ def test_axe_finds_nothing_on_the_pages_that_applications_lead_to(
         look("logout")
         page.goto(f"{service.url}/")
         look("start")
+    assert found == []
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_a_person_makes_a_token_by_the_keyboard_and_revokes_it_without_a_script(
+    settings: dict[str, Any], viewport: ViewportSize, tmp_path: Path
+) -> None:
+    """And axe finds nothing on the way, which takes a browser with scripts."""
+    options: dict[str, Any] = {"viewport": viewport}
+    with (
+        serving(**settings) as service,
+        page_of(service, java_script_enabled=False, **options) as page,
+    ):
+        page.goto(f"{service.url}/sign-in")
+        sign_in(page)
+        page.get_by_role("link", name="Make an access token").click()
+        page.get_by_label("Name", exact=True).focus()
+        page.keyboard.type("nightly backup")
+        fits(page, tmp_path / "new-token.png")
+        box = page.get_by_role("checkbox", name="Read items")
+        expect(box).not_to_be_checked()
+        box.focus()
+        page.keyboard.press("Space")
+        page.get_by_label("Current password").focus()
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("wrong")
+        expect(page.get_by_label("Name", exact=True)).to_have_value("nightly backup")
+        expect(box).to_be_checked()
+        page.get_by_label("Current password").focus()
+        page.keyboard.type(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("shown this once")
+        fits(page, tmp_path / "token-made.png")
+        token = page.get_by_label("nightly backup").input_value()
+        header = {"Authorization": f"Bearer {token}"}
+        assert httpx2.get(f"{service.url}/items", headers=header).status_code == 200
+        page.get_by_role("link", name="To your account").click()
+        expect(page.get_by_text("nightly backup")).to_be_visible()
+        fits(page, tmp_path / "account-with-tokens.png")
+        page.get_by_role("button", name="Revoke nightly backup").click()
+        expect(page.get_by_role("status")).to_contain_text("is revoked")
+        assert httpx2.get(f"{service.url}/items", headers=header).status_code == 401
+
+
+@pytest.mark.npm
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_where_tokens_are_made_and_shown(
+    settings: dict[str, Any], scheme: str
+) -> None:
+    script = axe()
+    found: list[tuple[str, object]] = []
+    options: dict[str, Any] = {"viewport": PHONE, "color_scheme": scheme, "bypass_csp": True}
+    with serving(**settings) as service, page_of(service, **options) as page:
+        page.goto(f"{service.url}/sign-in")
+        sign_in(page)
+        page.get_by_role("link", name="Make an access token").click()
+        expect(page.get_by_label("Name", exact=True)).to_be_visible()
+        found += violations(page, script)
+        page.get_by_label("Name", exact=True).fill("backup")
+        for password in ("wrong", PASSWORD):
+            page.get_by_label("Current password").fill(password)
+            page.get_by_role("checkbox", name="Read items").check()
+            page.get_by_role("button", name="Make token").click()
+            said = "shown this once" if password == PASSWORD else "password is wrong"
+            expect(page.get_by_text(said)).to_be_visible()
+            found += violations(page, script)
+        page.goto(f"{service.url}/account")
+        expect(page.get_by_role("button", name="Revoke backup")).to_be_visible()
+        found += violations(page, script)
     assert found == []
 
 
