@@ -28,7 +28,7 @@ from tests.support.processes import PATIENCE, free_port
 
 PUBLISHED = (
     "users, scopes, grants, clients, consents, sessions, browser_sessions, authorization_codes, "
-    "opaque_tokens, signing_keys"
+    "opaque_tokens, personal_tokens, account_links, sign_ups, signing_keys"
 )
 
 
