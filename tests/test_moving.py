@@ -24,10 +24,10 @@ TABLES = f"""
         id uuid DEFAULT gen_random_uuid(), email varchar(320), hashed_password varchar(1024),
         is_active bool, is_superuser bool, is_verified bool
     );
-    INSERT INTO "user" (email, hashed_password, is_active, is_superuser) VALUES
-        ('anna@example.com', '{BY_ARGON2}', true, true),
-        ('ben@example.com', '{BY_BCRYPT}', true, false),
-        ('carl@example.com', '{BY_BCRYPT}', false, false);
+    INSERT INTO "user" (email, hashed_password, is_active, is_superuser, is_verified) VALUES
+        ('anna@example.com', '{BY_ARGON2}', true, true, false),
+        ('ben@example.com', '{BY_BCRYPT}', true, false, true),
+        ('carl@example.com', '{BY_BCRYPT}', false, false, true);
 
     CREATE TABLE auth_user (username varchar(150), password varchar(128), is_active bool);
     INSERT INTO auth_user VALUES
@@ -109,6 +109,7 @@ async def test_moving_takes_people_over_with_their_passwords(
         walk.paste("From FastAPI's tutorial")
         assert "1 made" in walk.paste("From FastAPI's tutorial")
         assert "2 made" in walk.paste("From fastapi-users")
+        assert "2 already there" in walk.paste("From the full-stack FastAPI template")
         assert "1 made" in walk.paste("From Django")
         assert "1 made" in walk.paste("From Keycloak")
         assert "1 made" in walk.paste("From Auth0")
