@@ -41,7 +41,7 @@ export function termsFields(now = {}) {
   const presets = el("div", { class: "presets" }, ...presetButtons(set));
   const ends = el("fieldset", {}, el("legend", {}, "End"), presets, date, clock, shown);
   const reason = { name: "reason", maxlength: 500, value: now.reason };
-  return [ends, field("Reason", reason, "Stored with the grant and in the audit log.")];
+  return [ends, field("Reason", reason, "Stored with the grant.")];
 }
 
 /** @param {(moment: Date | null) => void} set */
