@@ -57,6 +57,10 @@ class Account:
     secrets: int = 0
 
 
+OWN_BY_PASSWORD = ("password", "address", "invitation")
+WAYS = [*OWN_BY_PASSWORD, "name", "secrets", "sessions"]
+
+
 class AuthorityMachine(RuleBasedStateMachine):
     """Five accounts, one of them a service; the service's answers must be the model's."""
 
@@ -223,7 +227,7 @@ class AuthorityMachine(RuleBasedStateMachine):
             with self.nobody_gains_what_the_caller_lacks(caller, token):
                 target.disabled = disabled
 
-    @rule(data=st.data(), way=st.sampled_from(["name", "password", "secrets", "sessions"]))
+    @rule(data=st.data(), way=st.sampled_from(WAYS))
     def take_an_account_over(self, data: st.DataObject, way: str) -> None:
         caller, token, target, headers = self.draw_call(data)
         path = f"/users/{target.id}"
@@ -235,6 +239,12 @@ class AuthorityMachine(RuleBasedStateMachine):
             case "password":
                 status = self.call(headers, "POST", f"{path}/password", {"password": PASSWORD})
                 done = 204 if person else 422
+            case "address":
+                body = {"email": f"{uuid.uuid4().hex}@example.com"}
+                status, done = self.call(headers, "PATCH", path, body), 200 if person else 422
+            case "invitation":
+                status = self.call(headers, "POST", f"{path}/invitation")
+                done = 201 if person else 422
             case "secrets":
                 status = self.call(headers, "POST", f"{path}/secrets")
                 done = 422 if person else 201 if target.secrets < 2 else 409
@@ -242,11 +252,13 @@ class AuthorityMachine(RuleBasedStateMachine):
                 status, done = self.call(headers, "DELETE", f"{path}/sessions"), 204
         if not self.may(token, "write:users") or not self.may_manage(token, target):
             assert status == 403
+        elif way in OWN_BY_PASSWORD and target is caller:
+            assert status == 403, "their own account they change with their password"
         elif way != "sessions" and not self.may_take_over(caller, token, target):
             assert status == 403, "it would serve them for longer than what they hold"
         else:
             assert status == done
-            target.secrets += status == 201
+            target.secrets += way == "secrets" and status == 201
 
     @rule(data=st.data())
     def register_a_scope(self, data: st.DataObject) -> None:
