@@ -6,7 +6,6 @@ algorithm and the table are the throttle's: see `identity.throttle`.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import case, func, select
@@ -16,29 +15,14 @@ from app.db.work import Reader
 from app.errors import Unavailable
 from app.identity.models import FailureBudget
 from app.identity.networks import network_of
-from app.identity.throttle import SLACK, Throttle
-
-
-@dataclass(frozen=True, slots=True)
-class AskingLimit:
-    """`burst` requests at once, then one every `interval`."""
-
-    counted: str
-    burst: int
-    interval: timedelta
-
-    @property
-    def slack(self) -> timedelta:
-        """How long a budget that is used up takes to be whole again."""
-        return (self.burst - 1) * self.interval
-
+from app.identity.throttle import SLACK, FailureLimit, Throttle
 
 # An office behind one address, and a person who tries again a few times.
-BY_NETWORK = AskingLimit("asked from", burst=20, interval=timedelta(seconds=25))
+BY_NETWORK = FailureLimit("asked from", burst=20, interval=timedelta(seconds=25))
 # A person who tries again. The sender of mails bounds them too: this one bounds the work.
-FOR_ADDRESS_THERE = AskingLimit("asked there for", burst=5, interval=timedelta(minutes=2))
+FOR_ADDRESS_THERE = FailureLimit("asked there for", burst=5, interval=timedelta(minutes=2))
 # From very many networks. Generous: strangers must not keep a person from a link of their own.
-FOR_ADDRESS = AskingLimit("asked for", burst=90, interval=timedelta(seconds=5))
+FOR_ADDRESS = FailureLimit("asked for", burst=90, interval=timedelta(seconds=5))
 LIMITS = (BY_NETWORK, FOR_ADDRESS_THERE, FOR_ADDRESS)
 assert all(limit.slack <= SLACK for limit in LIMITS)  # Else rows go too early.
 

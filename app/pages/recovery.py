@@ -4,6 +4,7 @@ Opening such a link changes nothing, because programs that look for harm in mail
 The button on the page uses it up.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from fastapi import Request
@@ -14,6 +15,7 @@ from app.access.letters import ask_by_address
 from app.api.dependencies import ActorDep
 from app.api.routing import Router
 from app.api.security import OWN_PAGE
+from app.db.work import Actor
 from app.errors import DomainError
 from app.identity.links import BadLink, Purpose, find_link
 from app.identity.models import User
@@ -97,17 +99,7 @@ async def reset_page(request: Request) -> Response:
 @router.post("/reset-password")
 async def reset(request: Request, actor: ActorDep) -> Response:
     """Set the new password."""
-    browser, token, form = await _pressed(request, RESET)
-    try:
-        password = _new_password(form)
-        await password_links.reset_password(
-            browser.runtime.guard, token=token, password=password, actor=actor
-        )
-    except BadLink:
-        raise
-    except DomainError as error:
-        return await _ask_password(browser, RESET, token, error)
-    return tell(browser, "reset")
+    return await _set_password(request, actor, RESET, password_links.reset_password)
 
 
 @router.get("/accept-invitation")
@@ -119,17 +111,22 @@ async def accept_page(request: Request) -> Response:
 @router.post("/accept-invitation")
 async def accept(request: Request, actor: ActorDep) -> Response:
     """Set the first password."""
-    browser, token, form = await _pressed(request, ACCEPT)
+    return await _set_password(request, actor, ACCEPT, password_links.accept_invitation)
+
+
+async def _set_password(
+    request: Request, actor: Actor, name: str, use: Callable[..., Awaitable[None]]
+) -> Response:
+    """Use the link up with the password in the form, and say so. Raises BadLink."""
+    browser, token, form = await _pressed(request, name)
     try:
         password = _new_password(form)
-        await password_links.accept_invitation(
-            browser.runtime.guard, token=token, password=password, actor=actor
-        )
+        await use(browser.runtime.guard, token=token, password=password, actor=actor)
     except BadLink:
         raise
     except DomainError as error:
-        return await _ask_password(browser, ACCEPT, token, error)
-    return tell(browser, "accepted")
+        return await _ask_password(browser, name, token, error)
+    return tell(browser, "reset" if name == RESET else "accepted")
 
 
 _PURPOSES: dict[str, tuple[Purpose, ...]] = {
