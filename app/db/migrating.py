@@ -4,13 +4,14 @@ from datetime import timedelta
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import sqlstate_of
-from app.db.schema import current_revision, head_revision
+from app.db.schema import current_revision, head_revision, migrations
 from app.db.triggers import restore_triggers
 from app.errors import ScopegateError
 from app.settings import MIGRATIONS, Settings
@@ -35,17 +36,21 @@ def alembic_config() -> Config:
 async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
     """Bring the database up to a revision. Several may call at once: one works, the rest wait.
 
-    Raises CannotMigrate.
+    Each migration is a transaction of its own, so that others wait only for the locks of one; an
+    empty database gets all of them in one. Raises CannotMigrate.
     """
+    config = alembic_config()
 
-    def run(connection: Connection) -> None:
-        config = alembic_config()
+    def run(connection: Connection, to: str) -> None:
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        command.upgrade(config, to)
 
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(run)
+        async with engine.connect() as connection:
+            current = await current_revision(connection)
+        for each in _steps(config, current, revision):
+            async with engine.begin() as connection:
+                await connection.run_sync(run, each)
     except CommandError as error:
         raise CannotMigrate(f"the database can't be migrated by this version: {error}") from error
     except DBAPIError as error:
@@ -53,6 +58,15 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
             raise
         # A migration says itself why it can't go on.
         raise CannotMigrate(str(error.orig)) from None
+
+
+def _steps(config: Config, current: str | None, target: str) -> list[str]:
+    """The revisions to go to, one after another; at least the target, which may be reached."""
+    # Where it is empty, or not ours, `migrations/env.py` decides.
+    if current not in migrations():
+        return [target]
+    scripts = ScriptDirectory.from_config(config).walk_revisions(current, target)
+    return [each.revision for each in scripts if each.revision != current][::-1] or [target]
 
 
 async def restore(engine: AsyncEngine) -> None:

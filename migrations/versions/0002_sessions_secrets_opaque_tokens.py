@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from app.db.table_locks import lock_tables
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -11,6 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(alone=["signing_keys"], against_writes=["users"]))
     op.create_table(
         "client_secrets",
         sa.Column("id", sa.Uuid(), nullable=False),

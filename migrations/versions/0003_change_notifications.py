@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -41,6 +43,7 @@ USER_CHANGED = """
     (OLD.id, OLD.username, OLD.kind, OLD.created_at, OLD.disabled_at)
     IS DISTINCT FROM (NEW.id, NEW.username, NEW.kind, NEW.created_at, NEW.disabled_at)
 """
+TABLES = ["users", "grants", "sessions", "opaque_tokens", "scopes", "signing_keys"]
 ROW_TRIGGERS = [
     ("users", "UPDATE", USER_CHANGED, "'user', 'id'"),
     ("users", "DELETE", None, "'user', 'id'"),
@@ -62,6 +65,7 @@ TABLE_TRIGGERS = [
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(against_writes=TABLES))
     op.execute(NOTIFY_ROW)
     op.execute(NOTIFY_TABLE)
     for table, events, condition, arguments in ROW_TRIGGERS:

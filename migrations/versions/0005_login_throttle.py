@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -10,6 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(against_writes=["users"]))
     # Unlogged: a crash of Postgres empties it, which makes every budget whole, and nothing else.
     op.create_table(
         "failure_budgets",

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -11,6 +13,7 @@ TRIGGERS = ("never_rewritten", "never_removed_young")
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(against_writes=["audit_entries"]))
     # As they were made, they rest in a session that says session_replication_role = replica, which
     # a superuser may.
     for trigger in TRIGGERS:

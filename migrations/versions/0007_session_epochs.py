@@ -3,30 +3,14 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-# The statements below need both tables, and so do requests, in either order. A wait that is shorter
-# than Postgres' deadlock timeout (1s) never makes a request the victim of a deadlock.
-LOCK_TABLES = """
-DO $$
-BEGIN
-    FOR attempt IN 1..25 LOOP
-        BEGIN
-            SET LOCAL lock_timeout = '200ms';
-            LOCK TABLE users, sessions, opaque_tokens, scopes, signing_keys
-                IN ACCESS EXCLUSIVE MODE;
-            SET LOCAL lock_timeout = '5s';
-            RETURN;
-        EXCEPTION WHEN lock_not_available THEN
-            PERFORM pg_sleep(0.1 * random());
-        END;
-    END LOOP;
-    RAISE lock_not_available USING MESSAGE = 'the tables are in use: run it again';
-END $$
-"""
+LOCKED = ["users", "sessions", "opaque_tokens", "scopes", "signing_keys"]
 # They run with a search path of their own, so the schema of the tables is put in for SCHEMA.
 FUNCTIONS = """
 DO $do$
@@ -217,7 +201,7 @@ REPLACED: list[Trigger] = [
 
 
 def upgrade() -> None:
-    op.execute(LOCK_TABLES)
+    op.execute(lock_tables(alone=LOCKED))
     for table, name in (
         ("users", "session_epoch"),
         ("users", "ended_epoch"),

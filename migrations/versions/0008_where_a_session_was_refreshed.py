@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
@@ -10,6 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(alone=["sessions"]))
     # The release before refreshes without setting these. The generation tells: where it is not the
     # row's own, the other two are of an earlier refresh and are not compared.
     op.add_column("sessions", sa.Column("rotated_generation", sa.Integer(), nullable=True))

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0009"
 down_revision = "0008"
 branch_labels = None
@@ -29,6 +31,7 @@ EXECUTE FUNCTION scopegate_forget_skeleton()
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(alone=["users"]))
     # Filled in by `fill_in_skeletons` after this transaction, a batch at a time: it would lock all
     # users for as long as it takes.
     op.add_column("users", sa.Column("username_skeleton", sa.LargeBinary(), nullable=True))

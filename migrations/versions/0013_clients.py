@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from app.db.table_locks import lock_tables
+
 revision = "0013"
 down_revision = "0012"
 branch_labels = None
@@ -60,6 +62,7 @@ END $$
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(alone=["sessions", "signing_keys"], against_writes=["users"]))
     op.execute(REFUSE_TAKEN)
     _create_clients()
     _create_consents()

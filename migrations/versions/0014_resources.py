@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from app.db.table_locks import lock_tables
+
 revision = "0014"
 down_revision = "0013"
 branch_labels = None
@@ -11,6 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(alone=["scopes", "sessions", "authorization_codes", "opaque_tokens"]))
     op.add_column("scopes", sa.Column("resource", sa.String(), nullable=True))
     # Of those below, the previous release writes NULL, which is as before.
     op.add_column("sessions", sa.Column("resources", _strings(), nullable=True))

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0016"
 down_revision = "0015"
 branch_labels = None
@@ -23,6 +25,7 @@ WITHOUT = """
 # To switch the trigger off for its table would make every login wait until this transaction ends,
 # and there may be millions of entries. So its function is made to refuse nothing, and then what it
 # was, in one transaction: for all others it refuses all the time. Only its owner can do that.
+LOCK = lock_tables(alone=["users"], against_writes=["sessions", "audit_entries"])
 TAKE_NAMES_OUT = f"""
 DO $do$
 DECLARE
@@ -34,23 +37,8 @@ BEGIN
         AS 'BEGIN RETURN NULL; END';
     UPDATE audit_entries SET detail = {WITHOUT} WHERE {NAMELESS};
     GET DIAGNOSTICS changed = ROW_COUNT;
-    -- From here on others wait, so all that needs a lock comes in one go. Requests need these
-    -- tables in either order. A wait that is shorter than Postgres' deadlock timeout (1s) never
-    -- makes a request the victim of a deadlock.
-    FOR attempt IN 1..26 LOOP
-        IF attempt = 26 THEN
-            RAISE lock_not_available USING MESSAGE = 'the tables are in use: run it again';
-        END IF;
-        BEGIN
-            SET LOCAL lock_timeout = '200ms';
-            LOCK TABLE users IN ACCESS EXCLUSIVE MODE;
-            LOCK TABLE sessions, audit_entries IN SHARE ROW EXCLUSIVE MODE;
-            SET LOCAL lock_timeout = '5s';
-            EXIT;
-        EXCEPTION WHEN lock_not_available THEN
-            PERFORM pg_sleep(0.1 * random());
-        END;
-    END LOOP;
+    -- From here on others wait.
+    {LOCK};
     -- The release before has written entries meanwhile, and will write more.
     -- Without IN, which Postgres shows in another way once a dump was restored.
     CREATE TRIGGER audit_entries_without_names BEFORE INSERT ON audit_entries FOR EACH ROW

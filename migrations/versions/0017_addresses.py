@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0017"
 down_revision = "0016"
 branch_labels = None
@@ -33,6 +35,7 @@ NOW = f"{BEFORE}, email, email_verified_at"
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(alone=["users"]))
     # NULL for all who are there: to fill it in is the operator's or the person's to do.
     op.add_column("users", sa.Column("email", sa.String(), nullable=True))
     op.add_column("users", sa.Column("email_key", sa.String(), nullable=True))

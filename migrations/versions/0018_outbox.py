@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0018"
 down_revision = "0017"
 branch_labels = None
@@ -10,6 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(against_writes=["users"]))
     op.create_table(
         "outbox",
         sa.Column("id", sa.Uuid(), nullable=False),

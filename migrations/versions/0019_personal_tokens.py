@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.table_locks import lock_tables
+
 revision = "0019"
 down_revision = "0018"
 branch_labels = None
@@ -53,6 +55,7 @@ TRIGGERS = {
 
 
 def upgrade() -> None:
+    op.execute(lock_tables(alone=["sessions"], against_writes=["users"]))
     # NULL is a login, as every session is that the previous release opens.
     op.add_column("sessions", sa.Column("token_name", sa.String(), nullable=True))
     op.create_table(

@@ -132,6 +132,24 @@ async def test_a_migration_does_not_wait_long_on_a_lock(engine: AsyncEngine) -> 
     await engine.dispose()
 
 
+async def test_each_migration_ends_by_itself_so_that_one_that_fails_undoes_no_other(
+    engine: AsyncEngine,
+) -> None:
+    await upgrade(engine, "0012")
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO users (id, username, username_key, kind) VALUES "
+                "(gen_random_uuid(), 'Scopegate-Docs', 'scopegate-docs', 'service')"
+            )
+        )
+    with pytest.raises(CannotMigrate, match="Scopegate-Docs"):
+        await upgrade(engine)
+    async with engine.connect() as connection:
+        assert await current_revision(connection) == "0014"
+    await engine.dispose()
+
+
 async def test_scopes_that_are_openid_connects_now_stop_the_migration_with_a_clear_line(
     engine: AsyncEngine,
 ) -> None:
