@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,11 @@ JUDGES = {
         "tokens/test_verification",
     ),
 }
-"""Whose task it is to see that something is wrong there; nearly every test comes by there."""
+"""Whose task it is to see that something is wrong there, where more than a few tests come by."""
+FEW = 60
+
+_collected: list[str] = []
+_started: set[str] = set()
 
 Change = tuple[str, ...]
 
@@ -261,12 +266,33 @@ def pytest_runtest_setup() -> None:
     holdings._GRANTED = holdings.granted_to(user_id, now)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _collected.extend(item.nodeid for item in items)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Where this test came by without being its judge, mutmut need not know of it."""
-    test = item.nodeid.removeprefix("tests/").partition(".py")[0]
-    came_by = state()._stats
-    came_by -= {each for each in came_by if test not in JUDGES[each.rpartition(".")[0]]}
+def pytest_runtest_call() -> None:
+    """What came by before the test itself: the first test to need it starts what many share."""
+    _started.update(state()._stats)
+
+
+def pytest_sessionfinish() -> None:
+    """Where many tests came by, leave the judges alone: they see it as well as all of them do."""
+    came_by = state().tests_by_mangled_function_name
+    for function, tests in came_by.items():
+        judges = set(_judges(function))
+        if function in _started:
+            tests |= judges
+        if len(tests) > FEW and tests & judges:
+            tests &= judges
+
+
+def _judges(function: str) -> Iterator[str]:
+    """The tests of this run whose task it is."""
+    files = JUDGES[function.rpartition(".")[0]]
+    for test in _collected:
+        if test.removeprefix("tests/").partition(".py")[0] in files:
+            yield test
 
 
 if __name__ == "__main__":
