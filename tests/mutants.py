@@ -201,7 +201,8 @@ def main() -> int:
         try:
             environment = {**os.environ, "SCOPEGATE_TEST_DATABASE_URL": server.url}
             names = [_pattern(each) for each in arguments.names]
-            subprocess.run([MUTMUT, "run", *names], env=environment, check=True)
+            children = ["--max-children", str(arguments.children)]
+            subprocess.run([MUTMUT, "run", *children, *names], env=environment, check=True)
         finally:
             server.stop()
     return _report()
@@ -249,6 +250,13 @@ def _mutmut(*arguments: str) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="files, or mutants by mutmut's name: only these")
+    parser.add_argument(
+        "--children",
+        type=int,
+        # Half of a test's time is Postgres'.
+        default=2 * (os.cpu_count() or 1),
+        help="how many are tried at once (default: two for each processor)",
+    )
     parser.add_argument("--report", action="store_true", help="try nothing: say what is known")
     return parser.parse_args()
 
@@ -274,6 +282,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_call() -> None:
     """What came by before the test itself: the first test to need it starts what many share."""
     _started.update(state()._stats)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tell which test stops the run before any mutant: mutmut says only that there is one."""
+    if report.failed and os.environ.get("MUTANT_UNDER_TEST") in {None, "", "stats"}:
+        print(f"\n{report.nodeid} fails:\n{report.longreprtext}", file=sys.__stderr__)
 
 
 def pytest_sessionfinish() -> None:
