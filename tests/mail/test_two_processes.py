@@ -66,6 +66,8 @@ async def test_a_process_that_is_killed_while_it_sends_loses_no_mail_and_repeats
             await until(lambda: len(server.taken) > 20)
             os.killpg(killed.process.pid, signal.SIGKILL)
             killed.process.wait()
+        # What it had sent may be on its way still.
+        await until(lambda: not server.connected)
         before = Counter(each.recipient for each in server.taken)
         written_down = {row.address_digest for row in await rows(own_runtime) if row.sent_at}
         server.silent.clear()

@@ -62,6 +62,8 @@ class MailServer:
     contents: dict[str, str] = field(default_factory=dict)
     asked: int = 0
     """Connections."""
+    connected: set[SMTP] = field(default_factory=set)
+    """Those whose other end is still there."""
     logins: list[tuple[bytes, bytes]] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     """Of each mail, whether it came over TLS."""
@@ -112,6 +114,20 @@ class MailServer:
     _implicit = False
 
 
+class _Connection(SMTP):
+    """A connection that tells the server when its other end has gone."""
+
+    event_handler: MailServer
+
+    def eof_received(self) -> bool | None:
+        self.event_handler.connected.discard(self)
+        return super().eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.event_handler.connected.discard(self)
+        super().connection_lost(error)
+
+
 @asynccontextmanager
 async def mail_server(
     tls: ssl.SSLContext | None = None,
@@ -128,7 +144,7 @@ async def mail_server(
 
     def connected() -> SMTP:
         server.asked += 1
-        protocol = SMTP(
+        protocol = _Connection(
             server,
             hostname="mail.test",
             enable_SMTPUTF8=utf8,
@@ -140,6 +156,7 @@ async def mail_server(
             loop=loop,
         )
         transports.add(protocol)
+        server.connected.add(protocol)
         return protocol
 
     listening = await loop.create_server(connected, host, 0, ssl=tls if implicit else None)
