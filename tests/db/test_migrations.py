@@ -75,7 +75,12 @@ def test_what_is_read_in_the_migrations_is_what_alembic_reads(tmp_path: Path) ->
 
 
 @pytest.mark.system
-async def test_replicas_may_migrate_at_once(engine: AsyncEngine, empty_database_url: str) -> None:
+@pytest.mark.parametrize("begin", [None, "0011"], ids=["an empty database", "an older one"])
+async def test_replicas_may_migrate_at_once(
+    engine: AsyncEngine, empty_database_url: str, begin: str | None
+) -> None:
+    if begin is not None:
+        await upgrade(engine, begin)
     environment = {**os.environ, "SCOPEGATE_DATABASE_URL": empty_database_url}
     replicas = [
         await asyncio.create_subprocess_exec(
