@@ -17,12 +17,12 @@ from app.errors import ScopegateError
 from app.settings import MIGRATIONS, Settings
 
 MIGRATION_TIMEOUT = timedelta(minutes=10)
-RAISED = "P0001"
-"""The SQLSTATE of RAISE EXCEPTION."""
+SAID_BY_MIGRATION = {"P0001", "55P03"}
+"""The SQLSTATEs of RAISE EXCEPTION, and of a lock that is not given (see `table_locks`)."""
 
 
 class CannotMigrate(ScopegateError):
-    """There are no migrations from the database's revision, or its content is in their way."""
+    """There are no migrations from the database's revision, or something is in their way."""
 
 
 def alembic_config() -> Config:
@@ -54,7 +54,7 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
     except CommandError as error:
         raise CannotMigrate(f"the database can't be migrated by this version: {error}") from error
     except DBAPIError as error:
-        if sqlstate_of(error) != RAISED:
+        if sqlstate_of(error) not in SAID_BY_MIGRATION:
             raise
         # A migration says itself why it can't go on.
         raise CannotMigrate(str(error.orig)) from None

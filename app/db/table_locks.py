@@ -16,7 +16,7 @@ BEGIN
         LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE;
     EXCEPTION WHEN lock_not_available THEN
         RAISE lock_not_available USING MESSAGE =
-            'VACUUM or CREATE INDEX works on {tables}: run it again when that is done';
+            '{tables}: VACUUM or CREATE INDEX works there, run it again when that is done';
     END;
     FOR attempt IN 1..25 LOOP
         BEGIN
@@ -28,7 +28,7 @@ BEGIN
             PERFORM pg_sleep(0.1 * random());
         END;
     END LOOP;
-    RAISE lock_not_available USING MESSAGE = 'the tables are in use: run it again';
+    RAISE lock_not_available USING MESSAGE = '{tables}: in use, run it again';
 END $locks$
 """
 

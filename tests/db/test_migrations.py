@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.access.models import Scope
 from app.access.scopes import SHIPPED
-from app.db.engine import create_engine
-from app.db.migrating import CannotMigrate, alembic_config, upgrade
+from app.db.engine import create_engine, open_engine
+from app.db.migrating import CannotMigrate, alembic_config, migrator_settings, upgrade
 from app.db.schema import (
     current_revision,
     earlier_revisions,
@@ -72,6 +72,29 @@ def test_what_is_read_in_the_migrations_is_what_alembic_reads(tmp_path: Path) ->
     assert migrations(folder / "versions").keys() == everything
     assert everything - earlier_revisions(folder / "versions") == {scripts.get_current_head()}
     assert head_revision() == ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("ROW EXCLUSIVE", "sessions, users: in use, run it again"),
+        (
+            "SHARE UPDATE EXCLUSIVE",
+            "sessions, users: VACUUM or CREATE INDEX works there, run it again when that is done",
+        ),
+    ],
+)
+async def test_a_migration_that_gets_no_lock_says_what_to_do(
+    empty_database_url: str, mode: str, why: str
+) -> None:
+    async with open_engine(migrator_settings(settings_for(empty_database_url))) as engine:
+        await upgrade(engine, "0018")
+        async with engine.connect() as other:
+            await other.execute(text(f"LOCK TABLE users IN {mode} MODE"))
+            with pytest.raises(CannotMigrate) as refused:
+                await upgrade(engine)
+        assert str(refused.value) == why
+        await upgrade(engine)
 
 
 @pytest.mark.system
