@@ -42,7 +42,11 @@ def number(
 
 
 def run(connection: Connection) -> bool:
-    """Migrate under a lock; at the head, add the shipped scopes and return True."""
+    """Migrate under a lock; return whether the database is at the head.
+
+    There it adds the shipped scopes, but not while it holds a migration's locks: another
+    transaction may hold a scope's row for long.
+    """
     schema = connection.scalar(select(func.current_schema()))
     context.configure(
         connection=connection,
@@ -58,9 +62,11 @@ def run(connection: Connection) -> bool:
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SET LOCAL statement_timeout = '10min'"))
         refuse_foreign(connection)
+        before = set(context.get_context().get_current_heads())
         context.run_migrations()
-        at_head = context.get_context().get_current_revision() == context.get_head_revision()
-        if at_head:
+        after = set(context.get_context().get_current_heads())
+        at_head = after == set(context.script.get_heads())
+        if at_head and (before == after or not before):
             put_shipped_scopes(connection)
     return at_head
 
@@ -70,6 +76,8 @@ async def run_with_own_engine() -> None:
         async with engine.begin() as connection:
             at_head = await connection.run_sync(run)
         if at_head:
+            async with engine.begin() as connection:
+                await connection.run_sync(put_shipped_scopes)
             await fill_in_all_skeletons(async_sessionmaker(engine))
 
 

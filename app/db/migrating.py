@@ -1,5 +1,7 @@
 """Bringing the schema up to this version, by Alembic: only those who migrate need that."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from alembic import command
@@ -17,8 +19,8 @@ from app.errors import ScopegateError
 from app.settings import MIGRATIONS, Settings
 
 MIGRATION_TIMEOUT = timedelta(minutes=10)
-SAID_BY_MIGRATION = {"P0001", "55P03"}
-"""The SQLSTATEs of RAISE EXCEPTION, and of a lock that is not given (see `table_locks`)."""
+SAID_BY_MIGRATION = {"P0001", "55P03", "40P01"}
+"""The SQLSTATEs of RAISE EXCEPTION, of a lock that is not given, and of a deadlock."""
 
 
 class CannotMigrate(ScopegateError):
@@ -34,9 +36,9 @@ def alembic_config() -> Config:
 
 
 async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
-    """Bring the database up to a revision. Several may call at once: one works, the rest wait.
+    """Bring the database up to a later revision. Several may call at once: one works, others wait.
 
-    Each migration is a transaction of its own, so that others wait only for the locks of one; an
+    Each migration is a transaction of its own, so that requests wait only for the locks of one. An
     empty database gets all of them in one. Raises CannotMigrate.
     """
     config = alembic_config()
@@ -45,35 +47,45 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 
-    try:
+    with _explained():
         async with engine.connect() as connection:
             current = await current_revision(connection)
         for each in _steps(config, current, revision):
             async with engine.begin() as connection:
                 await connection.run_sync(run, each)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise CannotMigrate for what a migration says itself, or Alembic."""
+    try:
+        yield
     except CommandError as error:
         raise CannotMigrate(f"the database can't be migrated by this version: {error}") from error
     except DBAPIError as error:
         if sqlstate_of(error) not in SAID_BY_MIGRATION:
             raise
-        # A migration says itself why it can't go on.
         raise CannotMigrate(str(error.orig)) from None
 
 
 def _steps(config: Config, current: str | None, target: str) -> list[str]:
-    """The revisions to go to, one after another; at least the target, which may be reached."""
+    """The revisions to go to in turn. With nothing left to migrate, `env.py` puts the scopes."""
     # Where it is empty, or not ours, `migrations/env.py` decides.
     if current not in migrations():
         return [target]
     scripts = ScriptDirectory.from_config(config).walk_revisions(current, target)
-    return [each.revision for each in scripts if each.revision != current][::-1] or [target]
+    return [*(each.revision for each in scripts if each.revision != current)][::-1] + [target]
 
 
 async def restore(engine: AsyncEngine) -> None:
-    """Put back every trigger that is missing, off or altered, in a database at this version."""
-    async with engine.begin() as connection:
-        if await current_revision(connection) == head_revision():
-            await connection.run_sync(restore_triggers)
+    """Put back every trigger that is missing, off or altered, in a database at this version.
+
+    Raises CannotMigrate.
+    """
+    with _explained():
+        async with engine.begin() as connection:
+            if await current_revision(connection) == head_revision():
+                await connection.run_sync(restore_triggers)
 
 
 def migrator_settings(settings: Settings) -> Settings:

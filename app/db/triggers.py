@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from app.db.locks import Lock
 from app.db.schema import migrations
+from app.db.table_locks import lock_tables
 
 DEFINITIONS = Path(__file__).with_name("triggers.sql")
 _PART = re.compile(
@@ -85,12 +86,13 @@ def judge(rows: Iterable[Sequence[Any]], names: Sequence[str] = NOTIFYING) -> Tr
 def restore_triggers(connection: Connection) -> None:
     """Make every trigger as it must be, in a database that this version has migrated."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.TRIGGERS.value})
-    # Every query behind one that waits for a lock waits too: rather give up.
-    connection.execute(text("SET LOCAL lock_timeout = '5s'"))
     rows = connection.exec_driver_sql(TRIGGER_QUERY, (TABLES,)).all()
+    names = [each.split()[0] for each in judge(rows, sorted(TRIGGERS)).wrong]
+    if names:
+        tables = sorted({name.partition(".")[0] for name in names})
+        connection.exec_driver_sql(lock_tables(against_writes=tables))
     schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
-    for each in judge(rows, sorted(TRIGGERS)).wrong:
-        name = each.split()[0]
+    for name in names:
         trigger, function = _definition(name)
         table, _, short = name.partition(".")
         connection.exec_driver_sql(function.replace("FROM SCHEMA.", f"FROM {schema}."))

@@ -108,6 +108,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_erased_names_erased_at"), "erased_names", ["erased_at"])
     op.execute(TAKE_OUT_OF_NEW)
+    # It keeps VACUUM out, and is in no request's way: else the rewrite could be for nothing.
+    op.execute("LOCK TABLE users, sessions, audit_entries IN SHARE UPDATE EXCLUSIVE MODE")
     op.execute(TAKE_NAMES_OUT)
     # The index finds an erased account's sessions, also those
     # that have ended. On a large table it is made beforehand: see docs/how-to/upgrade.md.

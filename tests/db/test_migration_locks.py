@@ -5,8 +5,10 @@ alters, refers to by a foreign key, or gives triggers or indexes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import asyncpg
 import pytest
@@ -17,11 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.db.engine import open_engine
 from app.db.migrating import alembic_config, migrator_settings, upgrade
 from app.db.schema import head_revision, migrations
+from app.db.triggers import restore_triggers
 from tests.conftest import settings_for
 from tests.support.postgres_programs import libpq_url
 from tests.support.processes import PATIENCE
 
 BEFORE = {revision: before[0] for revision, before in migrations().items() if before}
+Migrate = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 WEAK = ["AccessShareLock", "RowShareLock", "RowExclusiveLock"]
 """What queries and writes take; the other modes keep writes out."""
 
@@ -37,27 +41,29 @@ async def run(connection: AsyncConnection, revision: str) -> None:
     await connection.run_sync(go)
 
 
-async def locked_by(engine: AsyncEngine, revision: str) -> list[str]:
-    """The tables that were there before, and that the migration locks against writes."""
+async def locked_by(engine: AsyncEngine, revision: str) -> dict[str, bool]:
+    """The tables that were there before, and that the migration locks: against reads too?"""
     tables = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     held = text(
-        "SELECT DISTINCT relation::regclass::text FROM pg_locks WHERE pid = pg_backend_pid() "
-        "AND locktype = 'relation' AND mode <> ALL (:weak)"
+        "SELECT relation::regclass::text, bool_or(mode = 'AccessExclusiveLock') FROM pg_locks "
+        "WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode <> ALL (:weak) "
+        "GROUP BY 1 ORDER BY 1"
     )
     async with engine.connect() as connection:
         existed = set(await connection.scalars(tables))
         await run(connection, revision)
-        return sorted(existed & set(await connection.scalars(held, {"weak": WEAK})))
+        rows = await connection.execute(held, {"weak": WEAK})
+        return {table: alone for table, alone in rows if table in existed}
 
 
 @asynccontextmanager
 async def migrating(
-    engine: AsyncEngine, revision: str, observer: asyncpg.Connection
+    engine: AsyncEngine, migrate: Migrate, observer: asyncpg.Connection
 ) -> AsyncIterator[None]:
-    """A migration that waits for a lock, and succeeds once the block has ended; then undone."""
+    """What waits for a lock here, and succeeds once the block has ended; then undone."""
     async with engine.connect() as connection:
         pid = await connection.scalar(text("SELECT pg_backend_pid()"))
-        task = asyncio.create_task(run(connection, revision))
+        task = asyncio.create_task(migrate(connection))
         waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted)"
         async with asyncio.timeout(PATIENCE):
             while not await observer.fetchval(waits, pid):
@@ -86,23 +92,47 @@ async def test_requests_go_on_while_a_migration_waits_for_their_tables(
     observer = await asyncpg.connect(url)
     async with open_engine(migrator_settings(settings_for(empty_database_url))) as engine:
         await upgrade(engine, BEFORE[revision])
-        tables = await locked_by(engine, revision)
-        for table in tables:
-            # A request that has written one table needs the others now.
-            await request.execute("BEGIN")
-            await lock(request, [table], "ROW EXCLUSIVE")
-            async with migrating(engine, revision, observer):
-                await lock(request, tables, "ROW EXCLUSIVE")
-                await request.execute("COMMIT")
+        to_revision = partial(run, revision=revision)
+        locked = await locked_by(engine, revision)
+        tables = list(locked)
+        for table, alone in locked.items():
+            # A request that has written or read one table needs all of them now.
+            for mode in ["ROW EXCLUSIVE", *(["ACCESS SHARE"] if alone else [])]:
+                await request.execute("BEGIN")
+                await lock(request, [table], mode)
+                async with migrating(engine, to_revision, observer):
+                    await lock(request, tables, "ROW EXCLUSIVE")
+                    await request.execute("COMMIT")
             # VACUUM works on the table, and requests write it as always.
             await vacuum.execute(f"BEGIN; LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
-            async with migrating(engine, revision, observer):
+            async with migrating(engine, to_revision, observer):
                 await request.execute("BEGIN; SET LOCAL lock_timeout = '100ms'")
                 await lock(request, tables, "ROW EXCLUSIVE")
                 await request.execute("COMMIT")
                 await vacuum.execute("COMMIT")
     for connection in (request, vacuum, observer):
         await connection.close()
+
+
+async def test_requests_go_on_while_triggers_are_put_back(own_database_url: str) -> None:
+    url = libpq_url(own_database_url)
+    tables = ["users", "sessions"]
+    request = await asyncpg.connect(url, server_settings={"lock_timeout": "900ms"})
+    observer = await asyncpg.connect(url)
+    for table in tables:
+        await request.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_notify_update")
+
+    async def put_back(connection: AsyncConnection) -> None:
+        await connection.run_sync(restore_triggers)
+
+    async with open_engine(migrator_settings(settings_for(own_database_url))) as engine:
+        for first in tables:
+            await request.execute(f"BEGIN; LOCK TABLE {first} IN ROW EXCLUSIVE MODE")
+            async with migrating(engine, put_back, observer):
+                await lock(request, tables, "ROW EXCLUSIVE")
+                await request.execute("COMMIT")
+    for each in (request, observer):
+        await each.close()
 
 
 def test_the_last_migration_is_among_those_that_are_tried() -> None:

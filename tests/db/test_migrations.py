@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.access.models import Scope
 from app.access.scopes import SHIPPED
+from app.db import migrating
 from app.db.engine import create_engine, open_engine
 from app.db.migrating import CannotMigrate, alembic_config, migrator_settings, upgrade
 from app.db.schema import (
@@ -27,6 +28,7 @@ from app.db.schema import (
 from app.db.url import normalise_url
 from app.settings import MIGRATIONS, PROJECT
 from tests.conftest import settings_for
+from tests.support.processes import PATIENCE
 
 
 @pytest.fixture
@@ -80,7 +82,8 @@ def test_what_is_read_in_the_migrations_is_what_alembic_reads(tmp_path: Path) ->
         ("ROW EXCLUSIVE", "sessions, users: in use, run it again"),
         (
             "SHARE UPDATE EXCLUSIVE",
-            "sessions, users: VACUUM or CREATE INDEX works there, run it again when that is done",
+            "sessions, users: VACUUM, CREATE INDEX or ALTER TABLE is at work, "
+            "run it again after it",
         ),
     ],
 )
@@ -109,7 +112,7 @@ async def test_replicas_may_migrate_at_once(
         await asyncio.create_subprocess_exec(
             sys.executable, *command, env=environment, stdout=PIPE, stderr=STDOUT
         )
-        # The two ways to migrate are one.
+        # Both ways to migrate take the same lock.
         for command in [("-m", "app", "migrate"), ("-m", "alembic", "upgrade", "head")] * 2
     ]
     for replica in replicas:
@@ -175,6 +178,43 @@ async def test_each_migration_ends_by_itself_so_that_one_that_fails_undoes_no_ot
         await upgrade(engine)
     async with engine.connect() as connection:
         assert await current_revision(connection) == "0014"
+    await engine.dispose()
+
+
+async def test_a_scope_that_another_changes_holds_up_no_request(
+    empty_database_url: str,
+) -> None:
+    """Shipped scopes are put back without the locks of the migrations before."""
+    async with open_engine(migrator_settings(settings_for(empty_database_url))) as engine:
+        await upgrade(engine, "0018")
+        async with engine.connect() as other:
+            await other.execute(text("INSERT INTO scopes VALUES ('admin', 'x')"))
+            task = asyncio.create_task(upgrade(engine))
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            async with asyncio.timeout(PATIENCE):
+                while not await other.scalar(text(waits)):
+                    assert not task.done()
+            await other.execute(text("SET LOCAL lock_timeout = '100ms'"))
+            await other.execute(text("LOCK TABLE sessions, users IN ROW EXCLUSIVE MODE"))
+            await other.commit()
+            await task
+
+
+async def test_branches_that_were_merged_are_migrated_in_one_run(
+    engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await upgrade(engine, "0017")
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    config = Config(PROJECT / "alembic.ini")
+    config.set_main_option("script_location", str(folder))
+    command.revision(config, "a branch", head="0018", splice=True)
+    merged = command.merge(config, "heads")
+    assert isinstance(merged, Script)
+    monkeypatch.setattr(migrating, "alembic_config", lambda: config)
+    await upgrade(engine)
+    async with engine.connect() as connection:
+        assert await current_revision(connection) == merged.revision
     await engine.dispose()
 
 
