@@ -65,6 +65,7 @@ JUDGES = {
         "identity/test_throttle_at_once",
     ),
     "app.access.consents": (
+        "access/test_consents",
         "pages/test_account",
         "pages/test_code_flow",
         "pages/test_consent",
@@ -173,10 +174,20 @@ JUDGES = {
         "pages/test_resources",
         "tokens/test_verification",
     ),
-    "app.tokens.page_tokens": ("pages/test_browser", "pages/test_consent", "pages/test_sign_in"),
+    "app.tokens.page_tokens": (
+        "pages/test_browser",
+        "pages/test_consent",
+        "pages/test_sign_in",
+        "tokens/test_page_tokens",
+    ),
     "app.tokens.personal_tokens": ("api/test_tokens", "tokens/test_personal_tokens"),
     "app.tokens.refresh": ("api/test_refresh", "tokens/test_grace", "tokens/test_refresh"),
-    "app.tokens.refresh_statements": ("api/test_refresh", "pages/test_code_flow"),
+    "app.tokens.refresh_statements": (
+        "api/test_refresh",
+        "pages/test_code_flow",
+        "tokens/test_grace",
+        "tokens/test_refresh",
+    ),
     "app.tokens.revocation": ("api/test_introspection", "tokens/test_ends", "tokens/test_lookup"),
     "app.tokens.verification": (
         "api/test_security",

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Uuid, bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from uuid_utils.compat import uuid7
 
 from app.access.scopes import ADMIN, IDENTITY
 from app.audit.log import record
@@ -133,7 +132,6 @@ async def _write(
     work.publish(Change("user", work.actor.user_id))
     if kept is None:
         kept = Consent(
-            id=uuid7(),
             user_id=work.actor.user_id,
             registration_id=registration.id,
             given_at=work.now,

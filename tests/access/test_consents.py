@@ -1,14 +1,22 @@
 """Consents: what is taken back is one's own with one client, and what is implied is never less."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
 
+from app.access.client_registry import change_client, delete_client
 from app.access.consents import (
+    MOST_HOSTS,
+    USE_NOTED_AFTER,
     ApplicationNotFound,
+    covers,
+    find_consent,
     give_consent,
     imply_consent,
+    list_applications,
+    note_use,
     withdraw_consent,
 )
 from app.db.work import Actor
@@ -91,3 +99,126 @@ async def test_what_a_trusted_client_may_do_grows_and_what_was_agreed_to_stays_a
         await give_consent(work, app, shown=both, allowed=both, host=HOST)
         consent = await imply_consent(work, app, both)
         assert not consent.implied, "the person was asked for as much"
+
+
+async def consent_of(runtime: Runtime, user_id: uuid.UUID, app: Registration) -> Consent:
+    async with runtime.reading() as db:
+        found = select(Consent).where(Consent.user_id == user_id, Consent.registration_id == app.id)
+        return (await db.scalars(found)).one()
+
+
+@pytest.mark.parametrize(
+    ("scopes", "implied", "hosts", "is_covered"),
+    [
+        (["read:items", "write:items"], False, [HOST], True),
+        (["read:items"], False, [HOST], False),
+        (["read:items", "write:items"], True, [HOST], False),
+        (["read:items", "write:items"], False, ["other.example"], False),
+        (["admin"], False, [HOST], True),
+    ],
+)
+def test_only_a_person_who_was_asked_for_as_much_there_has_agreed(
+    scopes: list[str], implied: bool, hosts: list[str], is_covered: bool
+) -> None:
+    consent = Consent(scopes=scopes, implied=implied, hosts=hosts)
+    assert covers(consent, {"read:items", "write:items"}, host=HOST) == is_covered
+    assert not covers(consent, {"openid"}, host=HOST), "which admin does not stand for"
+
+
+async def test_what_was_implied_ends_with_the_trust_and_what_was_agreed_to_does_not(
+    runtime: Runtime,
+) -> None:
+    user = await make_user(runtime)
+    await register(runtime, "trusted-once", trusted=True)
+    app = await registration(runtime, "trusted-once")
+    async with runtime.work(acting(user.id)) as work:
+        await imply_consent(work, app, {"read:items", "write:items"})
+    async with runtime.work(acting(user.id)) as work:
+        asked = {"read:items"}
+        consent = await give_consent(work, app, shown=asked, allowed=asked, host=HOST)
+        assert consent.implied, "they were not asked for all of it"
+        assert consent.scopes == ["read:items", "write:items"]
+        asked = {"read:items", "write:items"}
+        consent = await give_consent(work, app, shown=asked, allowed=asked, host=HOST)
+        assert not consent.implied
+        consent.implied = True
+        app.trusted = False
+        asked = {"read:items"}
+        consent = await give_consent(work, app, shown=asked, allowed=asked, host=HOST)
+        assert (consent.scopes, consent.implied) == (["read:items"], False)
+
+
+async def test_hosts_are_remembered_once_each_and_the_last_of_them(runtime: Runtime) -> None:
+    user = await make_user(runtime)
+    await register(runtime, "many-hosts")
+    app = await registration(runtime, "many-hosts")
+    hosts = [f"{n}.example" for n in range(MOST_HOSTS + 1)]
+    for host in [*hosts, hosts[5]]:
+        async with runtime.work(acting(user.id)) as work:
+            await give_consent(work, app, shown={"a"}, allowed={"a"}, host=host)
+    hosts.remove("5.example")
+    assert (await consent_of(runtime, user.id, app)).hosts == [*hosts[1:], "5.example"]
+
+
+async def test_a_use_is_noted_to_the_minute_on_its_own_consent_alone(runtime: Runtime) -> None:
+    user = await make_user(runtime)
+    apps = []
+    for client_id in ("used", "unused"):
+        await register(runtime, client_id)
+        apps.append(await registration(runtime, client_id))
+        async with runtime.work(acting(user.id)) as work:
+            await give_consent(work, apps[-1], shown={"a"}, allowed={"a"}, host=HOST)
+    used = await consent_of(runtime, user.id, apps[0])
+    given = used.last_used_at
+    for after, noted in (
+        (USE_NOTED_AFTER / 2, given),
+        (USE_NOTED_AFTER * 2, given + USE_NOTED_AFTER * 2),
+    ):
+        async with runtime.work(acting(user.id)) as work:
+            await note_use(replace(work, now=given + after), used.id)
+        assert (await consent_of(runtime, user.id, apps[0])).last_used_at == noted
+    assert (await consent_of(runtime, user.id, apps[1])).last_used_at < given + USE_NOTED_AFTER
+
+
+async def test_a_person_s_applications_are_listed_by_their_ids_a_page_at_a_time(
+    runtime: Runtime,
+) -> None:
+    user, another = await make_user(runtime), await make_user(runtime)
+    for client_id in ("list-c", "list-a", "list-b", "list-deleted", "list-others"):
+        await register(runtime, client_id, trusted=client_id == "list-b")
+        app = await registration(runtime, client_id)
+        person = another if client_id == "list-others" else user
+        async with runtime.work(acting(person.id)) as work:
+            if app.trusted:
+                await imply_consent(work, app, {"a"})
+            else:
+                await give_consent(work, app, shown={"a"}, allowed={"a"}, host=HOST)
+    async with runtime.work(OPERATOR) as work:
+        await delete_client(work, "list-deleted")
+
+    async def page(after: str | None, limit: int) -> list[str]:
+        async with runtime.reading() as db:
+            found = await list_applications(db, user.id, after=after, limit=limit)
+            return [each.client_id for each in found]
+
+    assert await page(None, 10) == ["list-a", "list-b", "list-c"]
+    assert await page(None, 2) == ["list-a", "list-b"]
+    assert await page("list-b", 10) == ["list-c"]
+    async with runtime.work(OPERATOR) as work:
+        await change_client(work, "list-b", {"trusted": False})
+    assert await page(None, 10) == ["list-a", "list-c"], "what is only implied ends with the trust"
+
+
+async def test_what_another_transaction_wrote_counts(runtime: Runtime) -> None:
+    user = await make_user(runtime)
+    await register(runtime, "asked-twice")
+    app = await registration(runtime, "asked-twice")
+    async with runtime.work(acting(user.id)) as work:
+        await give_consent(work, app, shown={"a"}, allowed={"a"}, host=HOST)
+    async with runtime.work(acting(user.id)) as work:
+        seen = await find_consent(work.db, user.id, app.id)
+        assert seen is not None
+        async with runtime.work(acting(user.id)) as other:
+            await give_consent(other, app, shown={"b"}, allowed={"b"}, host=HOST)
+        consent = await give_consent(work, app, shown={"c"}, allowed={"c"}, host=HOST)
+        assert consent.scopes == ["a", "b", "c"]
