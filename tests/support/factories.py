@@ -1,5 +1,6 @@
 """Users and tokens for tests, made by the functions and routes that everybody uses."""
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -129,6 +130,12 @@ class SignedIn:
     async def works(self) -> bool:
         """Whether the access token is accepted."""
         return await self.status() == 200
+
+    async def until_it_ends(self) -> None:
+        """Wait until the access token is refused: another process ended it a moment ago."""
+        async with asyncio.timeout(60):
+            while await self.works():
+                await asyncio.sleep(0.01)
 
     async def refresh(self, token: str | None = None) -> int:
         """Use the refresh token, or an older one, and go on with what is issued; the status."""
