@@ -138,7 +138,7 @@ JUDGES = {
         "pages/test_resources",
         "tokens/test_code_races",
     ),
-    "app.tokens.id_tokens": ("pages/test_logout", "pages/test_openid"),
+    "app.tokens.id_tokens": ("pages/test_logout", "pages/test_openid", "tokens/test_id_tokens"),
     "app.tokens.introspection": (
         "api/test_introspection",
         "api/test_security",

@@ -2,7 +2,9 @@
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
+from app.identity.models import Session
 from app.runtime import Runtime
 from tests.support.audit import told
 from tests.support.browsing import Application, PersonsBrowser, register
@@ -77,6 +79,11 @@ async def test_the_old_address_undoes_the_change_for_a_week(
     again = await sign_in(session.client, alice, password="the thief's own password")
     assert (await undo(session, token_in(notice))).status_code == 204
     assert not await again.works()
+    async with runtime.sessions() as db:
+        *_, (_, subject, detail) = await told(db, "email.changed")
+        assert (subject, detail) == (alice.id, {"undone": True})
+        reasons = await db.scalars(select(Session.end_reason).where(Session.user_id == alice.id))
+        assert "change of address undone" in set(reasons)
     replaced = await only_mail(runtime)
     assert (replaced.template, replaced.to, replaced.notice) == ("address-replaced", NEW, True)
     reset = {"token": token_in(thiefs), "password": "another long password"}

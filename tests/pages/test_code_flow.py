@@ -283,7 +283,11 @@ async def test_a_code_that_comes_again_ends_what_it_has_given(
     assert refused(await app.refresh(signed_in.client, tokens.refresh_token)) == "invalid_grant"
     async with runtime.sessions() as db:
         ((_, subject, detail),) = await told(db, "code.replayed")
-    assert (subject, detail["client_id"]) == (alice.id, "app")
+        ended = await db.scalar(
+            select(Session).where(Session.end_reason == "authorization code used again")
+        )
+    assert ended is not None
+    assert (subject, detail) == (alice.id, {"client_id": "app", "session": str(ended.id)})
 
 
 async def test_signing_out_of_the_browser_voids_its_codes_and_leaves_tokens(
