@@ -73,7 +73,7 @@ JUDGES = {
     ),
     "app.access.documented_clients": ("pages/test_client_documents",),
     "app.access.erasure": ("access/test_erasure", "access/test_erasure_races"),
-    "app.access.fetching": ("pages/test_client_documents",),
+    "app.access.fetching": ("access/test_fetching", "pages/test_client_documents"),
     "app.access.grants": (
         "access/test_authority",
         "access/test_grants",
