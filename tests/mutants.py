@@ -114,6 +114,7 @@ JUDGES = {
         "tokens/test_verification",
     ),
     "app.access.redirects": (
+        "access/test_redirects",
         "api/test_clients",
         "pages/test_client_documents",
         "pages/test_code_flow",

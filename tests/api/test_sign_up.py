@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
+from app.access.accounts import disable
 from app.access.grants import grant
 from app.identity.models import SignUp, User
 from app.ops.housekeeping import prune
@@ -195,11 +196,22 @@ async def test_a_name_brings_the_link_for_its_own_account(
     """However many others a stranger has made with the same address since."""
     for name in ("victim", "attacker-1", "attacker-2"):
         await sign_up(client, username=name)
+    # The newest of all, with an address of its own.
+    await sign_up(client, username="bystander", email="bystander@example.com")
     await delivered(runtime)
+    assert (await client.post("/email-verification", json={"email": ADDRESS})).status_code == 202
+    newest = await only_mail(runtime)
+    assert newest.values["username"] == "attacker-2", "where no name is given"
     wish = {"email": ADDRESS, "username": "Victim"}
     assert (await client.post("/email-verification", json=wish)).status_code == 202
     mail = await only_mail(runtime)
     assert mail.values["username"] == "victim"
+    async with runtime.work(OPERATOR) as work:
+        victim = await user_named(runtime, "victim")
+        assert victim is not None
+        await disable(work, victim.id)
+    assert (await client.post("/email-verification", json=wish)).status_code == 202
+    assert await delivered(runtime) == [], "one that is disabled gets no link"
     wish["username"] = "no-one"
     assert (await client.post("/email-verification", json=wish)).status_code == 202
     assert await delivered(runtime) == []
