@@ -59,7 +59,7 @@ def test_a_page_may_stay_open_for_an_hour_and_clocks_may_differ_by_a_second(
     assert (tokens.read(token, "cookie", now=NOW + age) is not None) == is_good
 
 
-def test_a_token_has_one_spelling() -> None:
+def test_a_page_token_has_one_spelling() -> None:
     tokens = PageTokens(["a secret"])
     token = tokens.write("cookie", now=NOW)
     for other in (f"{token[:8]} {token[8:]}", f"{token[:8]}!{token[8:]}", token[:-4], "é", ""):
