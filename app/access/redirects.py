@@ -114,7 +114,7 @@ def _address_of(host: str) -> IPv4Address | None:
 
 def _authority(uri: str) -> str:
     rest = uri.partition(":")[2]
-    return re.split("[/?]", rest[2:], maxsplit=1)[0] if rest.startswith("//") else ""
+    return re.split("[/?]", rest[2:])[0] if rest.startswith("//") else ""
 
 
 def addresses(uris: Iterable[str], *, issuer: str) -> list[str]:

@@ -86,6 +86,7 @@ async def test_the_old_address_undoes_the_change_for_a_week(
         assert "change of address undone" in set(reasons)
     replaced = await only_mail(runtime)
     assert (replaced.template, replaced.to, replaced.notice) == ("address-replaced", NEW, True)
+    assert (replaced.user_id, replaced.values) == (alice.id, {"username": "alice"})
     reset = {"token": token_in(thiefs), "password": "another long password"}
     assert (await session.client.post("/password-reset/confirm", json=reset)).status_code == 400
     await session.client.post("/password-reset", json={"email": ADDRESS})
