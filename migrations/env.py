@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -41,11 +42,12 @@ def number(
             directive.rev_id = f"{last + 1:04}"
 
 
-def run(connection: Connection) -> bool:
+def run(connection: Connection, *, whole: bool = False) -> bool:
     """Migrate under a lock; return whether the database is at the head.
 
-    There it adds the shipped scopes, but not while it holds a migration's locks: another
-    transaction may hold a scope's row for long.
+    There it adds the shipped scopes, but not while a migration's locks hold up requests: another
+    transaction may hold a scope's row for long. `app.db.migrating` comes once more, for them.
+    `whole`: no one comes after this.
     """
     schema = connection.scalar(select(func.current_schema()))
     context.configure(
@@ -66,7 +68,7 @@ def run(connection: Connection) -> bool:
         context.run_migrations()
         after = set(context.get_context().get_current_heads())
         at_head = after == set(context.script.get_heads())
-        if at_head and (before == after or not before):
+        if at_head and (whole or before == after or not before):
             put_shipped_scopes(connection)
     return at_head
 
@@ -74,10 +76,8 @@ def run(connection: Connection) -> bool:
 async def run_with_own_engine() -> None:
     async with open_engine(migrator_settings(Settings()), creating=True) as engine:
         async with engine.begin() as connection:
-            at_head = await connection.run_sync(run)
+            at_head = await connection.run_sync(partial(run, whole=True))
         if at_head:
-            async with engine.begin() as connection:
-                await connection.run_sync(put_shipped_scopes)
             await fill_in_all_skeletons(async_sessionmaker(engine))
 
 

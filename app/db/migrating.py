@@ -41,18 +41,19 @@ async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
     Each migration is a transaction of its own, so that requests wait only for the locks of one. An
     empty database gets all of them in one. Raises CannotMigrate.
     """
-    config = alembic_config()
-
-    def run(connection: Connection, to: str) -> None:
-        config.attributes["connection"] = connection
-        command.upgrade(config, to)
-
     with _explained():
         async with engine.connect() as connection:
             current = await current_revision(connection)
-        for each in _steps(config, current, revision):
+        for each in _steps(current, revision):
             async with engine.begin() as connection:
-                await connection.run_sync(run, each)
+                await connection.run_sync(upgrade_within, each)
+
+
+def upgrade_within(connection: Connection, revision: str) -> None:
+    """Bring the database up to a revision, in the transaction of this connection."""
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 @contextmanager
@@ -68,13 +69,14 @@ def _explained() -> Iterator[None]:
         raise CannotMigrate(str(error.orig)) from None
 
 
-def _steps(config: Config, current: str | None, target: str) -> list[str]:
+def _steps(current: str | None, target: str) -> list[str]:
     """The revisions to go to in turn. With nothing left to migrate, `env.py` puts the scopes."""
     # Where it is empty, or not ours, `migrations/env.py` decides.
     if current not in migrations():
         return [target]
-    scripts = ScriptDirectory.from_config(config).walk_revisions(current, target)
-    return [*(each.revision for each in scripts if each.revision != current)][::-1] + [target]
+    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions(current, target)
+    newest_first = [each.revision for each in scripts if each.revision != current]
+    return [*reversed(newest_first), target]
 
 
 async def restore(engine: AsyncEngine) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 _LOCK = """
 DO $locks$
 BEGIN
+    SET LOCAL lock_timeout = '5s';
     BEGIN
         LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE;
     EXCEPTION WHEN lock_not_available THEN

@@ -22,10 +22,10 @@ WITHOUT = """
         ELSE detail - 'reason'
     END
 """
+LOCK = lock_tables(alone=["users"], against_writes=["sessions", "audit_entries"])
 # To switch the trigger off for its table would make every login wait until this transaction ends,
 # and there may be millions of entries. So its function is made to refuse nothing, and then what it
 # was, in one transaction: for all others it refuses all the time. Only its owner can do that.
-LOCK = lock_tables(alone=["users"], against_writes=["sessions", "audit_entries"])
 TAKE_NAMES_OUT = f"""
 DO $do$
 DECLARE

@@ -43,6 +43,14 @@ async def consents(runtime: Runtime) -> dict[tuple[uuid.UUID, uuid.UUID], list[s
         return {(row.user_id, row.registration_id): row.scopes for row in rows}
 
 
+async def agree(
+    runtime: Runtime, user_id: uuid.UUID, app: Registration, *, host: str = HOST
+) -> None:
+    """The person is asked for one scope, and says yes."""
+    async with runtime.work(acting(user_id)) as work:
+        await give_consent(work, app, shown={"read:items"}, allowed={"read:items"}, host=host)
+
+
 def acting(user_id: uuid.UUID) -> Actor:
     return OPERATOR.signed_in_as(user_id)
 
@@ -56,10 +64,7 @@ async def test_taking_back_ends_ones_own_consent_with_that_client_alone_and_is_t
     apps = [await registration(own_runtime, each) for each in ("first", "second")]
     for user in (one, two):
         for app in apps:
-            async with own_runtime.work(acting(user.id)) as work:
-                await give_consent(
-                    work, app, shown={"read:items"}, allowed={"read:items"}, host=HOST
-                )
+            await agree(own_runtime, user.id, app)
     kept = await consents(own_runtime)
     assert len(kept) == 4
 
@@ -154,8 +159,7 @@ async def test_hosts_are_remembered_once_each_and_the_last_of_them(runtime: Runt
     app = await registration(runtime, "many-hosts")
     hosts = [f"{n}.example" for n in range(MOST_HOSTS + 1)]
     for host in [*hosts, hosts[5]]:
-        async with runtime.work(acting(user.id)) as work:
-            await give_consent(work, app, shown={"a"}, allowed={"a"}, host=host)
+        await agree(runtime, user.id, app, host=host)
     hosts.remove("5.example")
     assert (await consent_of(runtime, user.id, app)).hosts == [*hosts[1:], "5.example"]
 
@@ -166,8 +170,7 @@ async def test_a_use_is_noted_to_the_minute_on_its_own_consent_alone(runtime: Ru
     for client_id in ("used", "unused"):
         await register(runtime, client_id)
         apps.append(await registration(runtime, client_id))
-        async with runtime.work(acting(user.id)) as work:
-            await give_consent(work, apps[-1], shown={"a"}, allowed={"a"}, host=HOST)
+        await agree(runtime, user.id, apps[-1])
     used = await consent_of(runtime, user.id, apps[0])
     given = used.last_used_at
     for after, noted in (
@@ -188,11 +191,11 @@ async def test_a_person_s_applications_are_listed_by_their_ids_a_page_at_a_time(
         await register(runtime, client_id, trusted=client_id == "list-b")
         app = await registration(runtime, client_id)
         person = another if client_id == "list-others" else user
-        async with runtime.work(acting(person.id)) as work:
-            if app.trusted:
+        if app.trusted:
+            async with runtime.work(acting(person.id)) as work:
                 await imply_consent(work, app, {"a"})
-            else:
-                await give_consent(work, app, shown={"a"}, allowed={"a"}, host=HOST)
+        else:
+            await agree(runtime, person.id, app)
     async with runtime.work(OPERATOR) as work:
         await delete_client(work, "list-deleted")
 

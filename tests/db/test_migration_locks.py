@@ -5,19 +5,17 @@ alters, refers to by a foreign key, or gives triggers or indexes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import asyncpg
 import pytest
-from alembic import command
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import open_engine
-from app.db.migrating import alembic_config, migrator_settings, upgrade
+from app.db.migrating import CannotMigrate, migrator_settings, restore, upgrade, upgrade_within
 from app.db.schema import head_revision, migrations
 from app.db.triggers import restore_triggers
 from tests.conftest import settings_for
@@ -25,20 +23,8 @@ from tests.support.postgres_programs import libpq_url
 from tests.support.processes import PATIENCE
 
 BEFORE = {revision: before[0] for revision, before in migrations().items() if before}
-Migrate = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 WEAK = ["AccessShareLock", "RowShareLock", "RowExclusiveLock"]
 """What queries and writes take; the other modes keep writes out."""
-
-
-async def run(connection: AsyncConnection, revision: str) -> None:
-    """Bring this connection's transaction to the revision; it is not committed."""
-
-    def go(connection: Connection) -> None:
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-    await connection.run_sync(go)
 
 
 async def locked_by(engine: AsyncEngine, revision: str) -> dict[str, bool]:
@@ -51,19 +37,19 @@ async def locked_by(engine: AsyncEngine, revision: str) -> dict[str, bool]:
     )
     async with engine.connect() as connection:
         existed = set(await connection.scalars(tables))
-        await run(connection, revision)
+        await connection.run_sync(upgrade_within, revision)
         rows = await connection.execute(held, {"weak": WEAK})
         return {table: alone for table, alone in rows if table in existed}
 
 
 @asynccontextmanager
 async def migrating(
-    engine: AsyncEngine, migrate: Migrate, observer: asyncpg.Connection
+    engine: AsyncEngine, change: Callable[[Connection], None], observer: asyncpg.Connection
 ) -> AsyncIterator[None]:
     """What waits for a lock here, and succeeds once the block has ended; then undone."""
     async with engine.connect() as connection:
         pid = await connection.scalar(text("SELECT pg_backend_pid()"))
-        task = asyncio.create_task(migrate(connection))
+        task = asyncio.create_task(connection.run_sync(change))
         waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted)"
         async with asyncio.timeout(PATIENCE):
             while not await observer.fetchval(waits, pid):
@@ -92,7 +78,7 @@ async def test_requests_go_on_while_a_migration_waits_for_their_tables(
     observer = await asyncpg.connect(url)
     async with open_engine(migrator_settings(settings_for(empty_database_url))) as engine:
         await upgrade(engine, BEFORE[revision])
-        to_revision = partial(run, revision=revision)
+        to_revision = partial(upgrade_within, revision=revision)
         locked = await locked_by(engine, revision)
         tables = list(locked)
         for table, alone in locked.items():
@@ -122,15 +108,16 @@ async def test_requests_go_on_while_triggers_are_put_back(own_database_url: str)
     for table in tables:
         await request.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_notify_update")
 
-    async def put_back(connection: AsyncConnection) -> None:
-        await connection.run_sync(restore_triggers)
-
     async with open_engine(migrator_settings(settings_for(own_database_url))) as engine:
         for first in tables:
             await request.execute(f"BEGIN; LOCK TABLE {first} IN ROW EXCLUSIVE MODE")
-            async with migrating(engine, put_back, observer):
+            async with migrating(engine, restore_triggers, observer):
                 await lock(request, tables, "ROW EXCLUSIVE")
                 await request.execute("COMMIT")
+        # What works there for long is not waited for longer than a migration would.
+        await request.execute("BEGIN; LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE")
+        with pytest.raises(CannotMigrate, match=r"^sessions, users: VACUUM"):
+            await asyncio.wait_for(restore(engine), PATIENCE)
     for each in (request, observer):
         await each.close()
 
