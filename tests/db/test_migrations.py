@@ -191,8 +191,8 @@ async def test_a_scope_that_another_changes_holds_up_no_request(
             await other.execute(text("INSERT INTO scopes VALUES ('admin', 'x')"))
             task = asyncio.create_task(upgrade(engine))
             waits = (
-                "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) "
-                "WHERE NOT granted AND datname = current_database())"
+                "SELECT EXISTS (SELECT FROM pg_locks "
+                "WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
             )
             async with asyncio.timeout(PATIENCE):
                 while not await other.scalar(text(waits)):
