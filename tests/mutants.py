@@ -99,7 +99,12 @@ JUDGES = {
         "cli/test_imports",
         "tokens/test_ends",
     ),
-    "app.access.letters": ("api/test_email_changes", "api/test_password_reset", "api/test_sign_up"),
+    "app.access.letters": (
+        "access/test_letters",
+        "api/test_email_changes",
+        "api/test_password_reset",
+        "api/test_sign_up",
+    ),
     "app.access.own_account": ("api/test_me", "api/test_sessions", "ops/test_personal_data"),
     "app.access.own_address": ("api/test_email_changes", "api/test_sign_up"),
     "app.access.password_links": ("api/test_invitations", "api/test_password_reset"),
@@ -132,7 +137,7 @@ JUDGES = {
         "pages/test_resources",
         "pages/test_sign_in",
     ),
-    "app.tokens.browser": ("pages/test_sign_in",),
+    "app.tokens.browser": ("pages/test_sign_in", "tokens/test_browser_sessions"),
     "app.tokens.codes": (
         "pages/test_code_flow",
         "pages/test_openid",

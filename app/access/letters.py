@@ -214,7 +214,7 @@ async def _waiting(work: Work[Actor], address: Address, username: str) -> User |
     Strangers can make accounts with one address. Who gives the name gets the link for theirs.
     """
     waiting = select(User).where(User.email_key == address.key, User.disabled_at.is_(None))
-    name = existing_username(username) if username else None
+    name = existing_username(username)
     if name is not None:
         waiting = waiting.where(User.username_key == username_key(name))
     return await work.db.scalar(waiting.order_by(User.id.desc()).limit(1))

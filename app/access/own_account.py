@@ -44,7 +44,7 @@ class TooManyExports(Unavailable):
 
     def __init__(self, wait: timedelta) -> None:
         super().__init__()
-        self.retry_after = max(1, math.ceil(wait / timedelta(seconds=1)))
+        self.retry_after = math.ceil(wait / timedelta(seconds=1))
 
 
 async def begin_export(work: Work[Caller], *, session_id: uuid.UUID) -> None:

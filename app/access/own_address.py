@@ -56,7 +56,7 @@ async def ask_to_change_address(
         await hold_users(work.db, user_id)
         if not await work.db.scalar(select(is_live(work.now)).where(Session.id == session_id)):
             raise InvalidToken
-        user = await work.db.get_one(User, user_id, populate_existing=True)
+        user = await work.db.get_one(User, user_id)
         if user.password_hash != confirmed.password_hash:
             # It was changed meanwhile, so this one is not the current one any more.
             raise WrongPassword(reason="changed meanwhile")
@@ -77,7 +77,7 @@ async def confirm_address(
         used = await use_link(work, token, "verify", "change")
         if not await still_manages(work, used.made_by, used.user_id):
             raise BadLink
-        user = await work.db.get_one(User, used.user_id, populate_existing=True)
+        user = await work.db.get_one(User, used.user_id)
         address = parse_address(used.email or "")
         changes = user.email_verified_at is not None and user.email_key != address.key
         by_other = used.made_by is not None
@@ -114,7 +114,7 @@ async def undo_change_of_address(
     """
     async with database.work(actor) as work:
         used = await use_link(work, token, "undo")
-        user = await work.db.get_one(User, used.user_id, populate_existing=True)
+        user = await work.db.get_one(User, used.user_id)
         address = parse_address(used.email or "")
         if user.email_verified_at is not None and user.email_key != address.key:
             letters.send(work, replaced(user))

@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ARRAY, DateTime, Uuid, column, func, literal, or_, select, update
+from sqlalchemy import ARRAY, DateTime, Uuid, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.identity.models import Session
@@ -49,7 +49,7 @@ async def _write(db: AsyncSession, used: dict[uuid.UUID, datetime]) -> None:
             literal(list(used), ARRAY(Uuid())),
             literal(list(used.values()), ARRAY(DateTime(timezone=True))),
         )
-        .table_valued(column("id", Uuid()), column("at", DateTime(timezone=True)))
+        .table_valued("id", "at")
         .render_derived()
     )
     # A row that is locked is skipped, so that this never waits for a change of the user, nor two
@@ -62,11 +62,10 @@ async def _write(db: AsyncSession, used: dict[uuid.UUID, datetime]) -> None:
             or_(
                 Session.last_used_at < uses.c.at - USE_NOTED_AFTER,
                 Session.last_used_at == Session.created_at,
-            ),
-            Session.ended_at.is_(None),
+            )
         )
-        .with_for_update(of=Session, skip_locked=True)
-        .cte("due")
+        .with_for_update(skip_locked=True)
+        .cte()
     )
     noting = update(Session).where(Session.id == due.c.id).values(last_used_at=due.c.at)
     await db.execute(noting.execution_options(synchronize_session=False))

@@ -106,6 +106,25 @@ async def test_a_scope_may_be_as_long_as_is_said_and_registering_it_again_is_not
         assert {each.name: each.description for each in await work.db.scalars(others)} == SHIPPED
 
 
+async def test_a_scope_may_belong_to_a_resource_and_is_registered_anew_when_that_alone_changes(
+    runtime: Runtime,
+) -> None:
+    async with runtime.work(OPERATOR) as work:
+        for resource in ("https://orders.example", "https://stock.example", None):
+            scope = await register_scope(work, "ship", description="Ship", resource=resource)
+            assert scope.resource == resource
+        registered = [detail for _, _, detail in await told(work.db, "scope.registered")]
+        said = {"scope": "ship", "description": "Ship"}
+        assert registered == [
+            said | {"resource": "https://orders.example"},
+            said | {"resource": "https://stock.example"},
+            said,
+        ]
+        for unfit in ("orders.example", "https://orders.example/#part"):
+            with pytest.raises(Refused, match="absolute URI"):
+                await register_scope(work, "ship", description="Ship", resource=unfit)
+
+
 async def test_the_registered_scopes_are_told_in_order_page_by_page(runtime: Runtime) -> None:
     names = sorted([*SHIPPED, "aa:first"])
     async with runtime.work(OPERATOR) as work:

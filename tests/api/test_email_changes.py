@@ -120,6 +120,19 @@ async def test_a_second_change_takes_no_undoing_away(runtime: Runtime, session: 
     assert (await only_mail(runtime)).to == ADDRESS
 
 
+async def test_a_change_that_was_taken_back_is_undone_without_a_word(
+    runtime: Runtime, session: SignedIn
+) -> None:
+    await change(session)
+    await confirm(session, token_in(await only_mail(runtime)))
+    notice = await only_mail(runtime)
+    await change(session, ADDRESS)
+    await confirm(session, token_in(await only_mail(runtime)))
+    assert (await only_mail(runtime)).to == NEW
+    assert (await undo(session, token_in(notice))).status_code == 204
+    assert await delivered(runtime) == [], "the address is the same"
+
+
 async def test_without_the_password_nothing_is_sent(runtime: Runtime, session: SignedIn) -> None:
     answer = await change(session, current_password="wrong")
     assert answer.status_code == 403
