@@ -155,8 +155,11 @@ class PasswordHasher:
         """Raise TooManyLogins if a call from there would find no place in the queue now."""
         self._threads.queue.check_room(source)
 
-    async def hash(self, password: str, *, source: Source = COMMANDS) -> str:
-        """The hash of a password that `check_password` let pass. Raises TooManyLogins."""
+    async def hash(self, password: str, *, source: Source) -> str:
+        """The hash of a password that `check_password` let pass. Raises TooManyLogins.
+
+        Whose call it is has no default: a stranger's must not wait in a queue with a command's.
+        """
         return await self._threads.run(lambda: self._context.hash(password), source=source)
 
     async def hash_all(self, passwords: Iterable[str]) -> list[str]:
@@ -165,7 +168,7 @@ class PasswordHasher:
 
         async def hash_in_turn(password: str) -> str:
             async with turns:
-                return await self.hash(password)
+                return await self.hash(password, source=COMMANDS)
 
         return await asyncio.gather(*map(hash_in_turn, passwords))
 

@@ -149,6 +149,9 @@ async def test_an_administrator_changes_an_address_which_has_to_be_confirmed(
     answer = await client.patch(f"/users/{bob.id}", json={"email": None}, headers=root)
     assert "email" in answer.json()
     assert answer.json()["email"] is None
+    async with runtime.sessions() as db:
+        # The link by its reader, the removal by the administrator.
+        assert [subject for _, subject, _ in await told(db, "email.changed")] == [bob.id] * 2
     unchanged = await client.patch(f"/users/{bob.id}", json={"disabled": False}, headers=root)
     assert unchanged.status_code == 200
 

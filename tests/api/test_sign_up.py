@@ -71,12 +71,14 @@ async def test_an_account_works_once_its_address_is_confirmed(
     assert (me["email"], me["email_verified"]) == (ADDRESS, True)
     assert me["granted"] == ["read:items", "write:items"]
     async with runtime.sessions() as db:
-        assert len(await told(db, "account.signed_up")) == 1
+        assert await told(db, "account.signed_up") == [(None, newcomer.id, {})]
         assert len(await told(db, "email.verified")) == 1
-        assert {detail["scope"] for _, _, detail in await told(db, "grant.made")} == {
-            "read:items",
-            "write:items",
-        }
+        grants = await told(db, "grant.made")
+        assert [subject for _, subject, _ in grants] == [newcomer.id] * 2
+        assert [detail for _, _, detail in grants] == [
+            {"scope": "read:items", "expires_at": None},
+            {"scope": "write:items", "expires_at": None},
+        ]
         assert await db.scalar(select(SignUp)) is None
 
 
@@ -179,7 +181,7 @@ async def test_an_account_that_got_a_password_otherwise_stays(
 async def test_another_link_replaces_the_first(
     runtime: Runtime, client: httpx2.AsyncClient
 ) -> None:
-    await sign_up(client)
+    await sign_up(client, username="Xaver")
     first = await only_mail(runtime)
     again = await client.post("/email-verification", json={"email": ADDRESS.upper()})
     assert (again.status_code, again.content) == (202, b"")

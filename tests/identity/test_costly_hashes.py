@@ -14,6 +14,7 @@ from sqlalchemy import update
 from app.identity.foreign_hashes import check_hash
 from app.identity.hash_kinds import known_hash
 from app.identity.hash_queue import TooManyLogins
+from app.identity.hash_threads import COMMANDS
 from app.identity.models import User
 from app.identity.passwords import OURS, PasswordHasher
 from app.runtime import Runtime
@@ -158,7 +159,7 @@ async def test_a_hash_that_python_computes_leaves_the_interpreter_to_others(
 async def test_a_full_queue_of_costly_hashes_refuses_no_other_login(
     hasher: PasswordHasher,
 ) -> None:
-    ours = await hasher.hash(PASSWORD)
+    ours = await hasher.hash(PASSWORD, source=COMMANDS)
     with costly_held(hasher):
         waiting = [asyncio.ensure_future(hasher.verify(PASSWORD, COSTLY)) for _ in range(3)]
         await until(lambda: hasher.waiting >= 3)

@@ -12,6 +12,7 @@ from sqlalchemy import event, select
 
 from app.db.changes import EVERYTHING, Change
 from app.identity.account_writes import set_password
+from app.identity.hash_threads import COMMANDS
 from app.identity.models import Session, User
 from app.identity.session_writes import ENDED_AT_ONCE, end_sessions_of
 from app.runtime import Runtime
@@ -47,7 +48,7 @@ async def change_password(client: httpx2.AsyncClient, own: dict[str, str]) -> No
 
 
 async def replace_password(runtime: Runtime, user_id: uuid.UUID) -> None:
-    password_hash = await runtime.hasher.hash(NEW_PASSWORD)
+    password_hash = await runtime.hasher.hash(NEW_PASSWORD, source=COMMANDS)
     async with runtime.work(OPERATOR) as work:
         await set_password(work, user_id, password_hash=password_hash)
 

@@ -8,6 +8,7 @@ import pytest
 from passlib.hash import argon2, bcrypt
 from sqlalchemy import select, update
 
+from app.identity.hash_threads import COMMANDS
 from app.identity.models import User
 from app.identity.passwords import MAX_PASSWORD_BYTES, PasswordHasher, spellings
 from app.runtime import Runtime
@@ -75,7 +76,7 @@ async def test_unknown_users_cost_as_many_verifications_as_known_ones(
         calls.append(password_hash)
         return verify(secret, password_hash)
 
-    known = await hasher.hash(PASSWORD)
+    known = await hasher.hash(PASSWORD, source=COMMANDS)
     monkeypatch.setattr(hasher._context, "verify", noted)
     for password, expected in ((typed, 2), (unicodedata.normalize("NFKC", typed), 1)):
         for password_hash in (known, None):

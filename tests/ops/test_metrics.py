@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from app.identity.hash_queue import TooManyLogins
+from app.identity.hash_threads import COMMANDS
 from app.mail.outbox import Mail
 from app.ops.metrics import Requests, render_metrics
 from app.runtime import Runtime
@@ -45,7 +46,9 @@ async def test_requests_logins_hashes_and_means_are_counted(own_database_url: st
         assert (await client.get("/items", headers=token)).status_code == 403
         for path in ("/one", "/two"):
             await client.get(path)
-        hashes = [asyncio.create_task(runtime.hasher.hash(PASSWORD)) for _ in range(3)]
+        hashes = [
+            asyncio.create_task(runtime.hasher.hash(PASSWORD, source=COMMANDS)) for _ in range(3)
+        ]
         await asyncio.sleep(0)
         assert runtime.hasher.waiting == 1
         refused = await asyncio.gather(*hashes, return_exceptions=True)

@@ -87,7 +87,11 @@ async def test_an_application_that_describes_itself_signs_a_person_in(
     assert await rows(runtime) == 1
     async with runtime.sessions() as db:
         (entry,) = await told(db, "client.created")
-        assert entry[2]["client_id"] == described.url
+        assert entry[2] == {
+            "client_id": described.url,
+            "name": "An app (127.0.0.1)",
+            "redirect_uris": [CALLBACK],
+        }
     # Their consent is remembered, as for a registered client's https address.
     assert "code" in answered(await own.authorize(app))
     listed = (await own.client.get("/users/me/applications", headers=tokens.header)).json()
