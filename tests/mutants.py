@@ -54,7 +54,10 @@ JUDGES = {
         "api/test_clients",
         "api/test_grants",
     ),
-    "app.access.client_documents": ("pages/test_client_documents",),
+    "app.access.client_documents": (
+        "access/test_documented_clients",
+        "pages/test_client_documents",
+    ),
     "app.access.client_limits": ("pages/test_code_flow", "pages/test_consent"),
     "app.access.client_registry": ("api/test_clients", "pages/test_code_flow"),
     "app.access.clients": (
@@ -71,7 +74,10 @@ JUDGES = {
         "pages/test_consent",
         "pages/test_third_parties",
     ),
-    "app.access.documented_clients": ("pages/test_client_documents",),
+    "app.access.documented_clients": (
+        "access/test_documented_clients",
+        "pages/test_client_documents",
+    ),
     "app.access.erasure": ("access/test_erasure", "access/test_erasure_races"),
     "app.access.fetching": ("access/test_fetching", "pages/test_client_documents"),
     "app.access.grants": (

@@ -3,6 +3,8 @@
 A row is written only once a person has let the client in, so strangers write none.
 """
 
+from typing import Any
+
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
@@ -12,6 +14,13 @@ from app.audit.log import record
 from app.db.work import Actor, Work
 from app.identity.models import ID_TOKEN_ALGORITHM, Registration
 from app.identity.registrations import find_registration
+
+_NOT_DESCRIBED: dict[str, Any] = {
+    "post_logout_redirect_uris": [],
+    "trusted": False,
+    "id_token_signed_response_alg": ID_TOKEN_ALGORITHM,
+}
+"""What such a client is whatever its document says."""
 
 
 async def documented_client(db: AsyncSession, document: ClientDocument) -> Registration:
@@ -24,9 +33,7 @@ async def documented_client(db: AsyncSession, document: ClientDocument) -> Regis
         found = Registration(
             id=uuid7(),
             client_id=document.client_id,
-            post_logout_redirect_uris=[],
-            trusted=False,
-            id_token_signed_response_alg=ID_TOKEN_ALGORITHM,
+            **_NOT_DESCRIBED,
         )
     else:
         db.expunge(found)
@@ -42,9 +49,7 @@ async def keep_documented(work: Work[Actor], client: Registration) -> Registrati
         .values(
             id=client.id,
             client_id=client.client_id,
-            post_logout_redirect_uris=[],
-            trusted=False,
-            id_token_signed_response_alg=ID_TOKEN_ALGORITHM,
+            **_NOT_DESCRIBED,
             **described,
         )
         .on_conflict_do_update(
