@@ -109,11 +109,16 @@ JUDGES = {
         "access/test_letters",
         "api/test_email_changes",
         "api/test_password_reset",
+        "api/test_planted_addresses",
         "api/test_sign_up",
     ),
     "app.access.own_account": ("api/test_me", "api/test_sessions", "ops/test_personal_data"),
     "app.access.own_address": ("api/test_email_changes", "api/test_sign_up"),
-    "app.access.password_links": ("api/test_invitations", "api/test_password_reset"),
+    "app.access.password_links": (
+        "api/test_invitations",
+        "api/test_password_reset",
+        "api/test_planted_addresses",
+    ),
     "app.access.personal_tokens": ("api/test_tokens", "tokens/test_personal_tokens"),
     "app.access.principals": (
         "access/test_principals",
@@ -134,7 +139,7 @@ JUDGES = {
         "pages/test_third_parties",
     ),
     "app.access.registry": ("access/test_scopes", "api/test_scopes"),
-    "app.access.resources": ("api/test_scopes", "pages/test_resources"),
+    "app.access.resources": ("access/test_scopes", "api/test_scopes", "pages/test_resources"),
     "app.access.scopes": ("access/test_grants", "access/test_scopes", "api/test_scopes"),
     "app.access.sign_ups": ("api/test_sign_up",),
     "app.tokens.authorization": (

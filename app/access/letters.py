@@ -179,15 +179,15 @@ async def _reset(letters: Letters, work: Work[Actor], asked: Asked) -> Mail | No
     user = await _owner_of(work, address) if address else None
     if user is None or user.email is None or user.disabled_at is not None:
         return None
-    if await _has_grown(work, user):
+    if await has_outgrown(work, user):
         return None
     record(work, "password.reset_requested", subject=user.id)
     # To the address as it is kept, not as it was typed: two spellings may lead to two mailboxes.
     return await letters.with_link(work, user, "reset", user.email)
 
 
-async def _has_grown(work: Work[Actor], user: User) -> bool:
-    """Whether a manager has chosen the address, and the account was granted something since then.
+async def has_outgrown(work: Work[Actor], user: User) -> bool:
+    """Return whether a manager chose the address, and the account was granted something since.
 
     That manager may read the mail there, and may hold less than the account does now.
     """
@@ -211,9 +211,15 @@ async def _verification(letters: Letters, work: Work[Actor], asked: Asked) -> Ma
 async def _waiting(work: Work[Actor], address: Address, username: str) -> User | None:
     """Return the account of that name that waits for this address; without a name, the newest.
 
-    Strangers can make accounts with one address. Who gives the name gets the link for theirs.
+    Strangers can make accounts with one address. Who gives the name gets the link for theirs. None
+    gets one where a manager has chosen the address: only the manager's own link confirms it, which
+    counts while they may manage the account.
     """
-    waiting = select(User).where(User.email_key == address.key, User.disabled_at.is_(None))
+    waiting = select(User).where(
+        User.email_key == address.key,
+        User.disabled_at.is_(None),
+        User.email_by_other.is_(False),
+    )
     name = existing_username(username)
     if name is not None:
         waiting = waiting.where(User.username_key == username_key(name))

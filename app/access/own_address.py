@@ -15,7 +15,6 @@ from app.identity.address_writes import (
     set_verified_address,
 )
 from app.identity.links import BadLink, UsedLink, has_link, use_link
-from app.identity.locks import hold_users
 from app.identity.login import Guard, WrongPassword, confirm_password
 from app.identity.models import Session, User
 from app.identity.session_writes import end_sessions_of
@@ -53,7 +52,6 @@ async def ask_to_change_address(
         ) as confirmed,
         guard.database.work(actor) as work,
     ):
-        await hold_users(work.db, user_id)
         if not await work.db.scalar(select(is_live(work.now)).where(Session.id == session_id)):
             raise InvalidToken
         user = await work.db.get_one(User, user_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.access.authority import Caller, others_user, still_manages
-from app.access.letters import Letters
+from app.access.letters import Letters, has_outgrown
 from app.audit.log import record
 from app.db.work import Actor, Work
 from app.errors import Refused
@@ -80,6 +80,9 @@ async def reset_password(guard: Guard, *, token: str, password: str, actor: Acto
     password_hash = await _hashed(guard, token, ("reset",), password, actor)
     async with guard.database.work(actor) as work:
         used = await use_link(work, token, "reset")
+        # Asked again: the account may have been granted more since the link was mailed.
+        if await has_outgrown(work, await work.db.get_one(User, used.user_id)):
+            raise BadLink
         await set_password(work, used.user_id, password_hash=password_hash, action="password.reset")
 
 

@@ -17,12 +17,20 @@ from app.identity.users import AddressTaken, names_of
 from app.mail.addresses import Address
 
 
+def a_manager_acts(work: Work[Actor]) -> bool:
+    """Return whether a user is at work, on an account that can't be their own.
+
+    A person who signs up is no user yet, and an operator is none.
+    """
+    return work.actor.user_id is not None
+
+
 async def set_unverified_address(
     work: Work[Actor], user_id: uuid.UUID, address: Address | None
 ) -> None:
     """Give a person an address that they have yet to confirm, or none.
 
-    Until they confirm it, it stands for no account.
+    Until they confirm it, it stands for no account. It is marked as a manager's choice if one acts.
     """
     work.publish(Change("user", user_id))
     await work.db.execute(
@@ -32,7 +40,7 @@ async def set_unverified_address(
             email=address.shown if address else None,
             email_key=address.key if address else None,
             email_verified_at=None,
-            email_by_other=False,
+            email_by_other=address is not None and a_manager_acts(work),
         )
     )
 

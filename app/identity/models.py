@@ -57,7 +57,7 @@ class User(Identified, Created, Base):
     email_verified_at: Mapped[datetime | None]
     """None: its reader has not confirmed it, so it stands for no account."""
     email_by_other: Mapped[bool] = mapped_column(server_default=false())
-    """Whether a manager of the account has chosen the address."""
+    """Whether a manager of the account has chosen the address, and so may read the mail there."""
     link_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Links of an earlier epoch are void. Another password or address begins one, by a trigger."""
     disabled_at: Mapped[datetime | None]

@@ -73,7 +73,7 @@ class IdTokens:
         }
         if claims.nonce is not None:
             payload["nonce"] = claims.nonce
-        headers = {"kid": key.kid, "typ": "JWT"}
+        headers = {"kid": key.kid}
         return _pyjwt.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
 
     async def read_hint(self, token: str, *, now: datetime) -> Hint | None:

@@ -1,11 +1,18 @@
 """Clients that describe themselves, before and after a person has let them in."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import inspect
 
-from app.access.client_documents import ClientDocument, parse_document
+from app.access import client_documents
+from app.access.client_documents import (
+    ClientDocument,
+    ClientDocumentRefused,
+    ClientDocuments,
+    parse_document,
+)
 from app.access.documented_clients import documented_client, keep_documented
 from app.access.fetching import Fetched
 from app.identity.models import ID_TOKEN_ALGORITHM
@@ -41,3 +48,31 @@ def test_a_name_has_100_characters_at_most(length: int, shown: bool) -> None:
     fetched = Fetched(json.dumps(said).encode(), {"content-type": "application/json"})
     found = parse_document(DOCUMENT.client_id, fetched).name
     assert found == (f"{name} (app.example)" if shown else "app.example")
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "fetched"),
+    [
+        ("localhost", "http://localhost/client.json", True),
+        ("localhost", "http://localhost:8080/client.json", True),
+        ("[::1]:8080", "http://[::1]:8080/client.json", True),
+        ("app.example", "http://app.example/client.json", False),
+        ("app.example", "https://app.example/client.json", True),
+    ],
+)
+async def test_plain_http_is_for_named_hosts_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, host: str, url: str, fetched: bool
+) -> None:
+    said = {"client_id": url, "redirect_uris": DOCUMENT.redirect_uris}
+
+    async def fetch(*_: object, **__: object) -> Fetched:
+        return Fetched(json.dumps(said).encode(), {"content-type": "application/json"})
+
+    monkeypatch.setattr(client_documents, "fetch", fetch)
+    documents = ClientDocuments([host])
+    getting = documents.get(url, address=None, now=datetime.now(UTC))
+    if fetched:
+        assert (await getting).client_id == url
+    else:
+        with pytest.raises(ClientDocumentRefused, match="none that this service fetches"):
+            await getting

@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, text, update
 from app.access.grants import MAX_REMARK
 from app.access.models import Grant, Scope
 from app.access.registry import ScopeGranted, ScopeShips, register_scope, remove_scope
+from app.access.resources import MAX_RESOURCE
 from app.access.scopes import (
     MAX_SCOPE,
     MAX_SCOPES_BYTES,
@@ -120,7 +121,10 @@ async def test_a_scope_may_belong_to_a_resource_and_is_registered_anew_when_that
             said | {"resource": "https://stock.example"},
             said,
         ]
-        for unfit in ("orders.example", "https://orders.example/#part"):
+        longest = "https://orders.example/".ljust(MAX_RESOURCE, "x")
+        scope = await register_scope(work, "ship", description="Ship", resource=longest)
+        assert scope.resource == longest
+        for unfit in ("orders.example", "https://orders.example/#part", longest + "x"):
             with pytest.raises(Refused, match="absolute URI"):
                 await register_scope(work, "ship", description="Ship", resource=unfit)
 

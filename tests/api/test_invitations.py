@@ -1,14 +1,10 @@
 """Inviting people: POST /users without a password, and POST /users/{id}/invitation."""
 
-from datetime import timedelta
-
 import httpx2
 import pytest
-from sqlalchemy import update
 
 from app.access.accounts import disable
 from app.access.grants import grant
-from app.access.models import Grant
 from app.identity.address_writes import set_unverified_address
 from app.mail.addresses import parse_address
 from app.runtime import Runtime
@@ -218,41 +214,3 @@ async def test_an_invitation_counts_only_while_its_maker_may_manage_the_account(
     for token in (handed_over, mailed):
         assert (await accept(client, token, "the manager's password")).status_code == 400
     assert (await login(client, bob)).status_code == 200
-
-
-async def test_an_address_that_a_manager_planted_resets_nothing_of_who_was_granted_more(
-    client: httpx2.AsyncClient, runtime: Runtime, clock: MovableClock
-) -> None:
-    _, header = await manager_of(client, runtime)
-    carol = await make_reachable(runtime, email="carol@example.com", username="carol")
-    await client.patch(f"/users/{carol.id}", json={"email": "evil@example.com"}, headers=header)
-    planted = await only_mail(runtime)
-    confirm = {"token": token_in(planted)}
-    assert (await client.post("/email-verification/confirm", json=confirm)).status_code == 204
-    assert [each.to for each in await delivered(runtime)] == ["carol@example.com"]
-    async with runtime.work(OPERATOR) as work:
-        await grant(work, carol.id, "read:audit")
-        await work.db.execute(update(Grant).values(granted_at=work.now + timedelta(seconds=1)))
-    await client.post("/password-reset", json={"email": "evil@example.com"})
-    assert await delivered(runtime) == []
-    # Once she has chosen an address herself, it resets.
-    session = await sign_in(client, carol)
-    own = {"email": "carols@example.com", "current_password": PASSWORD}
-    await client.post("/users/me/email", json=own, headers=session.header)
-    confirm = {"token": token_in(await only_mail(runtime))}
-    assert (await client.post("/email-verification/confirm", json=confirm)).status_code == 204
-    await delivered(runtime)
-    await client.post("/password-reset", json={"email": "carols@example.com"})
-    assert [each.template for each in await delivered(runtime)] == ["reset-password"]
-
-
-async def test_a_planted_address_is_not_confirmed_after_its_owner_was_granted_more(
-    client: httpx2.AsyncClient, runtime: Runtime
-) -> None:
-    _, header = await manager_of(client, runtime)
-    carol = await make_user(runtime, username="carol")
-    await client.patch(f"/users/{carol.id}", json={"email": "evil@example.com"}, headers=header)
-    confirm = {"token": token_in(await only_mail(runtime))}
-    async with runtime.work(OPERATOR) as work:
-        await grant(work, carol.id, "read:audit")
-    assert (await client.post("/email-verification/confirm", json=confirm)).status_code == 400
