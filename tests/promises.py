@@ -327,6 +327,8 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         "A manager gains no account by a link or an address that was granted more since": (
             "test_an_invitation_counts_only_while_its_maker_may_manage_the_account",
             "test_an_address_that_a_manager_planted_resets_nothing_of_who_was_granted_more",
+            "test_a_reset_that_was_asked_for_before_its_owner_was_granted_more_is_void",
+            "test_only_the_managers_own_link_confirms_an_address_that_a_manager_chose",
             "test_a_planted_address_is_not_confirmed_after_its_owner_was_granted_more",
         ),
         "A token alone takes over no account, its own included": (
