@@ -20,11 +20,14 @@ LEASE = timedelta(seconds=30)
 GIVE_UP_AFTER = timedelta(days=1)
 LIMIT = 5
 """Mails to one address within WINDOW, notices not counted."""
+FOR_STRANGERS = 3
+"""Of these, for what strangers ask for by BY_STRANGERS: they must not use up an owner's reset."""
+BY_STRANGERS = {"sign-up", "verify"}
 WINDOW = timedelta(hours=1)
 FIRST_DELAY = timedelta(seconds=30)
 LONGEST_DELAY = timedelta(minutes=30)
 """Within WINDOW, so a mail that is tried again counts all the time."""
-OVER_LIMIT = f"over {LIMIT} mails an hour to this address"
+OVER_LIMIT = "too many mails within an hour to this address"
 INTERRUPTED = "each attempt was interrupted"
 
 WAITING = and_(OutboxMail.sent_at.is_(None), OutboxMail.failed_at.is_(None))
@@ -99,13 +102,14 @@ def give_up(row: OutboxMail, now: datetime, why: str) -> None:
 
 
 async def has_had_its_mails(work: Work[Actor], row: OutboxMail) -> bool:
-    """Return whether the row's address has had all the mails of this hour.
+    """Return whether the row's address has had all the mails of this hour, as far as this may.
 
     No other process counts or claims until the commit.
     """
     await take_lock(work.db, Lock.MAIL)
     tried = await _tried_lately(work, {row.address_digest})
-    return len(tried.get(row.address_digest, set()) - {row.id}) >= LIMIT
+    limit = FOR_STRANGERS if row.purpose in BY_STRANGERS else LIMIT
+    return len(tried.get(row.address_digest, set()) - {row.id}) >= limit
 
 
 async def _tried_lately(

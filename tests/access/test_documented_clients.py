@@ -1,5 +1,7 @@
 """Clients that describe themselves, before and after a person has let them in."""
 
+import asyncio
+import gc
 import json
 from datetime import UTC, datetime
 
@@ -14,7 +16,7 @@ from app.access.client_documents import (
     parse_document,
 )
 from app.access.documented_clients import documented_client, keep_documented
-from app.access.fetching import Fetched
+from app.access.fetching import Fetched, NotFetched
 from app.identity.models import ID_TOKEN_ALGORITHM
 from app.runtime import Runtime
 from tests.support.factories import OPERATOR
@@ -76,3 +78,31 @@ async def test_plain_http_is_for_named_hosts_of_this_machine(
     else:
         with pytest.raises(ClientDocumentRefused, match="none that this service fetches"):
             await getting
+
+
+async def test_a_fetch_that_fails_after_all_have_gone_away_is_no_error_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def fetch(*_: object, **__: object) -> Fetched:
+        begun.set()
+        await goes_on.wait()
+        raise NotFetched
+
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    monkeypatch.setattr(client_documents, "fetch", fetch)
+    documents = ClientDocuments()
+    getting = documents.get(DOCUMENT.client_id, address=None, now=datetime.now(UTC))
+    asking = asyncio.create_task(getting)
+    await begun.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    goes_on.set()
+    (fetching,) = [each for each in asyncio.all_tasks() if each.get_name() == DOCUMENT.client_id]
+    await asyncio.wait([fetching])
+    del fetching, asking
+    gc.collect()
+    await asyncio.sleep(0)
+    assert told == []

@@ -288,8 +288,10 @@ async def composed(work: Work[Actor], asked: Asked) -> Mail | None:
     return Mail("reset-password", asked.to, {"username": "alice", "link": link})
 
 
-async def ask(runtime: Runtime, to: str, mailer: Mailer | None = None) -> None:
-    asked = Asked("reset", to, {}, Origin("192.0.2.1", request_id="r"))
+async def ask(
+    runtime: Runtime, to: str, mailer: Mailer | None = None, *, wish: str = "reset"
+) -> None:
+    asked = Asked(wish, to, {}, Origin("192.0.2.1", request_id="r"))
     async with runtime.work(Actor()) as work:
         (mailer or runtime.mailer).ask(work, asked)
 
@@ -322,6 +324,23 @@ async def test_only_what_became_a_mail_counts(own_runtime: Runtime) -> None:
         await write(own_runtime, *[replace(MAIL, to="nadia@example.com")] * (LIMIT + 1))
         found = await until_rows(own_runtime, ended)
     assert len(server.to("alice@example.com")) == len(server.to("nadia@example.com")) == LIMIT
+
+
+@pytest.mark.parametrize("wish", ["sign-up", "verify"])
+async def test_what_strangers_ask_for_leaves_two_mails_an_hour_for_resets(
+    own_runtime: Runtime, wish: str
+) -> None:
+    """Else they could keep a person from a forgotten password's reset for as long as they like."""
+    for _ in range(LIMIT):
+        await ask(own_runtime, "alice@example.com", wish=wish)
+    composers: dict[str, Composer] = {wish: composed, "reset": composed}
+    async with mail_server() as server, sending(sender_of(own_runtime, server.port, composers)):
+        await until_rows(own_runtime, ended)
+        for _ in range(3):
+            await ask(own_runtime, "alice@example.com")
+        found = await until_rows(own_runtime, ended)
+        assert [row.purpose for row in found if row.sent_at] == [wish] * 3 + ["reset"] * 2
+        assert len(server.to("alice@example.com")) == LIMIT
 
 
 async def test_a_retry_sends_the_link_that_was_composed_first(
