@@ -69,7 +69,7 @@ async def fetch(url: SplitResult, tls: ssl.SSLContext, *, privately: bool = Fals
 
 async def _fetch(url: SplitResult, tls: ssl.SSLContext, *, privately: bool) -> Fetched:
     host, port = url.hostname or "", url.port or _PORTS[url.scheme]
-    addresses = await _addresses(host, port)
+    addresses = await _addresses(host)
     # The address that was checked is connected to: the name may lead elsewhere a moment later.
     if not addresses or not (privately or all(map(is_public, addresses))):
         raise NotFetched
@@ -83,7 +83,7 @@ async def _fetch(url: SplitResult, tls: ssl.SSLContext, *, privately: bool) -> F
         writer.transport.abort()
 
 
-async def _addresses(host: str, port: int) -> list[str]:
+async def _addresses(host: str) -> list[str]:
     """Return the addresses that this name has. Raises NotFetched when too many are looked up.
 
     By a thread of its own: the event loop's lookups share a few threads, which the way to the
@@ -105,7 +105,7 @@ async def _addresses(host: str, port: int) -> list[str]:
     def look_up() -> None:
         outcome: list[str] | Exception
         try:
-            given = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            given = socket.getaddrinfo(host, None)
             outcome = [str(address[0]) for *_, address in given]
         except (OSError, UnicodeError) as error:
             outcome = error

@@ -125,7 +125,7 @@ async def ask_by_address(
     wish: Literal["verify", "reset"],
     email: str,
     *,
-    username: str = "",
+    username: str,
     actor: Actor,
 ) -> None:
     """Write down that a stranger wants a mail at this address; for this account, if it is named.

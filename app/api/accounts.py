@@ -147,7 +147,9 @@ async def confirm_address(link: LinkOnly, actor: ActorDep, runtime: RuntimeDep) 
 )
 async def ask_for_reset(wanted: AddressOnly, actor: ActorDep, runtime: RuntimeDep) -> None:
     """Mail a link that sets another password, if this is an account's confirmed address."""
-    await ask_by_address(runtime.guard, runtime.letters, "reset", wanted.email, actor=actor)
+    await ask_by_address(
+        runtime.guard, runtime.letters, "reset", wanted.email, username="", actor=actor
+    )
 
 
 @router.post(

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.access import fetching
 from app.access.fetching import MOST_BYTES, Fetched, NotFetched, TooLarge, fetch
 
 
@@ -85,3 +86,16 @@ async def test_by_itself_it_asks_nothing_of_a_private_network() -> None:
         with pytest.raises(NotFetched):
             await fetch(url, ssl.create_default_context())
     assert host.asked == []
+
+
+async def test_where_too_many_names_are_looked_up_another_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        def acquire(self, *, blocking: bool) -> bool:
+            assert not blocking, "the event loop would stand still"
+            return False
+
+    monkeypatch.setattr(fetching, "_lookups", Full())
+    with pytest.raises(NotFetched):
+        await get(Host(port=80))

@@ -306,7 +306,7 @@ async def test_the_address_that_was_checked_is_the_one_that_is_asked(
     """A name that leads elsewhere a moment later (DNS rebinding) is looked up once."""
     asked: list[str] = []
 
-    async def addresses(host: str, port: int) -> list[str]:
+    async def addresses(host: str) -> list[str]:
         asked.append(host)
         return ["203.0.113.7"] if len(asked) > 1 else ["127.0.0.1", "8.8.8.8"]
 
@@ -470,6 +470,9 @@ async def test_names_that_are_looked_up_slowly_stop_no_other_lookup(
             found = await asyncio.gather(*asking, return_exceptions=True)
             assert {type(each) for each in found} == {ClientDocumentRefused}
         assert threading.active_count() - before <= fetching.MOST_LOOKUPS
+        waiting = [each for each in threading.enumerate() if each.name == "client-document"]
+        assert len(waiting) == fetching.MOST_LOOKUPS
+        assert all(each.daemon for each in waiting), "the process does not wait for them at its end"
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(5):
             assert await loop.getaddrinfo("127.0.0.1", 80)
