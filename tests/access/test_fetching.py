@@ -18,6 +18,7 @@ class Host:
     """A host that answers all with the same bytes, and what it was asked."""
 
     answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain\r\nContent-Length: 2\r\n\r\n{}"
+    address: str = "127.0.0.1"
     port: int = 0
     asked: list[str] = field(default_factory=list)
 
@@ -29,14 +30,14 @@ async def answering(host: Host) -> AsyncIterator[Host]:
         writer.write(host.answer)
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, host.address, 0)
     host.port = server.sockets[0].getsockname()[1]
     async with server:
         yield host
 
 
 async def get(host: Host, path: str = "/") -> Fetched:
-    url = urlsplit(f"http://127.0.0.1:{host.port}{path}")
+    url = urlsplit(f"http://{host.address}:{host.port}{path}")
     return await fetch(url, ssl.create_default_context(), privately=True)
 
 
@@ -86,6 +87,11 @@ async def test_by_itself_it_asks_nothing_of_a_private_network() -> None:
         with pytest.raises(NotFetched):
             await fetch(url, ssl.create_default_context())
     assert host.asked == []
+
+
+async def test_the_address_of_the_host_is_connected_to() -> None:
+    async with answering(Host(address="127.0.0.2")) as host:
+        assert (await get(host)).body == b"{}"
 
 
 async def test_where_too_many_names_are_looked_up_another_is_not_waited_for(
