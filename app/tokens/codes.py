@@ -228,10 +228,8 @@ async def _end_replayed(work: Work[Actor], presented: PresentedCode, asking: Ask
 
     Raises CodeReplayed then.
     """
-    redeemed = select(AuthorizationCode).where(
-        *_bound_to(presented, asking), AuthorizationCode.redeemed_at.is_not(None)
-    )
-    found = await work.db.scalar(redeemed)
+    issued = select(AuthorizationCode).where(*_bound_to(presented, asking))
+    found = await work.db.scalar(issued)
     if found is None or found.issued_session_id is None:
         return
     record(
