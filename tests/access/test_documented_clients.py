@@ -60,9 +60,11 @@ def test_a_name_has_100_characters_at_most(length: int, shown: bool) -> None:
         ("[::1]:8080", "http://[::1]:8080/client.json", True),
         ("app.example", "http://app.example/client.json", False),
         ("app.example", "https://app.example/client.json", True),
+        ("app.example", "https://app.example/".ljust(1000, "x"), True),
+        ("app.example", "https://app.example/".ljust(1001, "x"), False),
     ],
 )
-async def test_plain_http_is_for_named_hosts_of_this_machine(
+async def test_plain_http_is_for_named_hosts_of_this_machine_and_1000_characters_are_the_most(
     monkeypatch: pytest.MonkeyPatch, host: str, url: str, fetched: bool
 ) -> None:
     said = {"client_id": url, "redirect_uris": DOCUMENT.redirect_uris}
