@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import inspect
@@ -67,19 +68,41 @@ def test_a_name_has_100_characters_at_most(length: int, shown: bool) -> None:
 async def test_plain_http_is_for_named_hosts_of_this_machine_and_1000_characters_are_the_most(
     monkeypatch: pytest.MonkeyPatch, host: str, url: str, fetched: bool
 ) -> None:
+    assert await is_fetched(monkeypatch, ClientDocuments([host]), url) is fetched
+
+
+async def is_fetched(monkeypatch: pytest.MonkeyPatch, documents: ClientDocuments, url: str) -> bool:
+    """Whether the document with this URL is fetched; False: its address is refused."""
     said = {"client_id": url, "redirect_uris": DOCUMENT.redirect_uris}
 
     async def fetch(*_: object, **__: object) -> Fetched:
         return Fetched(json.dumps(said).encode(), {"content-type": "application/json"})
 
     monkeypatch.setattr(client_documents, "fetch", fetch)
-    documents = ClientDocuments([host])
-    getting = documents.get(url, address=None, now=datetime.now(UTC))
-    if fetched:
-        assert (await getting).client_id == url
-    else:
-        with pytest.raises(ClientDocumentRefused, match="none that this service fetches"):
-            await getting
+    try:
+        found = await documents.get(url, address=None, now=datetime.now(UTC))
+    except ClientDocumentRefused as refused:
+        assert "none that this service fetches" in str(refused)
+        return False
+    assert found.client_id == url
+    return True
+
+
+async def test_settings_name_the_hosts_and_the_service_itself_is_none(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = urlsplit(runtime.settings.token_issuer).netloc
+    hosts = ("app.example", own)
+    settings = runtime.settings.model_copy(
+        update={"client_id_metadata": True, "client_id_metadata_hosts": hosts}
+    )
+    documents = ClientDocuments.of(settings)
+    assert documents is not None
+    found = {
+        host: await is_fetched(monkeypatch, documents, f"https://{host}/client.json")
+        for host in ("app.example", "other.example", own)
+    }
+    assert found == {"app.example": True, "other.example": False, own: False}
 
 
 async def test_a_fetch_that_fails_after_all_have_gone_away_is_no_error_of_the_event_loop(
