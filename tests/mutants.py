@@ -58,7 +58,11 @@ JUDGES = {
         "access/test_documented_clients",
         "pages/test_client_documents",
     ),
-    "app.access.client_limits": ("pages/test_code_flow", "pages/test_consent"),
+    "app.access.client_limits": (
+        "access/test_client_limits",
+        "pages/test_code_flow",
+        "pages/test_consent",
+    ),
     "app.access.client_registry": ("api/test_clients", "pages/test_code_flow"),
     "app.access.clients": (
         "api/test_credentials",

@@ -81,8 +81,7 @@ async def is_fetched(monkeypatch: pytest.MonkeyPatch, documents: ClientDocuments
     monkeypatch.setattr(client_documents, "fetch", fetch)
     try:
         found = await documents.get(url, address=None, now=datetime.now(UTC))
-    except ClientDocumentRefused as refused:
-        assert "none that this service fetches" in str(refused)
+    except ClientDocumentRefused:
         return False
     assert found.client_id == url
     return True
