@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Select, func, literal, select
+from sqlalchemy import ColumnElement, Select, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -65,9 +65,9 @@ def limit_on(
     }
     pairs = [each for pair in values.items() for each in pair]
     return (
-        select(func.json_build_object(*pairs, type_=JSON()))
+        select(func.json_build_object(*pairs))
         .select_from(Consent)
-        .join(Registration, Registration.id == Consent.registration_id)
+        .join(Registration)
         .where(Consent.id == consent_id)
     )
 

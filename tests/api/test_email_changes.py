@@ -184,6 +184,15 @@ async def test_a_name_that_is_the_new_address_refuses_it(
     assert await delivered(runtime) == []
 
 
+async def test_a_person_whose_own_name_is_the_new_address_may_have_it(
+    runtime: Runtime, client: httpx2.AsyncClient
+) -> None:
+    session = await sign_in(client, await make_user(runtime, username=NEW))
+    await change(session)
+    await confirm(session, token_in(await only_mail(runtime)))
+    assert await address_of(session) == (NEW, True)
+
+
 async def test_a_first_address_is_confirmed_without_a_notice(
     runtime: Runtime, client: httpx2.AsyncClient
 ) -> None:
