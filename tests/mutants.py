@@ -53,6 +53,7 @@ JUDGES = {
         "access/test_requests_under_way",
         "api/test_clients",
         "api/test_grants",
+        "api/test_invitations",
     ),
     "app.access.client_documents": (
         "access/test_documented_clients",
@@ -188,7 +189,12 @@ JUDGES = {
     ),
     "app.tokens.keys": ("pages/test_openid", "tokens/test_keyring", "tokens/test_rotation"),
     "app.tokens.last_uses": ("tokens/test_personal_tokens",),
-    "app.tokens.lookup": ("api/test_introspection", "tokens/test_ends", "tokens/test_lookup"),
+    "app.tokens.lookup": (
+        "api/test_introspection",
+        "pages/test_resources",
+        "tokens/test_ends",
+        "tokens/test_lookup",
+    ),
     "app.tokens.opaque": (
         "api/test_security",
         "api/test_service_accounts",

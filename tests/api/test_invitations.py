@@ -87,6 +87,18 @@ async def test_an_invitation_is_open_for_a_week(
     assert (await accept(client, token_of(links[1]))).status_code == 400
 
 
+@pytest.mark.parametrize("days", [None, 1])
+async def test_an_invitation_of_a_person_who_holds_as_much_as_its_maker_counts(
+    client: httpx2.AsyncClient, runtime: Runtime, days: int | None
+) -> None:
+    end = runtime.now() + timedelta(days=days) if days else None
+    manager = await make_user(runtime, "write:users", "read:items", expires_at=end)
+    bob = await make_user(runtime, "read:items", username="bob", expires_at=end)
+    header = await bearer(client, manager)
+    answer = await client.post(f"/users/{bob.id}/invitation", headers=header)
+    assert (await accept(client, token_of(answer.json()["link"]))).status_code == 204
+
+
 async def test_no_one_invites_a_person_who_holds_more(
     client: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
