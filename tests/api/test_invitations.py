@@ -1,5 +1,7 @@
 """Inviting people: POST /users without a password, and POST /users/{id}/invitation."""
 
+from datetime import timedelta
+
 import httpx2
 import pytest
 
