@@ -166,7 +166,7 @@ async def list_applications(
             Consent.given_at,
             Consent.last_used_at,
         )
-        .join(Consent, Consent.registration_id == Registration.id)
+        .join(Consent)
         .where(
             Consent.user_id == user_id,
             Registration.deleted_at.is_(None),
@@ -190,7 +190,7 @@ async def withdraw_consent(work: Work[Actor], client_id: str) -> None:
     # The sessions first: without the consent they are found no more.
     consent_id = await work.db.scalar(
         select(Consent.id)
-        .join(Registration, Registration.id == Consent.registration_id)
+        .join(Registration)
         .where(
             Consent.user_id == work.actor.user_id,
             Registration.client_id == client_id,

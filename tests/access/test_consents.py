@@ -1,7 +1,9 @@
 """Consents: what is taken back is one's own with one client, and what is implied is never less."""
 
+import asyncio
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
@@ -20,11 +22,12 @@ from app.access.consents import (
     withdraw_consent,
 )
 from app.db.work import Actor
-from app.identity.models import Consent, Registration
+from app.identity.models import Consent, Registration, Session
 from app.runtime import Runtime
 from tests.support.audit import told
 from tests.support.browsing import register
-from tests.support.factories import OPERATOR, make_user
+from tests.support.factories import OPERATOR, add_session, make_user
+from tests.support.locks import until_waiting
 
 HOST = "app.example"
 
@@ -78,11 +81,50 @@ async def test_taking_back_ends_ones_own_consent_with_that_client_alone_and_is_t
     assert entries == [(two.id, two.id, {"client_id": "second"})]
 
 
+async def test_of_two_who_take_a_consent_back_at_once_one_finds_it(own_runtime: Runtime) -> None:
+    user = await make_user(own_runtime)
+    await register(own_runtime, "app")
+    await agree(own_runtime, user.id, await registration(own_runtime, "app"))
+
+    async def withdraw() -> None:
+        async with own_runtime.work(acting(user.id)) as work:
+            await withdraw_consent(work, "app")
+
+    async with own_runtime.work(acting(user.id)) as work:
+        await withdraw_consent(work, "app")
+        second = asyncio.create_task(withdraw())
+        await until_waiting(own_runtime, "advisory")
+    with pytest.raises(ApplicationNotFound):
+        await second
+    async with own_runtime.reading() as db:
+        assert len(await told(db, "consent.withdrawn")) == 1
+
+
 async def test_a_client_that_is_not_there_any_more_is_not_let_in(runtime: Runtime) -> None:
     user = await make_user(runtime)
+    await register(runtime, "deleted")
+    await agree(runtime, user.id, await registration(runtime, "deleted"))
+    async with runtime.work(OPERATOR) as work:
+        await delete_client(work, "deleted")
     async with runtime.work(acting(user.id)) as work:
-        with pytest.raises(ApplicationNotFound):
-            await withdraw_consent(work, "never-registered")
+        for client_id in ("never-registered", "deleted"):
+            with pytest.raises(ApplicationNotFound):
+                await withdraw_consent(work, client_id)
+
+
+async def test_a_session_whose_consent_was_taken_back_says_so(runtime: Runtime) -> None:
+    user = await make_user(runtime)
+    await register(runtime, "app")
+    app = await registration(runtime, "app")
+    await agree(runtime, user.id, app)
+    consent = await consent_of(runtime, user.id, app)
+    async with runtime.work(acting(user.id)) as work:
+        session_id = await add_session(work, user.id, lifetime=timedelta(hours=1))
+        (await work.db.get_one(Session, session_id)).consent_id = consent.id
+    async with runtime.work(acting(user.id)) as work:
+        await withdraw_consent(work, "app")
+        ended = {"session": str(session_id), "reason": "consent withdrawn"}
+        assert await told(work.db, "session.ended") == [(user.id, user.id, ended)]
 
 
 async def test_what_a_trusted_client_may_do_grows_and_what_was_agreed_to_stays_agreed(

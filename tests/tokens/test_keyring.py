@@ -19,7 +19,7 @@ from app.runtime import Runtime
 from app.settings import Algorithm
 from app.tokens.keyring import Key, Keyring, NoSigningKey
 from app.tokens.keys import UnreadableKey, decrypt_private_key, key_cipher, rewrap_keys, rotate_key
-from app.tokens.models import ACCESS_TOKENS, SigningKey
+from app.tokens.models import ACCESS_TOKENS, ID_TOKENS, SigningKey
 from tests.conftest import SECRET, client_of, settings_for
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, login, make_user
@@ -190,6 +190,21 @@ async def test_a_key_of_each_algorithm_is_of_its_kind_and_size(runtime: Runtime)
     assert isinstance(edwards, ed25519.Ed25519PrivateKey)
     assert isinstance(shared, bytes)
     assert len(shared) == 32
+
+
+async def test_a_key_for_id_tokens_has_2048_bits_as_their_readers_expect(runtime: Runtime) -> None:
+    async with runtime.work(OPERATOR) as work:
+        row = await rotate_key(
+            work,
+            runtime.cipher,
+            algorithm="RS256",
+            purpose=ID_TOKENS,
+            publication=timedelta(),
+            overlap=timedelta(),
+        )
+        key = decrypt_private_key(row, runtime.cipher)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    assert key.key_size == 2048
 
 
 def test_private_keys_outlive_an_upgrade() -> None:

@@ -98,6 +98,20 @@ async def test_a_key_is_retired_only_while_another_signs_now_and_another_stays(
         assert (await told(work.db, "key.rotated"))[-2:] == [made, retired]
 
 
+async def test_a_second_rotation_leaves_a_key_that_retires_its_end(runtime: Runtime) -> None:
+    async with runtime.work(OPERATOR) as work:
+        (first,) = await keys_of_access_tokens(work.db)
+    await rotate(runtime, publication=10)
+    async with runtime.work(OPERATOR) as work:
+        end = (await work.db.get_one(SigningKey, first.kid)).retires_at
+    assert end is not None
+    await rotate(runtime, publication=1000)
+    async with runtime.work(OPERATOR) as work:
+        assert (await work.db.get_one(SigningKey, first.kid)).retires_at == end
+        ends = [key.retires_at for key in await keys_of_access_tokens(work.db)]
+    assert ends.count(None) == 1
+
+
 async def test_a_key_whose_end_has_come_signs_no_more_when_another_is_to_be_retired(
     runtime: Runtime,
 ) -> None:
