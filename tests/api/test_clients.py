@@ -42,7 +42,11 @@ async def test_a_client_is_registered_read_listed_changed_and_deleted(
     page = (await client.get("/clients?limit=3&after=app", headers=root)).json()
     rest = ["b", "scopegate-console", "scopegate-docs"]
     assert ([each["client_id"] for each in page["items"]], page["next"]) == (rest, None)
-    change = {"name": "Another", "scopes": ["read:items"], "refresh_grace": 20}
+    change = {
+        **{"name": "Another", "scopes": ["read:items"], "refresh_grace": 20},
+        "post_logout_redirect_uris": ["https://app.example/bye"],
+        "id_token_signed_response_alg": "ES256",
+    }
     changed = await client.patch("/clients/app", json=change, headers=root)
     assert {name: changed.json()[name] for name in change} == change
     assert changed.json()["redirect_uris"] == URIS, "what is absent stays"
@@ -156,8 +160,9 @@ async def test_redirect_uris_that_could_lead_elsewhere_are_refused(
     assert (await post(client, root, redirect_uris=[uri])).status_code == 422
     assert (await post(client, root, post_logout_redirect_uris=[uri])).status_code == 422
     assert (await post(client, root)).status_code == 201
-    answer = await client.patch("/clients/app", json={"redirect_uris": [uri]}, headers=root)
-    assert answer.status_code == 422
+    for name in ("redirect_uris", "post_logout_redirect_uris"):
+        answer = await client.patch("/clients/app", json={name: [uri]}, headers=root)
+        assert answer.status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -269,6 +274,15 @@ async def test_scopes_guard_the_routes(
     assert (await post(client, reader)).status_code == 403
     writer = await bearer(client, await make_user(runtime, "write:clients"))
     assert (await client.get("/clients", headers=writer)).status_code == 403
+
+
+async def test_an_algorithm_that_signs_no_id_token_is_refused(
+    client: httpx2.AsyncClient, root: dict[str, str]
+) -> None:
+    wrong = {"id_token_signed_response_alg": "HS256"}
+    assert (await post(client, root, **wrong)).status_code == 422
+    assert (await post(client, root)).status_code == 201
+    assert (await client.patch("/clients/app", json=wrong, headers=root)).status_code == 422
 
 
 async def test_a_change_that_changes_nothing_is_not_audited(runtime: Runtime) -> None:
