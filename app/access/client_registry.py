@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from uuid_utils.compat import uuid7
-
 from app.access import accounts
 from app.access.authority import Caller, confirm_caller, require_ceiling
 from app.access.client_documents import is_document_url
@@ -87,7 +85,6 @@ async def register_client(
     if new.confidential:
         account, secret = await account_writes.create_service(work, username=client_id)
     registration = Registration(
-        id=uuid7(),
         client_id=client_id,
         name=_check_name(new.name),
         redirect_uris=_check_redirects(new.redirect_uris),

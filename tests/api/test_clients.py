@@ -43,7 +43,9 @@ async def test_a_client_is_registered_read_listed_changed_and_deleted(
     rest = ["b", "scopegate-console", "scopegate-docs"]
     assert ([each["client_id"] for each in page["items"]], page["next"]) == (rest, None)
     change = {
-        **{"name": "Another", "scopes": ["read:items"], "refresh_grace": 20},
+        "name": "Another",
+        "scopes": ["read:items"],
+        "refresh_grace": 20,
         "post_logout_redirect_uris": ["https://app.example/bye"],
         "id_token_signed_response_alg": "ES256",
     }
@@ -102,6 +104,7 @@ async def test_ids_are_those_of_no_other_client_and_no_service_account(
         "a/b",
         "a b",
         "ä",
+        ".",
         "..",
         "a:b",
     ):
