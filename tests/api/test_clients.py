@@ -279,6 +279,14 @@ async def test_scopes_guard_the_routes(
     assert (await client.get("/clients", headers=writer)).status_code == 403
 
 
+async def test_a_refresh_grace_is_from_10_to_120_seconds(
+    client: httpx2.AsyncClient, root: dict[str, str]
+) -> None:
+    for seconds in (10, 120):
+        made = await post(client, root, client_id=f"app-{seconds}", refresh_grace=seconds)
+        assert made.json()["refresh_grace"] == seconds
+
+
 async def test_an_algorithm_that_signs_no_id_token_is_refused(
     client: httpx2.AsyncClient, root: dict[str, str]
 ) -> None:
