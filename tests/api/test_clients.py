@@ -58,7 +58,19 @@ async def test_a_client_is_registered_read_listed_changed_and_deleted(
         answer = await client.request(method, "/clients/app", json=body, headers=root)
         assert answer.status_code == 404
     async with runtime.sessions() as db:
-        assert [each[2]["client_id"] for each in await told(db, "client.created")] == ["app", "b"]
+        (_, _, detail), (_, _, another) = await told(db, "client.created")
+        assert another["client_id"] == "b"
+        assert detail == {
+            "client_id": "app",
+            "name": "An app",
+            "redirect_uris": URIS,
+            "post_logout_redirect_uris": [],
+            "scopes": None,
+            "confidential": False,
+            "trusted": False,
+            "refresh_grace": None,
+            "id_token_signed_response_alg": "RS256",
+        }
         ((_, _, detail),) = await told(db, "client.changed")
         assert detail == {"client_id": "app", **change}
         ((_, _, detail),) = await told(db, "client.deleted")
