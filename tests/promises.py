@@ -326,10 +326,9 @@ PROMISES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "A manager gains no account by a link or an address that was granted more since": (
             "test_an_invitation_counts_only_while_its_maker_may_manage_the_account",
-            "test_an_address_that_a_manager_planted_resets_nothing_of_who_was_granted_more",
-            "test_a_reset_that_was_asked_for_before_its_owner_was_granted_more_is_void",
-            "test_only_the_managers_own_link_confirms_an_address_that_a_manager_chose",
-            "test_a_planted_address_is_not_confirmed_after_its_owner_was_granted_more",
+            "test_an_address_that_waits_is_confirmed_only_while_its_chooser_may_manage_the_account",
+            "test_a_chosen_address_resets_nothing_once_the_account_holds_more_than_its_chooser",
+            "test_a_chosen_address_undoes_no_change_of_an_account_that_holds_more_than_its_chooser",
         ),
         "A token alone takes over no account, its own included": (
             "test_a_token_alone_does_not_take_over_its_own_account",

@@ -71,7 +71,7 @@ TO_BE_MADE = {
     "app/reports/__init__.py",
     "app/reports/models.py",
     "app/reports/reports.py",
-    "migrations/versions/0020_reports.py",
+    "migrations/versions/0021_reports.py",
     "tests/api/test_reports.py",
 }
 """Files that the tutorial tells the reader to make."""

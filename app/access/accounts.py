@@ -73,7 +73,7 @@ async def welcome_person(
     if person.password_hash is None:
         return user, await invite(work, letters, user.id)
     if person.address is not None:
-        letters.ask_for(work, user, "verify", person.address, by_other=False)
+        letters.ask_for(work, user, "verify", person.address)
     return user, None
 
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, func, or_
 from sqlalchemy.dialects.postgresql import insert
@@ -49,14 +50,19 @@ async def grant(
     if scope == ADMIN and expires_at is not None and not force:
         await keep_an_admin(work, user_id)
     work.publish(Change("user", user_id))
-    granted_by = work.actor.user_id
-    terms = {"expires_at": expires_at, "reason": reason}
+    terms: dict[str, Any] = {
+        # Not when the transaction began: until it held the user, others may have changed them.
+        "granted_at": func.clock_timestamp(),
+        "granted_by": work.actor.user_id,
+        "expires_at": expires_at,
+        "reason": reason,
+    }
     statement = (
         insert(Grant)
-        .values(user_id=user_id, scope=scope, granted_by=granted_by, **terms)
+        .values(user_id=user_id, scope=scope, **terms)
         .on_conflict_do_update(
             index_elements=[Grant.user_id, Grant.scope],
-            set_={"granted_at": func.now(), "granted_by": granted_by, **terms},
+            set_=terms,
             where=or_(
                 Grant.expires_at.is_distinct_from(expires_at),
                 Grant.reason.is_distinct_from(reason),

@@ -8,12 +8,14 @@ whether an address has an account.
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 from urllib.parse import urlencode
 
 from sqlalchemy import exists, or_, select
 
+from app.access.authority import still_manages
 from app.access.models import Grant
 from app.audit.log import record
 from app.db.work import Actor, Work
@@ -25,6 +27,9 @@ from app.identity.requests import charge_request
 from app.identity.users import names_of
 from app.mail.addresses import Address, find_address, parse_address
 from app.mail.outbox import Asked, Composer, Mail, Mailer, Template
+
+CLOCKS_DIFFER_BY = timedelta(seconds=1)
+"""At most, the database's clock and a process's idea of it."""
 
 Page = Literal["verify-email", "reset-password", "accept-invitation", "undo-email-change"]
 Wish = Literal["verify", "reset", "sign-up", "change"]
@@ -56,8 +61,6 @@ class Letters:
         user: User,
         wish: Literal["verify", "change"],
         address: Address,
-        *,
-        by_other: bool = True,
     ) -> None:
         """Write down that this user wants an address, or that a manager wants it for them.
 
@@ -65,7 +68,7 @@ class Letters:
         it.
         """
         values = {"user_id": str(user.id), "epoch": str(user.link_epoch)}
-        if by_other and work.actor.user_id is not None:
+        if work.actor.user_id not in {None, user.id}:
             values["made_by"] = str(work.actor.user_id)
         self.ask(work, wish, address, **values)
 
@@ -158,11 +161,11 @@ async def _owner_of(work: Work[Actor], address: Address) -> User | None:
     )
 
 
-async def _is_taken(work: Work[Actor], address: Address, *, by_other_than: uuid.UUID) -> bool:
+async def _is_taken(work: Work[Actor], address: Address, *, but: uuid.UUID) -> bool:
     """Whether another account has verified the address, or has it as its name."""
     verified = (User.email_key == address.key) & User.email_verified_at.is_not(None)
     named = User.username_key.in_(names_of(address))
-    taken = select(User.id).where(or_(verified, named), User.id != by_other_than).limit(1)
+    taken = select(User.id).where(or_(verified, named), User.id != but).limit(1)
     return await work.db.scalar(taken) is not None
 
 
@@ -179,20 +182,25 @@ async def _reset(letters: Letters, work: Work[Actor], asked: Asked) -> Mail | No
     user = await _owner_of(work, address) if address else None
     if user is None or user.email is None or user.disabled_at is not None:
         return None
-    if await has_outgrown(work, user):
+    if await has_outgrown_chooser(work, user):
         return None
     record(work, "password.reset_requested", subject=user.id)
     # To the address as it is kept, not as it was typed: two spellings may lead to two mailboxes.
     return await letters.with_link(work, user, "reset", user.email)
 
 
-async def has_outgrown(work: Work[Actor], user: User) -> bool:
-    """Return whether a manager chose the address, and the account was granted something since.
+async def has_outgrown_chooser(work: Work[Actor], user: User) -> bool:
+    """Return whether the account holds more now than the manager who chose its verified address.
 
-    That manager may read the mail there, and may hold less than the account does now.
+    That manager may read the mail there. What they could manage as the address was verified is
+    nothing new to them.
     """
-    since = exists().where(Grant.user_id == user.id, Grant.granted_at > user.email_verified_at)
-    return user.email_by_other and bool(await work.db.scalar(select(since)))
+    verified = user.email_verified_at
+    if user.email_chosen_by is None or verified is None:
+        return False
+    since = exists().where(Grant.user_id == user.id, Grant.granted_at > verified - CLOCKS_DIFFER_BY)
+    has_grown = await work.db.scalar(select(since))
+    return bool(has_grown) and not await still_manages(work, user.email_chosen_by, user.id)
 
 
 async def _verification(letters: Letters, work: Work[Actor], asked: Asked) -> Mail | None:
@@ -205,21 +213,19 @@ async def _verification(letters: Letters, work: Work[Actor], asked: Asked) -> Ma
         user = await _waiting(work, address, asked.values.get("username", ""))
     if user is None or user.email is None or user.email_key != address.key:
         return None
-    return await letters.with_link(work, user, "verify", user.email, made_by=_maker(asked))
+    # By any request: the link counts only while the manager who chose the address may manage it.
+    chooser = user.email_chosen_by
+    if not await still_manages(work, chooser, user.id):
+        return None
+    return await letters.with_link(work, user, "verify", user.email, made_by=chooser)
 
 
 async def _waiting(work: Work[Actor], address: Address, username: str) -> User | None:
     """Return the account of that name that waits for this address; without a name, the newest.
 
-    Strangers can make accounts with one address. Who gives the name gets the link for theirs. None
-    gets one where a manager has chosen the address: only the manager's own link confirms it, which
-    counts while they may manage the account.
+    Strangers can make accounts with one address. Who gives the name gets the link for theirs.
     """
-    waiting = select(User).where(
-        User.email_key == address.key,
-        User.disabled_at.is_(None),
-        User.email_by_other.is_(False),
-    )
+    waiting = select(User).where(User.email_key == address.key, User.disabled_at.is_(None))
     name = existing_username(username)
     if name is not None:
         waiting = waiting.where(User.username_key == username_key(name))
@@ -234,7 +240,7 @@ async def _sign_up(letters: Letters, work: Work[Actor], asked: Asked) -> Mail | 
     if owner is not None and owner.email is not None:
         # The new account can't be confirmed, and is erased after a while.
         return Mail("sign-up-taken", owner.email, {}, owner.id)
-    if await _is_taken(work, address, by_other_than=user.id):
+    if await _is_taken(work, address, but=user.id):
         return None
     return await letters.with_link(work, user, "verify", user.email)
 
@@ -243,6 +249,6 @@ async def _change(letters: Letters, work: Work[Actor], asked: Asked) -> Mail | N
     address, user = find_address(asked.to), await _user(work, asked)
     if address is None or user is None:
         return None
-    if await _is_taken(work, address, by_other_than=user.id):
+    if await _is_taken(work, address, but=user.id):
         return None
     return await letters.with_link(work, user, "change", address.shown, made_by=_maker(asked))

@@ -58,7 +58,7 @@ async def ask_to_change_address(
         if user.password_hash != confirmed.password_hash:
             # It was changed meanwhile, so this one is not the current one any more.
             raise WrongPassword(reason="changed meanwhile")
-        letters.ask_for(work, user, "change", address, by_other=False)
+        letters.ask_for(work, user, "change", address)
 
 
 async def confirm_address(
@@ -78,10 +78,10 @@ async def confirm_address(
         user = await work.db.get_one(User, used.user_id)
         address = parse_address(used.email or "")
         changes = user.email_verified_at is not None and user.email_key != address.key
-        by_other = used.made_by is not None
         if changes:
+            by_other = used.made_by is not None
             await _tell_old_address(work, letters, user, by_other=by_other)
-        await set_verified_address(work, user.id, address, by_other=by_other)
+        await set_verified_address(work, user.id, address, chosen_by=used.made_by)
         await finish_sign_up(work, user.id)
         record(work, "email.changed" if changes else "email.verified", subject=user.id)
     return used
@@ -92,13 +92,20 @@ async def _tell_old_address(
 ) -> None:
     """Tell the address that is replaced, with a link that undoes it if that is the person's.
 
-    A thief who changes the address twice must not get such a link: only the first one counts.
+    A thief who changes the address twice must not get such a link: only the first one counts. Nor
+    must a manager who chose the old address, once the account holds more than they do.
     """
-    if by_other or await has_link(work.db, user.id, "undo", now=work.now):
-        letters.send(work, replaced(user))
-    else:
+    chooser = user.email_chosen_by
+    undoable = (
+        not by_other
+        and not await has_link(work.db, user.id, "undo", now=work.now)
+        and await still_manages(work, chooser, user.id)
+    )
+    if undoable:
         old = user.email or ""
-        letters.send(work, await letters.with_link(work, user, "undo", old))
+        letters.send(work, await letters.with_link(work, user, "undo", old, made_by=chooser))
+    else:
+        letters.send(work, replaced(user))
 
 
 async def undo_change_of_address(
@@ -112,10 +119,12 @@ async def undo_change_of_address(
     """
     async with database.work(actor) as work:
         used = await use_link(work, token, "undo")
+        if not await still_manages(work, used.made_by, used.user_id):
+            raise BadLink
         user = await work.db.get_one(User, used.user_id)
         address = parse_address(used.email or "")
         if user.email_verified_at is not None and user.email_key != address.key:
             letters.send(work, replaced(user))
-        await set_verified_address(work, used.user_id, address)
+        await set_verified_address(work, used.user_id, address, chosen_by=used.made_by)
         record(work, "email.changed", subject=used.user_id, undone=True)
         await end_sessions_of(work, used.user_id, reason="change of address undone")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.access.authority import Caller, others_user, still_manages
-from app.access.letters import Letters, has_outgrown
+from app.access.letters import Letters, has_outgrown_chooser
 from app.audit.log import record
 from app.db.work import Actor, Work
 from app.errors import Refused
@@ -66,7 +66,9 @@ async def accept_invitation(guard: Guard, *, token: str, password: str, actor: A
         if used.email is not None:
             # Taken by another account meanwhile? The person may still have this one.
             with suppress(AddressTaken):
-                await set_verified_address(work, used.user_id, parse_address(used.email))
+                await set_verified_address(
+                    work, used.user_id, parse_address(used.email), chosen_by=used.made_by
+                )
         await set_password(
             work, used.user_id, password_hash=password_hash, action="invitation.accepted"
         )
@@ -81,7 +83,7 @@ async def reset_password(guard: Guard, *, token: str, password: str, actor: Acto
     async with guard.database.work(actor) as work:
         used = await use_link(work, token, "reset")
         # Asked again: the account may have been granted more since the link was mailed.
-        if await has_outgrown(work, await work.db.get_one(User, used.user_id)):
+        if await has_outgrown_chooser(work, await work.db.get_one(User, used.user_id)):
             raise BadLink
         await set_password(work, used.user_id, password_hash=password_hash, action="password.reset")
 

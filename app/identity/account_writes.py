@@ -21,7 +21,6 @@ from app.db.changes import Change
 from app.db.locks import Lock, take_lock
 from app.db.work import Actor, Work
 from app.errors import Refused
-from app.identity.address_writes import a_manager_acts
 from app.identity.clients import (
     FIRST_PARTY_CLIENT,
     MAX_SECRETS,
@@ -80,7 +79,7 @@ async def add_users(work: Work[Actor], users: Sequence[NewUser]) -> set[uuid.UUI
             "email": each.address.shown if each.address else None,
             "email_key": each.address.key if each.address else None,
             "email_verified_at": work.now if each.address_verified else None,
-            "email_by_other": each.address is not None and a_manager_acts(work),
+            "email_chosen_by": work.actor.user_id if each.address else None,
         }
         for each in users
         if each.username in fit

@@ -17,20 +17,12 @@ from app.identity.users import AddressTaken, names_of
 from app.mail.addresses import Address
 
 
-def a_manager_acts(work: Work[Actor]) -> bool:
-    """Return whether a user is at work, on an account that can't be their own.
-
-    A person who signs up is no user yet, and an operator is none.
-    """
-    return work.actor.user_id is not None
-
-
 async def set_unverified_address(
     work: Work[Actor], user_id: uuid.UUID, address: Address | None
 ) -> None:
-    """Give a person an address that they have yet to confirm, or none.
+    """Give a person an address that they have yet to confirm, or none. The actor has chosen it.
 
-    Until they confirm it, it stands for no account. It is marked as a manager's choice if one acts.
+    Until they confirm it, it stands for no account.
     """
     work.publish(Change("user", user_id))
     await work.db.execute(
@@ -40,17 +32,17 @@ async def set_unverified_address(
             email=address.shown if address else None,
             email_key=address.key if address else None,
             email_verified_at=None,
-            email_by_other=address is not None and a_manager_acts(work),
+            email_chosen_by=work.actor.user_id if address else None,
         )
     )
 
 
 async def set_verified_address(
-    work: Work[Actor], user_id: uuid.UUID, address: Address, *, by_other: bool = False
+    work: Work[Actor], user_id: uuid.UUID, address: Address, *, chosen_by: uuid.UUID | None
 ) -> None:
     """Give a person an address that its reader has confirmed. Raises AddressTaken.
 
-    `by_other`: a manager of the account has chosen it.
+    `chosen_by`: as in the user's row.
     """
     await _require_free(work, user_id, address)
     work.publish(Change("user", user_id))
@@ -61,7 +53,7 @@ async def set_verified_address(
             email=address.shown,
             email_key=address.key,
             email_verified_at=work.now,
-            email_by_other=by_other,
+            email_chosen_by=chosen_by,
         )
     )
     try:

@@ -47,7 +47,7 @@ def emptied(user_id: uuid.UUID, *, now: datetime) -> dict[str, Any]:
         "username_skeleton": hashlib.sha256(name.encode()).digest(),
         "disabled_at": func.coalesce(User.disabled_at, now),
         "erased_at": now,
-        "email_by_other": False,
+        "email_chosen_by": None,
         "session_epoch": User.session_epoch + 1,
     }
     columns = cast(Table, User.__table__).columns.keys()

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Index,
     String,
     UniqueConstraint,
-    false,
     func,
     text,
 )
@@ -56,8 +55,9 @@ class User(Identified, Created, Base):
     """The address as it is compared: see `mail.addresses.parse_address`."""
     email_verified_at: Mapped[datetime | None]
     """None: its reader has not confirmed it, so it stands for no account."""
-    email_by_other: Mapped[bool] = mapped_column(server_default=false())
-    """Whether a manager of the account has chosen the address, and so may read the mail there."""
+    email_chosen_by: Mapped[uuid.UUID | None]
+    """The manager who has chosen the address, and may read the mail there. None: the person has, or
+    an operator. Not a foreign key: it stays when the manager is gone."""
     link_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     """Links of an earlier epoch are void. Another password or address begins one, by a trigger."""
     disabled_at: Mapped[datetime | None]

@@ -98,7 +98,9 @@ async def test_a_link_is_void_when_what_it_rests_on_changes(
         assert answer.status_code == 204
     elif change == "address":
         async with runtime.work(OPERATOR) as work:
-            await set_verified_address(work, alice.id, parse_address("new@example.com"))
+            await set_verified_address(
+                work, alice.id, parse_address("new@example.com"), chosen_by=None
+            )
     elif change == "disabled":
         async with runtime.work(OPERATOR) as work:
             await disable(work, alice.id)

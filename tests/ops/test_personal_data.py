@@ -238,7 +238,7 @@ def test_every_column_is_exported_or_withheld_for_a_reason(name: str) -> None:
 EXPORTED = {
     "account": {
         *("id", "username", "kind", "disabled_at", "created_at", "last_sign_in_at"),
-        *("email", "email_verified_at", "email_by_other"),
+        *("email", "email_verified_at", "email_chosen_by"),
     },
     "grants": {"scope", "granted_at", "granted_by", "expires_at", "reason"},
     "sessions": {

@@ -112,7 +112,9 @@ async def test_userinfo_tells_the_address_where_the_person_lets_it(
     tokens = await signed_in.let_in(app, scope="openid email")
     assert (await signed_in.client.get("/userinfo", headers=tokens.header)).json().keys() == {"sub"}
     async with runtime.work(OPERATOR) as work:
-        await set_verified_address(work, alice.id, parse_address("Alice@example.com"))
+        await set_verified_address(
+            work, alice.id, parse_address("Alice@example.com"), chosen_by=None
+        )
     said = (await signed_in.client.get("/userinfo", headers=tokens.header)).json()
     assert (said["email"], said["email_verified"]) == ("Alice@example.com", True)
     me = (await signed_in.client.get("/users/me", headers=tokens.header)).json()

@@ -70,5 +70,5 @@ async def make_reachable(
     """A person with an address that is confirmed."""
     user = await make_user(runtime, *scopes, username=username)
     async with runtime.work(OPERATOR) as work:
-        await set_verified_address(work, user.id, parse_address(email))
+        await set_verified_address(work, user.id, parse_address(email), chosen_by=None)
     return user
