@@ -152,6 +152,7 @@ JUDGES = {
         "pages/test_openid",
         "pages/test_resources",
         "pages/test_sign_in",
+        "tokens/test_authorization",
     ),
     "app.tokens.browser": ("pages/test_sign_in", "tokens/test_browser_sessions"),
     "app.tokens.codes": (

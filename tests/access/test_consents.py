@@ -100,6 +100,23 @@ async def test_of_two_who_take_a_consent_back_at_once_one_finds_it(own_runtime: 
         assert len(await told(db, "consent.withdrawn")) == 1
 
 
+async def test_of_two_who_agree_at_once_both_count(own_runtime: Runtime) -> None:
+    user = await make_user(own_runtime)
+    await register(own_runtime, "app")
+    app = await registration(own_runtime, "app")
+
+    async def give(scope: str) -> None:
+        async with own_runtime.work(acting(user.id)) as work:
+            await give_consent(work, app, shown={scope}, allowed={scope}, host=HOST)
+
+    async with own_runtime.work(acting(user.id)) as work:
+        await give_consent(work, app, shown={"a"}, allowed={"a"}, host=HOST)
+        second = asyncio.create_task(give("b"))
+        await until_waiting(own_runtime, "advisory")
+    await second
+    assert await consents(own_runtime) == {(user.id, app.id): ["a", "b"]}
+
+
 async def test_a_client_that_is_not_there_any_more_is_not_let_in(runtime: Runtime) -> None:
     user = await make_user(runtime)
     await register(runtime, "deleted")

@@ -1,5 +1,6 @@
 """Registering, changing and deleting clients."""
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -11,6 +12,7 @@ from app.runtime import Runtime
 from tests.support.audit import told
 from tests.support.browsing import register
 from tests.support.factories import OPERATOR, bearer, make_user
+from tests.support.locks import until_waiting
 
 URIS = ["https://app.example/callback"]
 NEW = {"name": "An app", "client_id": "app", "redirect_uris": URIS}
@@ -289,6 +291,24 @@ async def test_scopes_guard_the_routes(
     assert (await post(client, reader)).status_code == 403
     writer = await bearer(client, await make_user(runtime, "write:clients"))
     assert (await client.get("/clients", headers=writer)).status_code == 403
+
+
+async def test_of_two_changes_at_once_the_second_sees_what_the_first_changed(
+    own_runtime: Runtime,
+) -> None:
+    await register(own_runtime)
+
+    async def rename() -> None:
+        async with own_runtime.work(OPERATOR) as work:
+            await change_client(work, "app", {"name": "Another"})
+
+    async with own_runtime.work(OPERATOR) as work:
+        await change_client(work, "app", {"name": "Another"})
+        second = asyncio.create_task(rename())
+        await until_waiting(own_runtime, "transactionid")
+    await second
+    async with own_runtime.sessions() as db:
+        assert len(await told(db, "client.changed")) == 1, "the second changed nothing"
 
 
 async def test_a_refresh_grace_is_from_10_to_120_seconds(
