@@ -1,8 +1,12 @@
 """Which account a mail with a link is for, as the sender finds out when it composes it."""
 
+import pytest
+
 from app.access.accounts import change_address
-from app.db.work import NOWHERE
+from app.access.letters import charge
+from app.db.work import NOWHERE, Actor, Origin
 from app.identity.address_writes import set_unverified_address
+from app.identity.requests import AskedTooOften
 from app.mail.addresses import parse_address
 from app.mail.outbox import Asked, Mail
 from app.runtime import Runtime
@@ -32,3 +36,14 @@ async def test_a_link_is_for_the_account_that_it_was_asked_for_though_a_newer_on
         mail = await compose(runtime, **values)
         assert mail is not None
         assert mail.user_id == newer.id
+
+
+async def test_a_network_that_asks_too_often_stops_no_other(runtime: Runtime) -> None:
+    async def ask(network: str, number: int) -> None:
+        address = parse_address(f"x{number}@example.com")
+        await charge(runtime.guard, "reset", address, actor=Actor(None, Origin(network)))
+
+    with pytest.raises(AskedTooOften):
+        for number in range(100):
+            await ask("192.0.2.1", number)
+    await ask("198.51.100.1", 100)
