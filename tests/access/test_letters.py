@@ -1,7 +1,5 @@
 """Which account a mail with a link is for, as the sender finds out when it composes it."""
 
-import pytest
-
 from app.access.accounts import change_address
 from app.access.letters import charge
 from app.db.work import NOWHERE, Actor, Origin
@@ -39,11 +37,13 @@ async def test_a_link_is_for_the_account_that_it_was_asked_for_though_a_newer_on
 
 
 async def test_a_network_that_asks_too_often_stops_no_other(runtime: Runtime) -> None:
-    async def ask(network: str, number: int) -> None:
+    async def may_ask(network: str, number: int) -> bool:
         address = parse_address(f"x{number}@example.com")
-        await charge(runtime.guard, "reset", address, actor=Actor(None, Origin(network)))
+        try:
+            await charge(runtime.guard, "reset", address, actor=Actor(None, Origin(network)))
+        except AskedTooOften:
+            return False
+        return True
 
-    with pytest.raises(AskedTooOften):
-        for number in range(100):
-            await ask("192.0.2.1", number)
-    await ask("198.51.100.1", 100)
+    assert not all([await may_ask("192.0.2.1", number) for number in range(40)])
+    assert await may_ask("198.51.100.1", 40)
