@@ -157,6 +157,7 @@ JUDGES = {
     "app.tokens.browser": ("pages/test_sign_in", "tokens/test_browser_sessions"),
     "app.tokens.codes": (
         "pages/test_code_flow",
+        "pages/test_code_sessions",
         "pages/test_openid",
         "pages/test_resources",
         "tokens/test_code_races",
