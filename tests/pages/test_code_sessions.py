@@ -67,3 +67,21 @@ async def test_a_redirect_uri_that_cant_be_stored_is_none_of_a_requests(
     code = await browser.code(app)
     answer = await app.redeem(browser.client, code, redirect_uri="https://app.example/\0")
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+
+
+async def test_a_redirect_uri_that_was_left_out_is_left_out_again_or_the_registered_one(
+    runtime: Runtime, browser: PersonsBrowser
+) -> None:
+    app = await register(runtime)
+    for given in (None, app.redirect_uri):
+        code = await browser.code(app, redirect_uri=None)
+        assert (await app.redeem(browser.client, code, redirect_uri=given)).status_code == 200
+
+
+async def test_a_verifier_that_is_too_short_gives_nothing_although_its_challenge_fits(
+    runtime: Runtime, browser: PersonsBrowser
+) -> None:
+    app = replace(await register(runtime), verifier="x" * 42)
+    code = await browser.code(app)
+    answer = await app.redeem(browser.client, code)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
