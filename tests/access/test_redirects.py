@@ -2,7 +2,14 @@
 
 import pytest
 
-from app.access.redirects import RedirectUri, matching_redirect_uri
+from app.access.redirects import (
+    MAX_REDIRECT_URI,
+    MAX_REDIRECT_URIS,
+    RedirectUri,
+    check_redirect_uris,
+    matching_redirect_uri,
+)
+from app.errors import Refused
 
 ISSUER = "https://auth.example"
 
@@ -28,3 +35,24 @@ def test_only_a_program_on_the_persons_device_chooses_its_port(
 ) -> None:
     found = matching_redirect_uri(given, [registered], issuer=ISSUER)
     assert found == (RedirectUri(given) if matches else None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "answered"),
+    [
+        ("https://app.example/cb", "https://app.example/cb?code=a+b"),
+        ("https://app.example/cb?tenant=x", "https://app.example/cb?tenant=x&code=a+b"),
+    ],
+)
+def test_an_answer_is_added_to_the_query_that_is_there(uri: str, answered: str) -> None:
+    assert RedirectUri(uri).with_parameters(code="a b", state=None) == answered
+    assert RedirectUri(uri).with_parameters(state=None) == uri
+
+
+def test_twenty_redirect_uris_of_2000_characters_are_the_most() -> None:
+    longest = "https://app.example/".ljust(MAX_REDIRECT_URI, "x")
+    uris = [longest, *(f"https://app.example/{number}" for number in range(MAX_REDIRECT_URIS - 1))]
+    assert check_redirect_uris(uris) == uris
+    for unfit in ([longest + "x"], [*uris, "https://app.example/"]):
+        with pytest.raises(Refused):
+            check_redirect_uris(unfit)
