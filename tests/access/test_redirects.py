@@ -6,6 +6,7 @@ from app.access.redirects import (
     MAX_REDIRECT_URI,
     MAX_REDIRECT_URIS,
     RedirectUri,
+    addresses,
     check_redirect_uris,
     matching_redirect_uri,
 )
@@ -56,3 +57,41 @@ def test_twenty_redirect_uris_of_2000_characters_are_the_most() -> None:
     for unfit in ([longest + "x"], [*uris, "https://app.example/"]):
         with pytest.raises(Refused):
             check_redirect_uris(unfit)
+
+
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("app.example", True),
+        ("app.a5", True),
+        ("app.x", True),
+        ("8.8.8.8", True),
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("127.1", False),
+        ("0x7f.1", False),
+        ("2130706433", False),
+        ("app.5", False),
+        ("app.example.5", False),
+        ("app.example.", False),
+    ],
+)
+def test_a_host_is_a_name_or_an_address_and_no_address_in_disguise(host: str, taken: bool) -> None:
+    uri = f"https://{host}/cb"
+    if taken:
+        assert check_redirect_uris([uri]) == [uri]
+    else:
+        with pytest.raises(Refused):
+            check_redirect_uris([uri])
+
+
+def test_the_services_own_pages_are_below_each_name_of_this_machine() -> None:
+    assert addresses(["/console", "https://app.example/"], issuer=ISSUER) == [
+        "https://auth.example/console",
+        "https://app.example/",
+    ]
+    assert addresses(["/console"], issuer="http://localhost:8000/localhost") == [
+        "http://localhost:8000/localhost/console",
+        "http://127.0.0.1:8000/localhost/console",
+        "http://[::1]:8000/localhost/console",
+    ]
