@@ -90,7 +90,9 @@ def test_the_services_own_pages_are_below_each_name_of_this_machine() -> None:
         "https://auth.example/console",
         "https://app.example/",
     ]
-    assert addresses(["/console"], issuer="http://localhost:8000/localhost") == [
+    both = ["https://app.example/", "/console"]
+    assert addresses(both, issuer="http://localhost:8000/localhost") == [
+        "https://app.example/",
         "http://localhost:8000/localhost/console",
         "http://127.0.0.1:8000/localhost/console",
         "http://[::1]:8000/localhost/console",

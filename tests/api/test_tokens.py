@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from app.access.grants import grant, revoke
 from app.access.personal_tokens import MOST_TOKENS
@@ -61,6 +61,10 @@ async def test_a_token_is_shown_once_works_and_is_listed_without_its_secret(
     async with runtime.sessions() as db:
         ((actor, subject, detail),) = await told(db, "token.made")
         kept = (await db.scalars(select(PersonalToken))).one()
+        session = await db.get_one(Session, kept.session_id)
+    # Where and with what it was made.
+    assert session.address == "127.0.0.1"
+    assert session.user_agent == client.headers["user-agent"]
     assert (actor, subject) == (alice.id, alice.id)
     assert detail["session"] == made["id"]
     assert detail["scopes"] == ["read:items"]
@@ -306,9 +310,10 @@ async def test_a_service_account_makes_no_tokens(
 async def test_a_person_has_so_many_live_tokens_and_no_more(
     own_runtime: Runtime, own_client: httpx2.AsyncClient
 ) -> None:
-    """Of those who ask at once, one counts after the other; revoked ones make room."""
+    """Of those who ask at once, one counts after the other; those that have ended make room."""
     runtime, client = own_runtime, own_client
-    header = await bearer(client, await make_user(runtime, "read:items"))
+    user = await make_user(runtime, "read:items")
+    header = await bearer(client, user)
 
     async def ask() -> httpx2.Response:
         return await ask_for_token(client, runtime, header, "read:items")
@@ -319,6 +324,11 @@ async def test_a_person_has_so_many_live_tokens_and_no_more(
     path = f"{TOKENS}/{made[0].json()['id']}"
     assert (await client.delete(path, headers=header)).status_code == 204
     assert [(await ask()).status_code for _ in range(2)] == [201, 409]
+    async with runtime.sessions.begin() as db:
+        # Their rows stay until housekeeping.
+        await db.execute(text("UPDATE users SET session_epoch = session_epoch + 1"))
+    header = await bearer(client, user)
+    assert (await ask()).status_code == 201
 
 
 async def test_revoking_counts_at_once_and_is_repeated_without_harm(
