@@ -185,10 +185,7 @@ def _session_of(work: Work[Caller], user_id: uuid.UUID, name: str, new: NewToken
     return Session(
         id=uuid7(),
         user_id=user_id,
-        client_id=None,
-        consent_id=None,
         scopes=sorted(new.scopes),
-        resources=None,
         created_at=work.now,
         last_used_at=work.now,
         expires_at=new.expires_at,
