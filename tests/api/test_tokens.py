@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text
 
 from app.access.grants import grant, revoke
 from app.access.personal_tokens import MOST_TOKENS
+from app.access.scopes import MAX_SCOPES_BYTES
 from app.identity.models import PersonalToken, Session
 from app.runtime import Runtime
 from tests.api.test_enforcement import work_of
@@ -305,6 +306,18 @@ async def test_a_service_account_makes_no_tokens(
     answer = await ask_for_token(client, runtime, header, "read:items")
     assert answer.status_code == 422
     assert "Only people" in answer.json()["detail"]
+
+
+async def test_the_scopes_of_a_token_are_as_long_as_those_of_a_login_at_most(
+    client: httpx2.AsyncClient, runtime: Runtime, own: SignedIn
+) -> None:
+    for length, too_long in ((MAX_SCOPES_BYTES, False), (MAX_SCOPES_BYTES + 1, True)):
+        names = [f"s{number:0>126}" for number in range(length // 128)]
+        names.append("x" * (length - len(" ".join(names)) - 1))
+        assert len(" ".join(names)) == length
+        answer = await ask_for_token(client, runtime, own.header, *names)
+        assert answer.status_code >= 400, "they are not held"
+        assert ("name fewer" in answer.json()["detail"]) is too_long
 
 
 async def test_a_person_has_so_many_live_tokens_and_no_more(
