@@ -2,7 +2,9 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import httpx2
 import pytest
@@ -13,12 +15,14 @@ from app.access.grants import grant, revoke
 from app.db.changes import EVERYTHING, Change
 from app.errors import InvalidToken
 from app.runtime import Runtime
+from app.tokens.lookup import find_token
 from app.tokens.models import SigningKey
 from app.tokens.opaque import token_digest
 from app.tokens.verification import AccessTokens
 from tests.conftest import client_of, following, settings_for
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, login, make_user
+from tests.support.keys import rotate
 from tests.support.locks import HeldSession, held
 from tests.support.processes import until
 from tests.support.statements import statements_of
@@ -207,3 +211,36 @@ async def test_a_session_whose_token_is_presented_again_is_remembered_for_longer
 
         asked = [await asks(token) for token in (first, second, first, third, first, second)]
         assert asked == [True, True, False, True, False, True]
+
+
+async def test_a_token_is_asked_about_anew_with_its_own_key_which_counts_until_it_retires(
+    runtime: Runtime, client: httpx2.AsyncClient
+) -> None:
+    token, now = await access_token(client, runtime), runtime.now()
+    claims = await runtime.access_tokens.read(token, now=now)
+    found = await find_token(
+        token,
+        runtime.issuer.refresh_tokens,
+        runtime.sessions,
+        read=partial(runtime.access_tokens.read, now=now),
+    )
+    assert found is not None
+    assert found.key_id is not None
+    # Another key counts too, of a later token.
+    await rotate(runtime)
+
+    async def counts(key_id: str, *, retires_at: datetime | None) -> bool:
+        async with runtime.work(OPERATOR) as work:
+            of_token = update(SigningKey).where(SigningKey.kid == claims.key_id)
+            await work.db.execute(of_token.values(retires_at=retires_at))
+        asked = replace(found, key_id=key_id)
+        try:
+            principal = await runtime.access_tokens.principal_anew(asked, now=now)
+        except InvalidToken:
+            return False
+        return principal.user_id == found.subject
+
+    assert await counts(found.key_id, retires_at=None)
+    assert await counts(found.key_id, retires_at=now + timedelta(seconds=1))
+    assert not await counts(found.key_id, retires_at=now - timedelta(seconds=1))
+    assert not await counts("another", retires_at=None)
