@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, DateTime, Select, Uuid, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, DateTime, Select, Uuid, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -65,7 +65,7 @@ def granted_to(
     now: ColumnElement[datetime],
 ) -> Select[Any]:
     """Select what this user holds at that moment, for `read_granted`: one value."""
-    held = func.json_object_agg(Grant.scope, Grant.expires_at, type_=JSON())
+    held = func.json_object_agg(Grant.scope, Grant.expires_at)
     return select(held).where(Grant.user_id == user_id, in_force(now))
 
 

@@ -139,8 +139,8 @@ async def test_a_change_takes_away_what_it_may_touch_and_nothing_else(
 ) -> None:
     tokens, token = own_runtime.access_tokens, await access_token(own_client, own_runtime)
     await tokens.read(token, now=own_runtime.now())
-    others = [Change("user", uuid.uuid4()), Change("session", uuid.uuid4()), Change("scopes")]
-    for change in (*others, Change("token", token_digest("another"))):
+    of_ids = [Change(kind, uuid.uuid4()) for kind in ("user", "session", "client")]
+    for change in (*of_ids, Change("scopes"), Change("token", token_digest("another"))):
         tokens.on_change(change)
         assert len(tokens) == 1
     for change in (Change("token", token_digest(token)), Change("keys"), EVERYTHING):
