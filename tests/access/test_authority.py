@@ -5,16 +5,20 @@ from datetime import timedelta
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from app.access.authority import (
     BeyondAuthority,
     Caller,
     confirm_caller,
 )
+from app.access.client_registry import delete_client
 from app.access.grants import grant
 from app.errors import InvalidToken
 from app.identity.account_writes import create_service
+from app.identity.models import User
 from app.runtime import Runtime
+from tests.support.browsing import register
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, bearer, login, make_user, signed_in
 from tests.support.locks import hashing_held
@@ -105,3 +109,34 @@ async def test_a_request_of_no_session_has_no_authority(runtime: Runtime) -> Non
     async with runtime.work(caller) as work:
         with pytest.raises(InvalidToken):
             await confirm_caller(work)
+
+
+async def test_the_account_of_a_client_is_managed_by_those_alone_who_hold_its_ceiling(
+    client: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    """With another secret they could ask for all that the client may have."""
+    clerk = await bearer(client, await make_user(runtime, "write:users", "read:items"))
+    ceilings: dict[str, tuple[list[str], bool]] = {
+        "within": (["read:items"], False),
+        "beyond": (["read:items", "read:audit"], False),
+        "trusted": (["read:items"], True),
+    }
+    accounts = {}
+    for client_id, (scopes, trusted) in ceilings.items():
+        await register(runtime, client_id, confidential=True, scopes=scopes, trusted=trusted)
+        async with runtime.reading() as db:
+            account = select(User.id).where(User.username == client_id)
+            accounts[client_id] = (await db.scalars(account)).one()
+
+    async def another_secret(client_id: str) -> int:
+        path = f"/users/{accounts[client_id]}/secrets"
+        return (await client.post(path, headers=clerk)).status_code
+
+    assert {each: await another_secret(each) for each in ceilings} == {
+        "within": 201,
+        "beyond": 403,
+        "trusted": 403,
+    }
+    async with runtime.work(OPERATOR) as work:
+        await delete_client(work, "beyond")
+    assert await another_secret("beyond") == 201, "of what is no client any more"
