@@ -210,7 +210,12 @@ JUDGES = {
         "tokens/test_page_tokens",
     ),
     "app.tokens.personal_tokens": ("api/test_tokens", "tokens/test_personal_tokens"),
-    "app.tokens.refresh": ("api/test_refresh", "tokens/test_grace", "tokens/test_refresh"),
+    "app.tokens.refresh": (
+        "api/test_refresh",
+        "pages/test_code_flow",
+        "tokens/test_grace",
+        "tokens/test_refresh",
+    ),
     "app.tokens.refresh_statements": (
         "api/test_refresh",
         "pages/test_code_flow",
