@@ -59,6 +59,19 @@ async def test_a_revocation_during_a_load_is_neither_overlooked_nor_remembered(
     assert scopes_of(await find(principals, own_runtime, alice)) == frozenset()
 
 
+async def test_a_load_is_no_answer_when_a_client_changed_meanwhile_whose_session_it_may_be(
+    own_runtime: Runtime, alice: Login
+) -> None:
+    principals = held_principals(own_runtime)
+    async with held(own_runtime) as hold:
+        asking = asyncio.create_task(find(principals, own_runtime, alice))
+        await hold.until_held()
+        forgotten = principals.counts.forgotten
+        principals.on_change(Change("client", uuid.uuid4()))
+        assert principals.counts.forgotten == forgotten + 1
+    assert scopes_of(await asking) == {SCOPE}, "read anew"
+
+
 async def test_a_revocation_heard_after_a_load_is_forgotten_then(
     own_database_url: str, own_runtime: Runtime, alice: Login
 ) -> None:

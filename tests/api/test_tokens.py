@@ -312,7 +312,7 @@ async def test_the_scopes_of_a_token_are_as_long_as_those_of_a_login_at_most(
     client: httpx2.AsyncClient, runtime: Runtime, own: SignedIn
 ) -> None:
     for length, too_long in ((MAX_SCOPES_BYTES, False), (MAX_SCOPES_BYTES + 1, True)):
-        names = [f"s{number:0>126}" for number in range(length // 128)]
+        names = [f"s{number:0>99}" for number in range(40)]
         names.append("x" * (length - len(" ".join(names)) - 1))
         assert len(" ".join(names)) == length
         answer = await ask_for_token(client, runtime, own.header, *names)
