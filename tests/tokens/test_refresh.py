@@ -14,12 +14,14 @@ from sqlalchemy import select, text, update
 from app.identity.account_writes import create_service
 from app.identity.clients import AskingClient
 from app.identity.models import Session, User
+from app.identity.session_writes import end_session
 from app.runtime import Runtime
 from app.tokens.refresh import (
     MAC_BYTES,
     PREFIX,
     Grace,
     Holdings,
+    RefreshTokenRefused,
     RefreshTokenReused,
     RefreshTokens,
     Terms,
@@ -164,6 +166,31 @@ async def test_a_user_found_disabled_gets_no_successor_though_the_session_lives(
     async with runtime.work(OPERATOR) as work:
         await work.db.execute(disabled.values(disabled_at=None))
     assert (await refresh(client, token)).status_code == 200
+
+
+async def test_a_session_that_ends_while_its_token_is_used_gives_no_successor(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    """Between the look at the session and the token's use."""
+    user = await make_user(own_runtime)
+    token = (await login(own_client, user)).json()["refresh_token"]
+
+    async def ended(session: Session, _: Holdings) -> None:
+        async with own_runtime.work(OPERATOR) as ending:
+            await end_session(ending, session.id, reason="test")
+
+    async with own_runtime.work(OPERATOR, at_once=True) as work:
+        using = own_runtime.issuer.refresh_tokens.use(
+            work,
+            token,
+            ended,
+            client=AskingClient(None, authenticated=False),
+            terms=Terms(Grace(timedelta(), strict=True), IDLE),
+        )
+        with pytest.raises(RefreshTokenRefused):
+            await using
+    async with own_runtime.reading() as db:
+        assert (await db.scalars(select(Session.generation))).one() == 0
 
 
 async def test_each_use_tells_when_it_was_and_puts_off_the_end_of_idling_until_the_end_of_all(
