@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select
 
 from app.access.erasure import erase
 from app.access.models import Grant
+from app.identity.account_writes import set_password
 from app.identity.models import User
 from app.runtime import Runtime
 from tests.access.test_erasure import erase_me, erase_user, rows_of
@@ -196,3 +197,17 @@ async def test_who_asks_for_the_name_waits_for_the_erasure_and_does_not_get_it(
         making = asyncio.create_task(own_client.post("/users", json=body, headers=root))
         await until_waiting(own_runtime, "advisory")
     assert (await making).status_code == 409
+
+
+async def test_erasing_oneself_waits_for_another_password_and_is_refused_then(
+    own_client: httpx2.AsyncClient, own_runtime: Runtime
+) -> None:
+    user = await make_user(own_runtime)
+    header = await bearer(own_client, user)
+    async with own_runtime.work(OPERATOR) as work:
+        await set_password(work, user.id, password_hash="$argon2id$another")
+        erasing = asyncio.create_task(erase_me(own_client, header))
+        await until_waiting(own_runtime, "advisory")
+    assert (await erasing).status_code == 401, "the session ended with the password"
+    async with own_runtime.reading() as db:
+        assert (await db.get_one(User, user.id)).erased_at is None
