@@ -50,13 +50,9 @@ async def grant(
     if scope == ADMIN and expires_at is not None and not force:
         await keep_an_admin(work, user_id)
     work.publish(Change("user", user_id))
-    terms: dict[str, Any] = {
-        # Not when the transaction began: until it held the user, others may have changed them.
-        "granted_at": func.clock_timestamp(),
-        "granted_by": work.actor.user_id,
-        "expires_at": expires_at,
-        "reason": reason,
-    }
+    # Not the time when the transaction began: until it held the user, others may have changed them.
+    terms: dict[str, Any] = {"granted_at": func.clock_timestamp(), "granted_by": work.actor.user_id}
+    terms |= {"expires_at": expires_at, "reason": reason}
     statement = (
         insert(Grant)
         .values(user_id=user_id, scope=scope, **terms)
