@@ -35,9 +35,9 @@ async def grant(
     """Grant the scope to the user, until `expires_at` if that is given.
 
     Repeating it changes nothing. A different end or reason replaces the old one. Raises
-    UserNotFound, ScopeNotRegistered, BeyondAuthority, Refused if the end is in the past or the
-    reason is invalid, LastAdmin if it would give the last admin's `admin` an end, unless forced,
-    and InvalidToken if the caller was disabled or signed out meanwhile.
+    UserNotFound, ScopeNotRegistered, BeyondAuthority, Refused for a past end or an unfit reason,
+    LastAdmin if it would give the last admin's `admin` an end, unless forced, and InvalidToken if
+    the caller was disabled or signed out meanwhile.
     """
     if not is_scope_name(scope):
         raise ScopeNotRegistered
