@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import delete, func, or_
 from sqlalchemy.dialects.postgresql import insert
@@ -50,15 +49,14 @@ async def grant(
     if scope == ADMIN and expires_at is not None and not force:
         await keep_an_admin(work, user_id)
     work.publish(Change("user", user_id))
-    # Not the time when the transaction began: until it held the user, others may have changed them.
-    terms: dict[str, Any] = {"granted_at": func.clock_timestamp(), "granted_by": work.actor.user_id}
-    terms |= {"expires_at": expires_at, "reason": reason}
+    # Not when the transaction began: until it held the user, others may have changed them.
+    terms = {"granted_at": func.clock_timestamp(), "expires_at": expires_at, "reason": reason}
     statement = (
         insert(Grant)
-        .values(user_id=user_id, scope=scope, **terms)
+        .values(user_id=user_id, scope=scope, granted_by=work.actor.user_id, **terms)
         .on_conflict_do_update(
             index_elements=[Grant.user_id, Grant.scope],
-            set_=terms,
+            set_={"granted_by": work.actor.user_id, **terms},
             where=or_(
                 Grant.expires_at.is_distinct_from(expires_at),
                 Grant.reason.is_distinct_from(reason),
