@@ -1,4 +1,4 @@
-"""Clients that describe themselves, before and after a person has let them in."""
+"""Clients that describe themselves: which documents are fetched, and the rows that come of them."""
 
 import asyncio
 import gc

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -13,11 +12,12 @@ import pytest
 from app.identity.address_writes import set_verified_address
 from app.mail.addresses import parse_address
 from app.runtime import Runtime
-from app.tokens.keys import LastSigningKey, retire_key, rotate_key
+from app.tokens.keys import LastSigningKey, retire_key
 from app.tokens.models import ID_TOKENS
 from tests.support.browsing import Application, Form, PersonsBrowser, answered, register
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, PASSWORD, Someone, bearer, make_user
+from tests.support.keys import rotate
 
 ISSUER = "http://127.0.0.1:8000"
 
@@ -227,15 +227,7 @@ async def test_the_key_of_id_tokens_is_rotated_apart_and_signs_no_access_token(
     signed_in, app = PersonsBrowser.of(runtime), await register(runtime)
     await signed_in.sign_in(await make_user(runtime))
     first = await signed_in.let_in(app, scope="openid")
-    async with runtime.work(OPERATOR) as work:
-        made = await rotate_key(
-            work,
-            runtime.cipher,
-            algorithm="RS256",
-            purpose=ID_TOKENS,
-            publication=timedelta(),
-            overlap=timedelta(minutes=15),
-        )
+    made = await rotate(runtime, algorithm="RS256", purpose=ID_TOKENS, publication=0)
     await runtime.keyring.load()
     second = await signed_in.let_in(app, scope="openid")
     kids = [

@@ -23,6 +23,7 @@ from app.tokens.models import ACCESS_TOKENS, ID_TOKENS, SigningKey
 from tests.conftest import SECRET, client_of, settings_for
 from tests.support.clock import MovableClock
 from tests.support.factories import OPERATOR, login, make_user
+from tests.support.keys import rotate
 from tests.support.statements import statements_of
 
 ALGORITHMS: list[Algorithm] = ["ES256", "RS256", "EdDSA", "HS256"]
@@ -193,16 +194,8 @@ async def test_a_key_of_each_algorithm_is_of_its_kind_and_size(runtime: Runtime)
 
 
 async def test_a_key_for_id_tokens_has_2048_bits_as_their_readers_expect(runtime: Runtime) -> None:
-    async with runtime.work(OPERATOR) as work:
-        row = await rotate_key(
-            work,
-            runtime.cipher,
-            algorithm="RS256",
-            purpose=ID_TOKENS,
-            publication=timedelta(),
-            overlap=timedelta(),
-        )
-        key = decrypt_private_key(row, runtime.cipher)
+    row = await rotate(runtime, algorithm="RS256", purpose=ID_TOKENS)
+    key = decrypt_private_key(row, runtime.cipher)
     assert isinstance(key, rsa.RSAPrivateKey)
     assert key.key_size == 2048
 
