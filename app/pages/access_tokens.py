@@ -1,6 +1,5 @@
 """The pages on which people make personal access tokens, and the form that revokes one."""
 
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -13,7 +12,6 @@ from app.access.personal_tokens import (
     MAX_TOKEN_NAME,
     AdminNotConfirmed,
     NewToken,
-    TokenNotFound,
     revoke_own_token,
 )
 from app.access.scopes import ADMIN, registered_scopes
@@ -23,7 +21,7 @@ from app.api.security import OWN_PAGE
 from app.db.work import Actor
 from app.errors import DomainError, InvalidToken, Refused
 from app.identity.login import confirm_password
-from app.pages.account import REVOKE_TOKEN, done
+from app.pages.account import REVOKE_TOKEN, end_one
 from app.pages.browser import Browser, form_of
 from app.pages.rendering import PageRoute, page, see_other
 from app.runtime import Runtime
@@ -102,18 +100,7 @@ async def make_own_token(request: Request, actor: ActorDep) -> Response:
 @router.post("/revoke-token")
 async def revoke_one_token(request: Request, actor: ActorDep) -> Response:
     """Revoke one of the person's own tokens; repeating it changes nothing."""
-    form, browser = await form_of(request), await Browser.of(request)
-    if browser.login is None:
-        return see_other("sign-in")
-    token_id = single(form, "id") or ""
-    browser.check_form(request, single(form, "token") or "", REVOKE_TOKEN, token_id)
-    async with browser.runtime.work(actor.signed_in_as(browser.login.user_id)) as work:
-        try:
-            # The page's own id, as its token says.
-            await revoke_own_token(work, uuid.UUID(token_id))
-        except TokenNotFound:
-            return see_other("account")
-    return done(browser, "token")
+    return await end_one(request, actor, REVOKE_TOKEN, revoke_own_token, field="id", told="token")
 
 
 async def _make(

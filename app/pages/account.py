@@ -1,6 +1,7 @@
 """The account page: who is signed in, where, their applications, and their access tokens."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 from fastapi import Request
@@ -11,7 +12,8 @@ from app.access.own_account import end_own_session
 from app.api.dependencies import ActorDep
 from app.api.routing import Router
 from app.api.security import OWN_PAGE
-from app.db.work import Actor
+from app.db.work import Actor, Work
+from app.errors import NotFound
 from app.identity.own_sessions import end_other_sessions, list_own_sessions, list_tokens
 from app.identity.sessions import SessionNotFound
 from app.pages.browser import Browser, ForeignForm, form_of
@@ -91,20 +93,35 @@ async def withdraw(request: Request, actor: ActorDep) -> Response:
 @router.post("/end-session")
 async def end_one_session(request: Request, actor: ActorDep) -> Response:
     """End one of the person's own sessions; repeating it changes nothing."""
+    return await end_one(
+        request, actor, END_SESSION, end_own_session, field="session", told="session"
+    )
+
+
+async def end_one(
+    request: Request,
+    actor: Actor,
+    purpose: str,
+    end: Callable[[Work[Actor], uuid.UUID], Awaitable[None]],
+    *,
+    field: str,
+    told: str,
+) -> Response:
+    """End the session that a form's field names, as the person's own, and tell that it was done."""
     form, browser = await form_of(request), await Browser.of(request)
     if browser.login is None:
         return see_other("sign-in")
-    session_id = single(form, "session") or ""
-    browser.check_form(request, single(form, "token") or "", END_SESSION, session_id)
+    session_id = single(form, field) or ""
+    browser.check_form(request, single(form, "token") or "", purpose, session_id)
     async with browser.runtime.work(actor.signed_in_as(browser.login.user_id)) as work:
         try:
             # The page's own id, as its token says.
-            await end_own_session(work, uuid.UUID(session_id))
-        except SessionNotFound:
+            await end(work, uuid.UUID(session_id))
+        except NotFound:
             return see_other("account")
     if session_id == str(browser.login.session_id):
         return browser.forget(see_other("sign-in"))
-    return done(browser, "session")
+    return done(browser, told)
 
 
 @router.post("/end-other-sessions")
