@@ -78,8 +78,8 @@ async def forward_auth(
     if reserved := IDENTITY.keys() & set(required):
         raise UnknownScope(reserved)
     principal.require(required)
-    # An admin would pass where no other user can, and not notice the mistake. An admin is known to
-    # hold every registered scope, so this asks no database.
+    # An admin would pass also with a misspelt scope, and never notice it. An admin is known to hold
+    # every registered scope, so this asks no database.
     if principal.is_admin and (unknown := set(required) - principal.holder.held):
         raise UnknownScope(unknown)
     return Response(

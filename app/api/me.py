@@ -163,7 +163,7 @@ async def export_me(principal: OwnHand, actor: ActorDep, runtime: RuntimeDep) ->
 
 
 def export_answer(runtime: Runtime, user_id: uuid.UUID) -> StreamingResponse:
-    """Return the answer that sends a user's data, as a file. Its entry has been written."""
+    """Return the answer that sends a user's data, as a file. The caller has audited the export."""
     return StreamingResponse(
         export_of(runtime.reading, user_id, now=runtime.now()),
         media_type="application/json",

@@ -196,8 +196,8 @@ class Throttle:
     async def admit(self, db: Reader, attempt: Attempt, *, waited: float | None = None) -> None:
         """Return if the attempt is within all limits. Raises Throttled.
 
-        If its turn comes after so many seconds in the queue, it is refused only when more than
-        `burst` failures are charged: see the module's text. One statement, which writes nothing.
+        After `waited` seconds in the queue, it is refused only when more than `burst` failures are
+        counted: see the module's docstring. One statement, which writes nothing.
         """
         values = {**attempt.values(), "user_id": attempt.user_id}
         self.judge(attempt, dict((await db.execute(_BUDGETS, values)).all()), waited=waited)

@@ -102,7 +102,7 @@ def give_up(row: OutboxMail, now: datetime, why: str) -> None:
 
 
 async def has_had_its_mails(work: Work[Actor], row: OutboxMail) -> bool:
-    """Return whether the row's address has had all the mails of this hour, as far as this may.
+    """Return whether the row's address has had all mails that its purpose may send in an hour.
 
     No other process counts or claims until the commit.
     """

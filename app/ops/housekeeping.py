@@ -60,7 +60,7 @@ def chores(*, now: datetime, kept: timedelta, audit_kept: timedelta) -> list[Cho
         Chore("sessions of earlier epochs", partial(_end_earlier_epochs, now=now)),
         Chore(
             "authorization codes",
-            # Kept for a while: a code that comes again ends what was issued for it.
+            # Kept for a while: the reuse of a code ends the session that was opened for it.
             _removal(
                 AuthorizationCode.digest, where=AuthorizationCode.expires_at <= now - CODES_KEPT
             ),

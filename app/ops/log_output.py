@@ -40,7 +40,7 @@ class LogOutput:
         self.dropped = 0
 
     def line(self, line: bytes) -> None:
-        """Write this line, which ends with a newline, now or at the end of the turn."""
+        """Write this line, newline included: now, or in the event loop's next iteration."""
         with self.lock:
             if self._size + len(line) > MOST_WAITING:
                 self.dropped += 1

@@ -42,7 +42,7 @@ def _and_what_else(server: SmtpServer) -> str:
 
 
 def sender_of(settings: Settings) -> Finding:
-    """Whether mails are from an address that can have a reputation."""
+    """Whether mails come from an address in a public domain: mail servers refuse others."""
     if settings.mail_from is None:
         return Finding("mail from", "ok", "nothing is sent")
     sender = sender_address(settings.mail_from)
